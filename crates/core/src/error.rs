@@ -1,0 +1,126 @@
+//! Why a call fails, in words for the log and as the errno that the caller sees.
+
+use std::borrow::Cow;
+
+/// Shorthand for results whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong. The text says why and, where somebody can act, what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// `EINVAL`: a name or value that does not follow the grammar.
+    #[error("bad value: {0}")]
+    BadValue(Cow<'static, str>),
+    /// `EOPNOTSUPP`: a verb that this version does not have.
+    #[error("unknown fsnap command {0:?}: is this version of fsnap too old for it?")]
+    UnknownCommand(String),
+    /// `EINVAL`: snapshots are for regular files.
+    #[error("not a regular file: only regular files have snapshots")]
+    NotRegular,
+    /// `EROFS`: a change to what lies in `.fsnap`.
+    #[error("snapshots are read-only: {0}")]
+    ReadOnly(&'static str),
+    /// `EEXIST`: the name is taken.
+    #[error("snapshot {0} exists already: choose another name or delete it first")]
+    Exists(String),
+    /// `ENODATA`: there is no such snapshot.
+    #[error("there is no snapshot {0} of this file")]
+    NoSnapshot(String),
+    /// `EBUSY`: the snapshot is held.
+    #[error("snapshot {0} is held: release it first")]
+    Held(String),
+    /// `EBUSY`: rebalance is at work on the file.
+    #[error("the file is being migrated or was migrated away: try again when rebalance is done with it")]
+    Migrating,
+    /// `EBUSY`: another command on this file took too long.
+    #[error("waited {0} s for other commands on this file: try again")]
+    Busy(u64),
+    /// `EDQUOT`: the file has as many snapshots as it may.
+    #[error("the file has {0} snapshots, max-snapshots is reached: delete some first")]
+    TooMany(usize),
+    /// `ENOSPC`: the brick has less free space than `min-free` asks.
+    #[error("{free} % of the brick are free, min-free asks for {min} %")]
+    LowSpace {
+        /// Free blocks, in percent.
+        free: u64,
+        /// The limit, in percent.
+        min: u8,
+    },
+    /// `EOPNOTSUPP`: a case that is refused on purpose.
+    #[error("not supported: {0}")]
+    Unsupported(Cow<'static, str>),
+    /// `ENAMETOOLONG`: file name, `@` and snapshot name together exceed 255 bytes.
+    #[error("file name and snapshot name together are longer than 255 bytes: choose a shorter snapshot name")]
+    NameTooLong,
+    /// `ESTALE`: the file is not on this brick (any more). Makes DHT look for it elsewhere.
+    #[error("the file is not on this brick")]
+    Gone,
+    /// `EIO`: what is on disk is not what fsnap wrote, or was not written whole.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The errno of a system call that failed.
+    #[error("{what}: {}", std::io::Error::from_raw_os_error(*errno))]
+    Os {
+        /// What was tried.
+        what: &'static str,
+        /// The errno that the kernel gave.
+        errno: i32,
+    },
+}
+
+impl Error {
+    /// The errno for the caller.
+    ///
+    /// Never `ENOSYS` (the kernel would disable xattrs for the whole mount), and `ENOENT` or `ESTALE` only for
+    /// [`Error::Gone`] (DHT takes them for a migrated file).
+    pub fn errno(&self) -> i32 {
+        match self {
+            Error::BadValue(_) | Error::NotRegular => libc::EINVAL,
+            Error::UnknownCommand(_) | Error::Unsupported(_) => libc::EOPNOTSUPP,
+            Error::ReadOnly(_) => libc::EROFS,
+            Error::Exists(_) => libc::EEXIST,
+            Error::NoSnapshot(_) => libc::ENODATA,
+            Error::Held(_) | Error::Migrating | Error::Busy(_) => libc::EBUSY,
+            Error::TooMany(_) => libc::EDQUOT,
+            Error::LowSpace { .. } => libc::ENOSPC,
+            Error::NameTooLong => libc::ENAMETOOLONG,
+            Error::Gone => libc::ESTALE,
+            Error::Damaged(_) => libc::EIO,
+            Error::Os { errno, .. } => match *errno {
+                libc::ENOSYS => libc::EOPNOTSUPP,
+                libc::ENOENT | libc::ESTALE | libc::ENODATA | libc::EEXIST => libc::EIO,
+                other => other,
+            },
+        }
+    }
+
+    /// True if the cluster or the brick is at fault, false if the caller asked for what can't be had.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Error::Damaged(_) | Error::Os { .. })
+    }
+
+    /// A [`Error::BadValue`] with a fixed text.
+    pub const fn bad(text: &'static str) -> Self {
+        Error::BadValue(Cow::Borrowed(text))
+    }
+
+    /// An [`Error::Unsupported`] with a fixed text.
+    pub const fn unsupported(text: &'static str) -> Self {
+        Error::Unsupported(Cow::Borrowed(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errnos_that_would_confuse_the_cluster_never_leave() {
+        for errno in 1..=133 {
+            let seen = Error::Os { what: "x", errno }.errno();
+            assert!(![libc::ENOSYS, libc::ENOENT, libc::ESTALE, libc::ENODATA].contains(&seen), "{errno}");
+        }
+        assert_eq!(Error::Os { what: "x", errno: libc::ENOSPC }.errno(), libc::ENOSPC);
+        assert_eq!(Error::Gone.errno(), libc::ESTALE);
+    }
+}

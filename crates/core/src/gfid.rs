@@ -1,0 +1,119 @@
+//! Gfids: GlusterFS's 16-byte file identities, and the deterministic ones that fsnap derives.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use crate::{Error, Result, SNAP_DIR, SnapName};
+
+/// A GlusterFS file id (`uuid_t`, stored in `trusted.gfid`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gfid([u8; 16]);
+
+impl Gfid {
+    /// The gfid of the brick's root directory.
+    pub const ROOT: Gfid = Gfid([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
+    /// From the bytes of a `uuid_t`.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Gfid(bytes)
+    }
+
+    /// From the bytes of an xattr. [`Error::Damaged`] (`EIO`) if they are not 16 or all zero.
+    pub fn from_xattr(bytes: &[u8]) -> Result<Self> {
+        match <[u8; 16]>::try_from(bytes) {
+            Ok(b) if b != [0; 16] => Ok(Gfid(b)),
+            _ => Err(Error::Damaged(format!("a gfid of {} bytes or all zero", bytes.len()))),
+        }
+    }
+
+    /// From the canonical text form (36 characters). [`Error::BadValue`] (`EINVAL`) if it is not one.
+    pub fn parse(text: &str) -> Result<Self> {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if text.len() == 36 => Ok(Gfid(uuid.into_bytes())),
+            _ => Err(Error::bad("not a UUID in its canonical form")),
+        }
+    }
+
+    /// The bytes, as in `trusted.gfid`.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The all-zero gfid, which GlusterFS uses for "not known".
+    pub fn is_null(&self) -> bool {
+        self.0 == [0; 16]
+    }
+
+    /// Where the brick keeps the file's handle, relative to the brick's root: `.glusterfs/xx/yy/GFID`.
+    /// Source: `MAKE_HANDLE_GFID_PATH` of storage/posix.
+    pub fn handle(&self) -> PathBuf {
+        PathBuf::from(format!(".glusterfs/{:02x}/{:02x}/{self}", self.0[0], self.0[1]))
+    }
+
+    /// The gfid of the `.fsnap` directory in the directory `self`; the same on every brick.
+    pub fn snap_dir(&self) -> Gfid {
+        self.derive(SNAP_DIR)
+    }
+
+    /// The gfid of snapshot `name` of the file `self`; the same on every brick that runs the same command.
+    ///
+    /// `id` is what the caller gave; without one the file's `seq` takes its place. The two can't collide: a UUID has
+    /// dashes, a `seq` has none.
+    pub fn payload(&self, name: &SnapName, id: Option<Gfid>, seq: u64) -> Gfid {
+        match id {
+            Some(id) => self.derive(&format!("{name}/{id}")),
+            None => self.derive(&format!("{name}/{seq}")),
+        }
+    }
+
+    fn derive(&self, name: &str) -> Gfid {
+        Gfid(Uuid::new_v5(&Uuid::from_bytes(self.0), name.as_bytes()).into_bytes())
+    }
+}
+
+impl fmt::Display for Gfid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_bytes(self.0).hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for Gfid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_handle() {
+        let g = Gfid::parse("0a1b2c3d-0000-4000-8000-00000000ffff").unwrap();
+        assert_eq!(g.to_string(), "0a1b2c3d-0000-4000-8000-00000000ffff");
+        assert_eq!(g.handle().to_str().unwrap(), ".glusterfs/0a/1b/0a1b2c3d-0000-4000-8000-00000000ffff");
+        for bad in ["", "0a1b2c3d000040008000-00000000ffff", "{0a1b2c3d-0000-4000-8000-00000000ffff}", "x"] {
+            assert!(Gfid::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn xattr_bytes_are_checked() {
+        assert!(Gfid::from_xattr(&[0; 16]).is_err());
+        assert!(Gfid::from_xattr(&[1; 15]).is_err());
+        assert_eq!(Gfid::from_xattr(Gfid::ROOT.as_bytes()).unwrap(), Gfid::ROOT);
+    }
+
+    /// These values are part of the on-disk format: they must never change.
+    #[test]
+    fn derived_gfids_are_pinned() {
+        let name = SnapName::parse(b"monday").unwrap();
+        let id = Gfid::parse("11111111-2222-4333-8444-555555555555").unwrap();
+        assert_eq!(Gfid::ROOT.snap_dir().to_string(), "04f48f30-a50a-5cc9-bce1-eb58d1ec3f8a");
+        assert_eq!(Gfid::ROOT.payload(&name, None, 7).to_string(), "098d27eb-8e11-53ec-ba92-36ff08a689a2");
+        assert_eq!(Gfid::ROOT.payload(&name, Some(id), 7), Gfid::ROOT.payload(&name, Some(id), 8));
+        assert_ne!(Gfid::ROOT.payload(&name, None, 7), Gfid::ROOT.payload(&name, None, 8));
+    }
+}

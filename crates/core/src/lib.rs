@@ -1,0 +1,26 @@
+//! The pure part of fsnap: names, the command grammar, records and their encoding, answers, options, errors.
+//!
+//! No I/O, no unsafe code, no knowledge of GlusterFS beyond the bytes that it stores. Every decoder in here reads
+//! untrusted bytes (a client's, a disk's, a volume option's) and answers with an [`Error`], never with a panic.
+#![forbid(unsafe_code)]
+
+pub mod acl;
+pub mod answer;
+pub mod command;
+mod error;
+mod gfid;
+pub mod gfid2path;
+pub mod mdata;
+mod name;
+pub mod options;
+pub mod record;
+mod time;
+pub mod volume;
+
+pub use error::{Error, Result};
+pub use gfid::Gfid;
+pub use name::SnapName;
+pub use time::Timestamp;
+
+/// The reserved directory that holds the snapshots of the files beside it.
+pub const SNAP_DIR: &str = ".fsnap";

@@ -1,0 +1,42 @@
+//! `trusted.glusterfs.mdata`: the times that GlusterFS keeps the same on all bricks of a set.
+//!
+//! Source: `posix_mdata_disk` of storage/posix (packed, big-endian): version u8, flags u64, then ctime, mtime and
+//! atime, each as seconds u64 and nanoseconds u64.
+
+use crate::Timestamp;
+
+/// The xattr's name.
+pub const XATTR: &str = "trusted.glusterfs.mdata";
+
+const SIZE: usize = 1 + 8 + 3 * 16;
+const MTIME: usize = 1 + 8 + 16;
+
+/// The mtime in the xattr's bytes; `None` if they are not of the known form or hold no time (as with the `ctime`
+/// feature off).
+pub fn mtime(bytes: &[u8]) -> Option<Timestamp> {
+    if bytes.len() != SIZE {
+        return None;
+    }
+    let word = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let (seconds, nanos) = (word(MTIME)?, word(MTIME + 8)?);
+    if (seconds, nanos) == (0, 0) { None } else { Timestamp::new(seconds, nanos).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_mtime() {
+        let mut b = vec![1];
+        for word in [0u64, 10, 1, 20, 2, 30, 3] {
+            b.extend(word.to_be_bytes());
+        }
+        assert_eq!(mtime(&b).unwrap().to_string(), "20.000000002");
+        b.push(0);
+        assert_eq!(mtime(&b), None);
+        assert_eq!(mtime(&[0; SIZE]), None);
+        assert_eq!(mtime(&[0xff; SIZE]), None);
+        assert_eq!(mtime(b""), None);
+    }
+}

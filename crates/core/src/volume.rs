@@ -1,0 +1,80 @@
+//! What glusterd recorded about a volume (`vols/VOLUME/info` in its working directory).
+
+use crate::Gfid;
+
+/// How a volume keeps its files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VolumeType {
+    /// Each file whole, on one brick.
+    Distribute,
+    /// Each file whole, on several bricks.
+    Replicate,
+    /// Each file in fragments, on several bricks.
+    Disperse,
+}
+
+impl VolumeType {
+    /// From the word that is used for it.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "distribute" => Some(VolumeType::Distribute),
+            "replicate" => Some(VolumeType::Replicate),
+            "disperse" => Some(VolumeType::Disperse),
+            _ => None,
+        }
+    }
+}
+
+/// What fsnap needs to know of a volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeInfo {
+    /// `volume-id`.
+    pub id: Gfid,
+    /// `type`; `None` for one that is not known here.
+    pub kind: Option<VolumeType>,
+    /// `changelog.changelog` is on: geo-replication learns of changes from a journal.
+    pub changelog: bool,
+}
+
+impl VolumeInfo {
+    /// Reads the file's `KEY=VALUE` lines; `None` if it does not say which volume it is about.
+    ///
+    /// Source: `glusterd_store_volinfo_write` of mgmt/glusterd and `gf_cluster_type_t` (0 none, 2 replicate,
+    /// 4 disperse; 1 and 3 were stripe, 5 was tier).
+    pub fn parse(text: &str) -> Option<Self> {
+        // Later lines override earlier ones, as in glusterd.
+        let value = |key: &str| {
+            text.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::trim)
+        };
+        let kind = match value("type") {
+            Some("0") => Some(VolumeType::Distribute),
+            Some("2") => Some(VolumeType::Replicate),
+            Some("4") => Some(VolumeType::Disperse),
+            _ => None,
+        };
+        let changelog = value("changelog.changelog")
+            .is_some_and(|v| !["off", "no", "0", "false", "disable"].contains(&v));
+        Some(VolumeInfo { id: Gfid::parse(value("volume-id")?).ok()?, kind, changelog })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_glusterd_writes() {
+        let info = "type=0\ncount=2\nvolume-id=11111111-2222-4333-8444-555555555555\nfeatures.quota=off\n";
+        let read = VolumeInfo::parse(info).unwrap();
+        assert_eq!((read.kind, read.changelog), (Some(VolumeType::Distribute), false));
+        let on = VolumeInfo::parse(&format!("{info}changelog.changelog=on\n")).unwrap();
+        assert!(on.changelog);
+        assert_eq!(
+            VolumeInfo::parse(&info.replace("type=0", "type=4")).unwrap().kind,
+            Some(VolumeType::Disperse)
+        );
+        assert_eq!(VolumeInfo::parse(&info.replace("type=0", "type=9")).unwrap().kind, None);
+        assert_eq!(VolumeInfo::parse("type=0\n"), None);
+        assert_eq!(VolumeInfo::parse(""), None);
+    }
+}
