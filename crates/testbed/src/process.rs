@@ -1,0 +1,71 @@
+//! Processes of a scene, seen from outside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait::wait_until;
+
+const DUMP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Whether `pid` is there and not a zombie.
+pub(crate) fn exists(pid: u32) -> bool {
+    status_field(pid, "State:").is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+/// Whether nothing is left of `pid`. A zombie is not enough: its other threads may still close their files.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// The process that is `inner` in the pid namespace of `member`, by the caller's pid.
+pub(crate) fn outer_pid(member: u32, inner: u32) -> Option<u32> {
+    let namespace = fs::read_link(format!("/proc/{member}/ns/pid")).ok()?;
+    let pids = fs::read_dir("/proc").ok()?.flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|&pid| {
+        inner_pid(pid) == Some(inner)
+            && fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|of| of == namespace)
+            && exists(pid)
+    })
+}
+
+/// The pid that `pid` has in its own, innermost pid namespace.
+pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
+    status_field(pid, "NSpid:")?.split_whitespace().last()?.parse().ok()
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let target = Pid::from_raw(pid.try_into().expect("a pid fits"));
+    kill(target, signal).unwrap_or_else(|errno| panic!("cannot send {signal} to process {pid}: {errno}"));
+}
+
+/// The text of a new statedump of `pid`, which writes it to `dir`.
+pub(crate) fn statedump(dir: &Path, pid: u32) -> String {
+    let inner = inner_pid(pid).unwrap_or_else(|| panic!("process {pid} is gone: no statedump"));
+    // Dumps of one second share a name.
+    for old in dumps(dir, inner) {
+        fs::remove_file(&old).expect("cannot remove an old statedump");
+    }
+    signal(pid, Signal::SIGUSR1);
+    let mut text = String::new();
+    wait_until(&format!("process {pid} has written a statedump to {}", dir.display()), DUMP_WITHIN, || {
+        let Some(dump) = dumps(dir, inner).pop() else { return false };
+        text = fs::read(dump).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        text.contains("DUMP-END-TIME")
+    });
+    text
+}
+
+fn dumps(dir: &Path, inner: u32) -> Vec<PathBuf> {
+    let mark = format!(".{inner}.dump.");
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().contains(&mark)).map(|e| e.path()).collect()
+}
+
+fn status_field(pid: u32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+}
