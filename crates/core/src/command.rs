@@ -21,6 +21,16 @@ pub enum Command {
     Hold(SnapName, bool),
 }
 
+impl Command {
+    /// The snapshot that it is about.
+    pub fn name(&self) -> &SnapName {
+        match self {
+            Command::Create(create) => &create.name,
+            Command::Delete(name) | Command::Restore(name) | Command::Hold(name, _) => name,
+        }
+    }
+}
+
 /// What `create` asks for: `NAME[;created=SECONDS.NANOS][;id=UUID]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {

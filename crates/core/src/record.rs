@@ -95,6 +95,38 @@ impl fmt::Display for PayloadRecord {
     }
 }
 
+/// What a restore writes down before it touches the file, so that it can be finished after a crash:
+/// `v1 restore base=UUID payload=UUID name=NAME`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Intent {
+    /// The file whose content is replaced.
+    pub base: Gfid,
+    /// The gfid of the snapshot that it is replaced with.
+    pub payload: Gfid,
+    /// That snapshot's name.
+    pub name: SnapName,
+}
+
+impl Intent {
+    /// Reads an intent. [`Error::Damaged`] (`EIO`) if it is none that `Display` could have written.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        decode(bytes, |fields| {
+            fields.word("restore")?;
+            Ok(Intent {
+                base: Gfid::parse(fields.next("base")?)?,
+                payload: Gfid::parse(fields.next("payload")?)?,
+                name: SnapName::parse(fields.next("name")?.as_bytes())?,
+            })
+        })
+    }
+}
+
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v1 restore base={} payload={} name={}", self.base, self.payload, self.name)
+    }
+}
+
 /// Reads [`SEQ`]'s value. [`Error::Damaged`] (`EIO`) if it is not a decimal number.
 pub fn decode_seq(bytes: &[u8]) -> Result<u64> {
     std::str::from_utf8(bytes).ok().and_then(|s| seq_from(s).ok()).ok_or_else(|| damaged(bytes))
@@ -130,6 +162,10 @@ impl<T: fmt::Display> fmt::Display for OrDash<'_, T> {
 struct Fields<'a>(std::str::Split<'a, char>);
 
 impl<'a> Fields<'a> {
+    fn word(&mut self, expected: &str) -> Result<()> {
+        if self.0.next() == Some(expected) { Ok(()) } else { Err(Error::bad("a word is missing")) }
+    }
+
     fn next(&mut self, key: &str) -> Result<&'a str> {
         let value = self.0.next().and_then(|word| word.strip_prefix(key)?.strip_prefix('='));
         value.ok_or(Error::bad("a field is missing"))
@@ -172,6 +208,27 @@ mod tests {
             PayloadRecord::decode(text.replace("mon", "..").as_bytes()).unwrap_err().errno(),
             libc::EIO
         );
+    }
+
+    #[test]
+    fn intents() {
+        let text = "v1 restore base=00000000-0000-0000-0000-000000000001 \
+                    payload=11111111-2222-4333-8444-555555555555 name=mon";
+        let read = Intent::decode(text.as_bytes()).unwrap();
+        assert_eq!((read.base, read.name.as_str(), read.to_string().as_str()), (Gfid::ROOT, "mon", text));
+        for bad in [
+            "",
+            "v1 restore",
+            &text.replace("restore", "remove"),
+            &text.replace("v1", "v2"),
+            &text.replace(" restore", ""),
+            &text.replace("=mon", "=a/b"),
+            &text.replace("1111", "zzzz"),
+            &format!("{text}\n"),
+            &format!("{text} x=1"),
+        ] {
+            assert_eq!(Intent::decode(bad.as_bytes()).unwrap_err().errno(), libc::EIO, "{bad:?}");
+        }
     }
 
     #[test]

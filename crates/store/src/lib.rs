@@ -1,1 +1,106 @@
-//! x
+//! One brick's snapshots on its disk, by system calls, without any Gluster library.
+//!
+//! The catalogue, in xattrs of the base file, is the truth; the payloads, in `.fsnap`, are the data. Every change is
+//! ordered so that a crash leaves a snapshot whole or absent and a restored file wholly old or wholly new (after
+//! [`Store::open`] has replayed what was begun).
+//!
+//! All calls block, and any number of threads may make them, with one rule that the caller keeps: **no two of
+//! [`create`](Store::create), [`delete`](Store::delete), [`restore`](Store::restore) and [`hold`](Store::hold) on the
+//! same base at a time.** Different bases, in the same directory too, and [`list`](Store::list),
+//! [`info`](Store::info), [`base_of`](Store::base_of) and [`snap_dir`](Store::snap_dir) need no such care.
+//!
+//! Nothing on the disk is trusted: not records, not gfids, not handles, not what kind of file it is.
+
+mod brick;
+mod catalogue;
+mod create;
+mod delete;
+mod intent;
+mod ioctl;
+mod payload;
+mod restore;
+mod rights;
+mod snapdir;
+mod state;
+mod sys;
+mod xattrs;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use fsnap_core::Result;
+
+pub use create::{Cloned, Limits};
+
+use brick::Brick;
+use state::State;
+
+/// An opened brick. There must be no more than one for a brick at a time, in whichever process: opening replays what
+/// looks interrupted.
+pub struct Store {
+    brick: Brick,
+    state: OnceLock<State>,
+    reflink: bool,
+}
+
+impl Store {
+    /// Opens the brick whose root is `brick`: finds out whether its file system shares blocks, and finishes the
+    /// restores that a crash interrupted. One that can't be finished is logged, never a reason to fail.
+    ///
+    /// Nothing is written to a brick that fsnap was never used on: `.glusterfs/fsnap` is made when it is needed.
+    ///
+    /// [`Error::Unsupported`](fsnap_core::Error::Unsupported) (`EOPNOTSUPP`) if there is no `.glusterfs` (storage/posix
+    /// makes it) or if another version of fsnap was at work here; else what a system call says.
+    pub fn open(brick: &Path) -> Result<Self> {
+        let brick = Brick::open(brick)?;
+        let reflink = probe(&brick);
+        let store = Store { brick, state: OnceLock::new(), reflink };
+        if let Some(state) = State::find(&store.brick)? {
+            let state = store.state.get_or_init(|| state);
+            if let Err(e) = state.sweep() {
+                tracing::warn!("cannot tidy .glusterfs/fsnap: {e}");
+            }
+            store.replay_intents(state);
+        }
+        Ok(store)
+    }
+
+    /// Whether the brick's file system shares blocks between files.
+    pub fn reflink(&self) -> bool {
+        self.reflink
+    }
+
+    /// fsnap's own directory, made if it is not there.
+    fn state(&self) -> Result<&State> {
+        match self.state.get() {
+            Some(state) => Ok(state),
+            None => {
+                let state = State::make(&self.brick)?;
+                Ok(self.state.get_or_init(|| state))
+            }
+        }
+    }
+}
+
+/// Shares one block between two files without names.
+fn probe(brick: &Brick) -> bool {
+    let nameless = || sys::nameless(&brick.glusterfs);
+    let share = || -> io::Result<()> {
+        let (mut src, dst) = (nameless()?, nameless()?);
+        src.write_all(&[0x66; 4096])?;
+        Ok(ioctl::ficlone(&src, &dst)?)
+    };
+    let Err(e) = share() else { return true };
+    match e.raw_os_error() {
+        Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::EINVAL | libc::EXDEV | libc::ENOSYS) => {
+            tracing::warn!("this brick's file system cannot share blocks ({e}): no snapshots here");
+            false
+        }
+        // A full or read-only disk says nothing about reflink. If there is none, each command will find out.
+        _ => {
+            tracing::warn!("cannot tell whether this brick's file system shares blocks: {e}");
+            true
+        }
+    }
+}

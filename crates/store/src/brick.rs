@@ -1,0 +1,271 @@
+//! Reaching files by their gfid, through the handles that storage/posix keeps. Everything on the disk is taken for
+//! what it is, bytes that anybody may have written: no symlink is ever followed, no device ever opened for I/O.
+
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::{Error, Gfid, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
+use nix::sys::statfs::{XFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::fstatvfs;
+
+use crate::sys::{self, DIR, Doing, STEP, open_in, same_inode};
+use crate::xattrs;
+
+/// The directory in a brick's root that holds what is GlusterFS's own.
+pub(crate) const GLUSTERFS: &str = ".glusterfs";
+
+/// No directory lies deeper than this: a name and its slash take two bytes at least, a path ends at 4096.
+const MAX_DEPTH: usize = 2048;
+/// How often a walk is tried again that a rename has made stumble.
+const TRIES: u32 = 5;
+
+/// A brick's root directory.
+pub(crate) struct Brick {
+    root: File,
+    /// `.glusterfs`.
+    pub glusterfs: File,
+    /// See [`Brick::settle`].
+    pub ordered: bool,
+}
+
+/// An open regular file whose gfid was checked.
+pub(crate) struct Inode {
+    pub file: File,
+    pub stat: FileStat,
+    pub gfid: Gfid,
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// An open directory whose gfid was checked.
+pub(crate) struct Dir {
+    pub file: File,
+    pub gfid: Gfid,
+    /// Its way up to the root: each directory's place, its own first.
+    pub way: Vec<Link>,
+}
+
+impl Brick {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(path, flags, Mode::empty()).map(File::from).doing("open the brick")?;
+        match open_in(&root, GLUSTERFS, DIR) {
+            Ok(glusterfs) => {
+                let ordered = fstatfs(&root).doing("statfs")?.filesystem_type() == XFS_SUPER_MAGIC;
+                Ok(Brick { root, glusterfs, ordered })
+            }
+            Err(Errno::ENOENT) => {
+                Err(Error::unsupported("this directory is no brick: there is no .glusterfs in it"))
+            }
+            Err(e) => Err(e).doing("open .glusterfs"),
+        }
+    }
+
+    /// Makes a step durable before the next one is taken, where the file system needs to be told.
+    ///
+    /// The log of XFS is one sequence: an fsync of the last step makes all steps before it durable, whichever files
+    /// they were on, and a crash can only take them away from the end. Nobody else promises that. An fsync on btrfs
+    /// makes one file durable, ahead of everything else that was done before, so there each step needs its own.
+    pub(crate) fn settle(&self, what: &File) -> Result<()> {
+        if self.ordered { Ok(()) } else { sys::sync(what) }
+    }
+
+    /// The free space, in percent of all.
+    pub(crate) fn free_percent(&self) -> Result<u64> {
+        let fs = fstatvfs(&self.root).doing("statvfs")?;
+        Ok((u128::from(fs.blocks_available()) * 100 / u128::from(fs.blocks()).max(1)) as u64)
+    }
+
+    /// The directory of the brick that holds the handle of `gfid`. [`Error::Gone`] if there is none.
+    pub(crate) fn handle_dir(&self, gfid: Gfid) -> Result<File> {
+        let [one, two, ..] = gfid.as_bytes();
+        let first = open_in(&self.glusterfs, hex(*one).as_str(), STEP);
+        match first.and_then(|first| open_in(first, hex(*two).as_str(), DIR)) {
+            Ok(dir) => Ok(dir),
+            Err(Errno::ENOENT) => Err(Error::Gone),
+            Err(e) => Err(e).doing("open the directory of a gfid handle"),
+        }
+    }
+
+    /// The same, made if it is not there.
+    pub(crate) fn make_handle_dir(&self, gfid: Gfid) -> Result<File> {
+        let [one, two, ..] = gfid.as_bytes();
+        let first = ensure_dir(&self.glusterfs, &hex(*one))?;
+        let second = ensure_dir(&first, &hex(*two))?;
+        self.settle(&self.glusterfs)?;
+        self.settle(&first)?;
+        Ok(second)
+    }
+
+    /// Opens a regular file. [`Error::Gone`] if it is not there, [`Error::NotRegular`] if it is something else,
+    /// [`Error::Damaged`] if it is another file than its handle says.
+    pub(crate) fn open_file(&self, gfid: Gfid, access: Access) -> Result<Inode> {
+        let inode = open_leaf(&self.handle_dir(gfid)?, gfid.to_string().as_bytes(), access)?;
+        let inode = inode.ok_or(Error::Gone)?;
+        expect_gfid(&inode.0, gfid)?;
+        Ok(Inode { file: inode.0, stat: inode.1, gfid })
+    }
+
+    /// Opens a directory. [`Error::Gone`] if it is not there (any more), `ENOTDIR` if it is something else,
+    /// [`Error::Damaged`] if it is another one than its handle says.
+    ///
+    /// Its handle is a symlink through the handles of all directories above it. The kernel gives up after 40 of
+    /// those, and would follow any other symlink as well: so the links are read here, one by one up to the root, and
+    /// the way back down is walked name by name. A rename in between can lead astray: hence the gfid at the end and
+    /// the further tries.
+    pub(crate) fn open_dir(&self, gfid: Gfid) -> Result<Dir> {
+        let mut tries = 0;
+        loop {
+            match self.walk(gfid) {
+                Err(Error::Gone | Error::Damaged(_)) if tries < TRIES => {
+                    std::thread::sleep(Duration::from_millis(tries.into()));
+                    tries += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn walk(&self, gfid: Gfid) -> Result<Dir> {
+        let way = self.way_up(gfid)?;
+        let mut at = open_in(&self.root, ".", DIR).doing("open the brick")?;
+        for (left, link) in way.iter().enumerate().rev() {
+            let flags = if left == 0 { DIR } else { STEP };
+            at = match open_in(&at, link.name.as_slice(), flags) {
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Err(Error::Gone),
+                other => other.doing("open a directory")?,
+            };
+        }
+        expect_gfid(&at, gfid)?;
+        Ok(Dir { file: at, gfid, way })
+    }
+
+    fn way_up(&self, gfid: Gfid) -> Result<Vec<Link>> {
+        let mut way = Vec::new();
+        let mut at = gfid;
+        while at != Gfid::ROOT {
+            if way.len() == MAX_DEPTH {
+                return Err(Error::Damaged(format!("the handles above {gfid} never reach the root")));
+            }
+            let link = match readlinkat(&self.root, &at.handle()) {
+                Ok(target) => decode_soft_handle(target.as_bytes()),
+                Err(Errno::ENOENT) => return Err(Error::Gone),
+                Err(Errno::EINVAL) => return Err(Errno::ENOTDIR).doing("not a directory"),
+                Err(e) => return Err(e).doing("read the handle of a directory"),
+            };
+            let link =
+                link.ok_or_else(|| Error::Damaged(format!("{at} is not the handle of a directory")))?;
+            at = link.parent;
+            way.push(link);
+        }
+        Ok(way)
+    }
+}
+
+impl Dir {
+    /// [`Error::ReadOnly`] or [`Error::Unsupported`] if no `.fsnap` may be made in here.
+    pub(crate) fn may_have_snapshots(&self) -> Result<()> {
+        let gfids = std::iter::once(self.gfid).chain(self.way.iter().map(|link| link.parent));
+        if gfids.zip(&self.way).any(|(gfid, link)| gfid == link.parent.snap_dir()) {
+            return Err(Error::ReadOnly("there are no snapshots within .fsnap"));
+        }
+        if self.way.last().is_some_and(|top| top.name == GLUSTERFS.as_bytes()) {
+            return Err(Error::unsupported("what lies in .glusterfs has no snapshots"));
+        }
+        Ok(())
+    }
+}
+
+/// Opens the regular file `name` in `dir`; `None` if there is nothing, [`Error::NotRegular`] if it is another thing.
+pub(crate) fn open_leaf(dir: &File, name: &[u8], access: Access) -> Result<Option<(File, FileStat)>> {
+    // Looked at before it is opened for I/O: opening a device or a FIFO can have effects of its own.
+    let seen = match open_in(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => fstat(other.doing("open")?).doing("stat")?,
+    };
+    if sys::kind(&seen) != libc::S_IFREG {
+        return Err(Error::NotRegular);
+    }
+    let mode = match access {
+        Access::Read => OFlag::O_RDONLY,
+        Access::Write => OFlag::O_RDWR,
+    };
+    let file = match open_in(dir, name, mode | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other.doing("open")?,
+    };
+    let stat = fstat(&file).doing("stat")?;
+    if same_inode(&seen, &stat) { Ok(Some((file, stat))) } else { Err(Error::Gone) }
+}
+
+/// Opens the directory `name`, and makes it if it is not there.
+pub(crate) fn ensure_dir(parent: &File, name: &str) -> Result<File> {
+    match open_in(parent, name, DIR) {
+        Err(Errno::ENOENT) => {}
+        other => return other.doing("open a directory"),
+    }
+    match mkdirat(parent, name, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => open_in(parent, name, DIR).doing("open a directory"),
+        Err(e) => Err(e).doing("mkdir"),
+    }
+}
+
+/// The text of a directory's handle: `../../pp/qq/PARENT/NAME`. Source: `posix_handle_soft` of storage/posix.
+pub(crate) fn soft_handle(link: &Link) -> Vec<u8> {
+    let [one, two, ..] = link.parent.as_bytes();
+    [format!("../../{one:02x}/{two:02x}/").as_bytes(), &link.encode()].concat()
+}
+
+fn decode_soft_handle(target: &[u8]) -> Option<Link> {
+    let link = Link::decode(target.get("../../pp/qq/".len()..)?).ok()?;
+    (soft_handle(&link) == target).then_some(link)
+}
+
+fn expect_gfid(file: &File, gfid: Gfid) -> Result<()> {
+    match xattrs::gfid(file)? {
+        Some(found) if found == gfid => Ok(()),
+        Some(found) => Err(Error::Damaged(format!("the handle of {gfid} leads to {found}"))),
+        None => Err(Error::Damaged(format!("the handle of {gfid} leads to a file without a gfid"))),
+    }
+}
+
+fn hex(byte: u8) -> String {
+    format!("{byte:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_of_directories() {
+        let link = Link { parent: Gfid::ROOT, name: b"a".to_vec() };
+        let text = b"../../00/00/00000000-0000-0000-0000-000000000001/a";
+        assert_eq!(soft_handle(&link), text);
+        assert_eq!(decode_soft_handle(text), Some(link));
+        for bad in [
+            "",
+            "../../..",
+            "../../00/00/",
+            "../../00/01/00000000-0000-0000-0000-000000000001/a",
+            "../../0/000/00000000-0000-0000-0000-000000000001/a",
+            "/./../00/00/00000000-0000-0000-0000-000000000001/a",
+            "../../00/00/00000000-0000-0000-0000-000000000001/..",
+            "../../00/00/00000000-0000-0000-0000-000000000001/a/b",
+            "../../AB/00/AB000000-0000-0000-0000-000000000001/a",
+        ] {
+            assert_eq!(decode_soft_handle(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What is asked of the catalogue: list, info, hold; and the way from an entry to its payload.
+
+use std::fs::File;
+
+use fsnap_core::answer::Snapshot;
+use fsnap_core::record::Record;
+use fsnap_core::{Error, Gfid, Result, SnapName, mdata};
+
+use crate::Store;
+use crate::brick::{Access, Inode};
+use crate::sys;
+use crate::xattrs::{self, Names};
+
+impl Store {
+    /// The base of `file`, and whether `file` is one of its snapshots; `file` itself if it is none.
+    ///
+    /// [`Error::Gone`] (`ESTALE`) if it is not on this brick, [`Error::Damaged`] (`EIO`) if its record can't be read.
+    pub fn base_of(&self, file: Gfid) -> Result<(Gfid, bool)> {
+        let inode = match self.brick.open_file(file, Access::Read) {
+            Err(Error::NotRegular) => return Ok((file, false)),
+            other => other?,
+        };
+        Ok(xattrs::payload_record(&inode.file)?.map_or((file, false), |record| (record.base, true)))
+    }
+
+    /// All snapshots of `base`, the oldest first.
+    ///
+    /// [`Error::Damaged`] (`EIO`) if any of them can't be trusted, [`Error::Gone`] (`ESTALE`) if the file is not on
+    /// this brick, [`Error::NotRegular`] (`EINVAL`).
+    pub fn list(&self, base: Gfid) -> Result<Vec<Snapshot>> {
+        let file = self.brick.open_file(base, Access::Read)?.file;
+        let mut found = Vec::new();
+        for name in Names::of(&file)?.snapshots()? {
+            // Without an entry it was deleted since the names were read.
+            if let Some(record) = xattrs::entry(&file, &name)? {
+                found.push((record.seq, self.describe(base, name, &record)?));
+            }
+        }
+        found.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+        Ok(found.into_iter().map(|(_, snapshot)| snapshot).collect())
+    }
+
+    /// One snapshot of `base`. [`Error::NoSnapshot`] (`ENODATA`) if there is none of that name; else as
+    /// [`list`](Store::list).
+    pub fn info(&self, base: Gfid, name: &SnapName) -> Result<Snapshot> {
+        let file = self.brick.open_file(base, Access::Read)?.file;
+        let record = xattrs::expect_entry(&file, name)?;
+        self.describe(base, name.clone(), &record)
+    }
+
+    /// Forbids (`held`) or allows the deletion of a snapshot. It does nothing if that is already so.
+    ///
+    /// [`Error::NoSnapshot`] (`ENODATA`), [`Error::Damaged`] (`EIO`), [`Error::Gone`] (`ESTALE`),
+    /// [`Error::NotRegular`] (`EINVAL`), or what a system call says.
+    pub fn hold(&self, base: Gfid, name: &SnapName, held: bool) -> Result<()> {
+        let file = self.brick.open_file(base, Access::Read)?.file;
+        let record = xattrs::expect_entry(&file, name)?;
+        if record.held == held {
+            return Ok(());
+        }
+        write_entry(&file, name, &Record { held, ..record })?;
+        sys::sync(&file)
+    }
+
+    fn describe(&self, base: Gfid, name: SnapName, record: &Record) -> Result<Snapshot> {
+        let payload = self.payload(base, &name, record.gfid).inspect_err(|e| {
+            if e.is_fault() {
+                tracing::error!("snapshot {name} of {base}: {e}");
+            }
+        })?;
+        let mut snapshot = Snapshot::from_record(name, record);
+        if let Some(payload) = payload {
+            snapshot.size = Some(content_size(&payload)?);
+            snapshot.mtime = xattrs::get(&payload.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes));
+        }
+        Ok(snapshot)
+    }
+
+    /// Opens the payload of snapshot `name` of `base`; `None` if this brick lacks it. [`Error::Damaged`] if what has
+    /// its gfid is something else.
+    pub(crate) fn payload(&self, base: Gfid, name: &SnapName, gfid: Gfid) -> Result<Option<Inode>> {
+        let inode = match self.brick.open_file(gfid, Access::Read) {
+            Err(Error::Gone) => return Ok(None),
+            Err(Error::NotRegular) => {
+                return Err(Error::Damaged(format!("{gfid} is to be a snapshot but is not a regular file")));
+            }
+            other => other?,
+        };
+        match xattrs::payload_record(&inode.file)? {
+            Some(r) if r.base == base && r.name == *name && r.entry.gfid == gfid => Ok(Some(inode)),
+            Some(r) => {
+                Err(Error::Damaged(format!("{gfid} says that it is snapshot {} of {}", r.name, r.base)))
+            }
+            None => Err(Error::Damaged(format!("{gfid} is to be snapshot {name} but has no record"))),
+        }
+    }
+}
+
+/// Writes a catalogue entry.
+pub(crate) fn write_entry(base: &File, name: &SnapName, record: &Record) -> Result<()> {
+    xattrs::set(base, &xattrs::entry_key(name), record.to_string().as_bytes())
+}
+
+/// The size of the content, which on a disperse volume is more than that of this brick's fragment.
+fn content_size(payload: &Inode) -> Result<u64> {
+    let fragment = xattrs::get(&payload.file, xattrs::EC_SIZE)?.and_then(|bytes| bytes.try_into().ok());
+    Ok(fragment.map_or(payload.stat.st_size.unsigned_abs(), u64::from_be_bytes))
+}

@@ -1,0 +1,288 @@
+//! Taking a snapshot.
+
+use std::fs::File;
+use std::time::Duration;
+
+use fsnap_core::command::Create;
+use fsnap_core::gfid2path::Link;
+use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ, decode_seq};
+use fsnap_core::{Error, Gfid, Result, SnapName, mdata};
+use nix::sys::stat::{FileStat, fstat};
+
+use crate::Store;
+use crate::brick::{Access, Dir, Inode, open_leaf};
+use crate::catalogue::write_entry;
+use crate::delete::links;
+use crate::payload;
+use crate::snapdir::{self, SnapDir};
+use crate::sys::{self, Doing, give_name};
+use crate::xattrs::{self, Names};
+
+/// How often the file's place is looked up again that a rename has made uncertain.
+const TRIES: u64 = 4;
+
+/// How much of the brick snapshots may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Snapshots that one file may have.
+    pub max_snapshots: usize,
+    /// Percent of the brick that must be free for a new snapshot.
+    pub min_free: u8,
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Cloned {
+    /// The gfid of the snapshot file.
+    pub gfid: Gfid,
+    /// For how long the file's writers had to wait: the time of the clone itself.
+    pub clone_time: Duration,
+}
+
+/// What a create is going to make.
+struct Plan {
+    /// The directory that the base lies in.
+    parent: Dir,
+    /// The payload's name in `.fsnap`.
+    leaf: Vec<u8>,
+    record: PayloadRecord,
+}
+
+/// The places where a payload goes.
+struct Places {
+    handles: File,
+    snap_dir: SnapDir,
+}
+
+impl Store {
+    /// Takes a snapshot of `file`. When this returns it is durable, with all data that had reached the brick.
+    ///
+    /// Refused, with nothing on the disk changed: [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`),
+    /// [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`] (`EBUSY`), [`Error::Unsupported`]
+    /// (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, no gfid2path xattr, a foreign `.fsnap`),
+    /// [`Error::Exists`] (`EEXIST`: also if the snapshot of another file that once had this name is in the way),
+    /// [`Error::TooMany`] (`EDQUOT`), [`Error::LowSpace`] (`ENOSPC`), [`Error::NameTooLong`] (`ENAMETOOLONG`),
+    /// [`Error::Damaged`] (`EIO`: something on the disk is not what it should be, or a restore was begun and could
+    /// not be finished). Else what a system call says; then what was made is taken back.
+    pub fn create(&self, file: Gfid, what: &Create, limits: &Limits) -> Result<Cloned> {
+        let base = self.brick.open_file(file, Access::Read)?;
+        let names = Names::of(&base.file)?;
+        self.check_base(&base, &names)?;
+        if self.state.get().is_some_and(|state| state.has_intent(file)) {
+            return Err(Error::Damaged(
+                "a restore of this file was interrupted and could not be finished".into(),
+            ));
+        }
+        self.check_limits(&base, &names, &what.name, limits)?;
+        let plan = self.plan(&base, &names, what)?;
+        self.take(&base, &names, &plan)
+    }
+
+    /// Refuses what has no snapshots and what must not be touched now.
+    pub(crate) fn check_base(&self, base: &Inode, names: &Names) -> Result<()> {
+        if names.has(PAYLOAD) {
+            return Err(Error::ReadOnly("a snapshot has no snapshots of its own"));
+        }
+        if migrating(&base.stat, names) {
+            return Err(Error::Migrating);
+        }
+        if names.has(xattrs::SHARD) {
+            return Err(Error::unsupported("the file is sharded"));
+        }
+        if names.has_quota() {
+            return Err(Error::unsupported("quota is on: it cannot account for snapshots"));
+        }
+        if !self.reflink {
+            return Err(Error::unsupported("the brick's file system cannot share blocks (reflink)"));
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self, base: &Inode, names: &Names, name: &SnapName, limits: &Limits) -> Result<()> {
+        if names.has(&xattrs::entry_key(name)) {
+            return Err(Error::Exists(name.to_string()));
+        }
+        let count = names.snapshots()?.len();
+        if count >= limits.max_snapshots {
+            tracing::info!("{} has {count} snapshots: no more", base.gfid);
+            return Err(Error::TooMany(count));
+        }
+        let free = self.brick.free_percent()?;
+        if free < u64::from(limits.min_free) {
+            return Err(Error::LowSpace { free, min: limits.min_free });
+        }
+        Ok(())
+    }
+
+    fn plan(&self, base: &Inode, names: &Names, what: &Create) -> Result<Plan> {
+        let (parent, file_name) = self.place_of(base)?;
+        let seq = last_seq(base, names)?.checked_add(1);
+        let seq = seq.ok_or_else(|| Error::Damaged(format!("the seq of {} is at its end", base.gfid)))?;
+        let created = match what.created {
+            Some(time) => Some(time),
+            None => xattrs::get(&base.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes)),
+        };
+        let gfid = base.gfid.payload(&what.name, what.id, seq);
+        let entry = Record { seq, id: what.id, gfid, created, held: false };
+        Ok(Plan {
+            parent,
+            leaf: what.name.file_name(&file_name)?,
+            record: PayloadRecord { base: base.gfid, name: what.name.clone(), entry },
+        })
+    }
+
+    /// The directory and the name of the file. Of several hard links the one that is the smallest as an xattr: that
+    /// is the same one on all bricks.
+    fn place_of(&self, base: &Inode) -> Result<(Dir, Vec<u8>)> {
+        for attempt in 0..TRIES {
+            // A rename sets the new xattr a moment after it has moved the file.
+            std::thread::sleep(Duration::from_millis(attempt * attempt));
+            let links = links(&base.file)?;
+            if links.is_empty() {
+                return Err(Error::unsupported("the file has no gfid2path xattr: set storage.gfid2path on"));
+            }
+            for Link { parent, name } in links {
+                let dir = match self.brick.open_dir(parent) {
+                    Err(Error::Gone) => continue,
+                    other => other?,
+                };
+                if sys::stat_in(&dir.file, name.as_slice())?.is_some_and(|s| sys::same_inode(&s, &base.stat))
+                {
+                    return Ok((dir, name));
+                }
+                tracing::warn!("{} is not {} in {parent} any more", base.gfid, name.escape_ascii());
+            }
+        }
+        Err(Error::Damaged(format!("{} is in none of the places that its gfid2path xattrs tell", base.gfid)))
+    }
+
+    fn take(&self, base: &Inode, names: &Names, plan: &Plan) -> Result<Cloned> {
+        let gfid = plan.record.entry.gfid;
+        self.clear_the_way(plan)?;
+        let places = Places {
+            snap_dir: self.ensure_snap_dir(&plan.parent)?,
+            handles: self.brick.make_handle_dir(gfid)?,
+        };
+        let link = Link { parent: plan.parent.gfid.snap_dir(), name: plan.leaf.clone() };
+        let (file, clone_time) = payload::make(base, names, &plan.record, &link, &places.snap_dir.dir)?;
+        let stat = fstat(&file).doing("stat")?;
+        let payload = Inode { file, stat, gfid };
+        match self.publish(base, &payload, plan, &places) {
+            Ok(()) => Ok(Cloned { gfid, clone_time }),
+            Err(e) => {
+                if let Err(undo) = self.take_back(base, &payload, plan, &places) {
+                    tracing::error!(
+                        "snapshot {} of {} failed ({e}) and was not taken back: {undo}",
+                        plan.record.name,
+                        base.gfid
+                    );
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Gives the payload its places, then enters it into the catalogue, and makes all of it durable.
+    fn publish(&self, base: &Inode, payload: &Inode, plan: &Plan, places: &Places) -> Result<()> {
+        let PayloadRecord { name, entry, .. } = &plan.record;
+        let brick = &self.brick;
+        // The handle first: what has a name has a handle, or storage/posix would see to it in its own way.
+        give_name(&payload.file, &places.handles, payload.gfid.to_string().as_str())
+            .doing("link a handle")?;
+        give_name(&payload.file, &places.snap_dir.dir, plan.leaf.as_slice()).doing("link a snapshot")?;
+        self.state()?.note_base(brick, payload.gfid, base.gfid)?;
+        // The entry must never be there without the payload. See `Brick::settle`: on XFS the fsync of the base, whose
+        // change is the last one in the log, says that for all of these.
+        for step in [
+            &payload.file,
+            &places.handles,
+            &places.snap_dir.dir,
+            &places.snap_dir.handles,
+            &plan.parent.file,
+        ] {
+            brick.settle(step)?;
+        }
+        xattrs::set(&base.file, SEQ, entry.seq.to_string().as_bytes())?;
+        write_entry(&base.file, name, entry)?;
+        sys::sync(&base.file)
+    }
+
+    /// Undoes [`publish`](Self::publish), however far it came. `seq` stays: it never goes back.
+    fn take_back(&self, base: &Inode, payload: &Inode, plan: &Plan, places: &Places) -> Result<()> {
+        if xattrs::entry(&base.file, &plan.record.name)?.is_some() {
+            xattrs::remove(&base.file, &xattrs::entry_key(&plan.record.name))?;
+        }
+        let gfid = payload.gfid;
+        sys::unlink_if_same(&places.snap_dir.dir, plan.leaf.as_slice(), &payload.stat)?;
+        if sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)? {
+            self.state()?.forget_base(gfid)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that nothing stands where the payload goes. Makes nothing itself: what is there may be a reason to
+    /// refuse.
+    fn clear_the_way(&self, plan: &Plan) -> Result<()> {
+        if let Some(snap_dir) = snapdir::find(&plan.parent)? {
+            self.clear(&snap_dir, &plan.leaf, plan)?;
+        }
+        match self.brick.handle_dir(plan.record.entry.gfid) {
+            Ok(handles) => self.clear(&handles, plan.record.entry.gfid.to_string().as_bytes(), plan),
+            Err(Error::Gone) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes sure that nothing is in the place `name` of `dir`. A payload of this very snapshot that is in no
+    /// catalogue (a crash, or a heal that is not done) goes into quarantine. Anything else is not ours to move.
+    fn clear(&self, dir: &File, name: &[u8], plan: &Plan) -> Result<()> {
+        let blocked = || {
+            tracing::error!("{} is in the way of a snapshot and was not made by fsnap", name.escape_ascii());
+            Err(Error::Damaged(format!("{} is in the way", name.escape_ascii())))
+        };
+        let (file, stat) = match open_leaf(dir, name, Access::Read) {
+            Ok(None) => return Ok(()),
+            Ok(Some(leaf)) => leaf,
+            Err(Error::NotRegular) => return blocked(),
+            Err(e) => return Err(e),
+        };
+        match xattrs::payload_record(&file) {
+            Ok(Some(r)) if r.base == plan.record.base && r.name == plan.record.name => {
+                self.state()?.quarantine(&self.brick, dir, name, &format!("snapshot-{}", r.entry.gfid))?;
+                self.unlink_everywhere(&Inode { file, stat, gfid: r.entry.gfid });
+                Ok(())
+            }
+            Ok(Some(r)) if name == plan.leaf => {
+                tracing::error!(
+                    "{} is a snapshot of {}, another file of that name",
+                    name.escape_ascii(),
+                    r.base
+                );
+                Err(Error::Exists(plan.record.name.to_string()))
+            }
+            Ok(_) | Err(Error::Damaged(_)) => blocked(),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Whether rebalance is moving the file or has moved it away. Source: `IS_DHT_MIGRATION_PHASE1` (sticky and setgid)
+/// and `check_is_linkfile` (sticky alone, and the xattr) of cluster/dht.
+fn migrating(stat: &FileStat, names: &Names) -> bool {
+    let bits = stat.st_mode & 0o7777;
+    let moving = libc::S_ISVTX | libc::S_ISGID;
+    bits & moving == moving || (bits == libc::S_ISVTX && names.has(xattrs::LINKTO))
+}
+
+/// The number of the last snapshot taken.
+fn last_seq(base: &Inode, names: &Names) -> Result<u64> {
+    if let Some(bytes) = xattrs::get(&base.file, SEQ)? {
+        return decode_seq(&bytes);
+    }
+    // Heal sets the xattrs one by one: the entries can be here before the number.
+    let mut last = 0;
+    for name in names.snapshots()? {
+        last = xattrs::entry(&base.file, &name)?.map_or(last, |record| last.max(record.seq));
+    }
+    Ok(last)
+}

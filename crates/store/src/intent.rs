@@ -1,0 +1,109 @@
+//! Intents: what lets a restore that a crash cut short be finished when the brick is opened again.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use fsnap_core::record::{self, Intent};
+use fsnap_core::{Error, Gfid, Result};
+
+use crate::Store;
+use crate::brick::{Access, open_leaf};
+use crate::restore::overwrite;
+use crate::state::State;
+use crate::sys::{self, Doing, give_name, nameless};
+
+impl State {
+    /// Whether a restore of `base` was begun and not ended.
+    pub(crate) fn has_intent(&self, base: Gfid) -> bool {
+        // Better no snapshot than one of a half restored file.
+        !matches!(sys::stat_in(&self.intents, base.to_string().as_str()), Ok(None))
+    }
+
+    /// Writes an intent, durably.
+    pub(crate) fn write_intent(&self, intent: &Intent) -> Result<()> {
+        // Named only when it is whole on the disk: a name never stands for half an intent.
+        let mut file = nameless(&self.intents).doing("write an intent")?;
+        file.write_all(intent.to_string().as_bytes()).doing("write an intent")?;
+        sys::sync(&file)?;
+        give_name(&file, &self.intents, intent.base.to_string().as_str()).doing("name an intent")?;
+        sys::sync(&self.intents).inspect_err(|_| {
+            // Nothing was restored yet, so nothing must be later.
+            if let Err(e) = self.remove_intent(intent.base) {
+                tracing::error!(
+                    "the intent to restore {} may be replayed at the next start: {e}",
+                    intent.base
+                );
+            }
+        })
+    }
+
+    /// Removes an intent, durably: it must not be replayed over what is written from now on.
+    pub(crate) fn remove_intent(&self, base: Gfid) -> Result<()> {
+        sys::unlink_in(&self.intents, base.to_string().as_str())?;
+        sys::sync(&self.intents)
+    }
+
+    fn read_intent(&self, name: &[u8]) -> Result<Intent> {
+        let (file, _) = open_leaf(&self.intents, name, Access::Read)?.ok_or(Error::Gone)?;
+        let mut text = Vec::new();
+        file.take(record::MAX as u64 + 1).read_to_end(&mut text).doing("read an intent")?;
+        let intent = Intent::decode(&text)?;
+        if intent.base.to_string().as_bytes() == name {
+            Ok(intent)
+        } else {
+            Err(Error::Damaged(format!("an intent for {} under another name", intent.base)))
+        }
+    }
+}
+
+impl Store {
+    /// Finishes all restores that were begun. An intent that makes no sense, or whose file or snapshot is not here,
+    /// goes into quarantine; one that the disk does not let finish now stays for the next time.
+    pub(crate) fn replay_intents(&self, state: &State) {
+        let names = match sys::names_in(&state.intents) {
+            Ok(names) => names,
+            Err(e) => return tracing::error!("cannot read the interrupted restores: {e}"),
+        };
+        for name in names {
+            // The failure is in the log, and the file's own commands will meet it again.
+            let _ = self.replay(state, &name);
+        }
+    }
+
+    /// Finishes the restore of `base` that an earlier one has left behind, if there is one.
+    pub(crate) fn finish_earlier_restore(&self, state: &State, base: Gfid) -> Result<()> {
+        if state.has_intent(base) { self.replay(state, base.to_string().as_bytes()) } else { Ok(()) }
+    }
+
+    fn replay(&self, state: &State, name: &[u8]) -> Result<()> {
+        let shown = name.escape_ascii();
+        match state.read_intent(name).and_then(|intent| self.redo(state, &intent)) {
+            Ok(()) => {
+                tracing::info!("the interrupted restore of {shown} was finished");
+                Ok(())
+            }
+            Err(e @ Error::Os { .. }) => {
+                tracing::error!("{shown} is half restored and cannot be finished now: {e}");
+                Err(e)
+            }
+            Err(e) => {
+                tracing::error!(
+                    "the interrupted restore of {shown} cannot be finished, its content may be broken: {e}"
+                );
+                state
+                    .quarantine(&self.brick, &state.intents, name, "intent")
+                    .inspect_err(|e| tracing::error!("{e}"))
+            }
+        }
+    }
+
+    fn redo(&self, state: &State, intent: &Intent) -> Result<()> {
+        let live = self.brick.open_file(intent.base, Access::Write)?;
+        let payload: File = match self.payload(intent.base, &intent.name, intent.payload)? {
+            Some(payload) => payload.file,
+            None => return Err(Error::Damaged(format!("its snapshot {} is not here", intent.payload))),
+        };
+        overwrite(&payload, &live.file)?;
+        state.remove_intent(intent.base)
+    }
+}

@@ -1,0 +1,65 @@
+//! Making a payload: a file without a name that is finished before anybody can see it.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::record::{PAYLOAD, PayloadRecord};
+use fsnap_core::{Result, mdata};
+use nix::sys::stat::{FileStat, futimens};
+use nix::sys::time::TimeSpec;
+
+use crate::brick::Inode;
+use crate::ioctl::{ficlone, follow_nocow};
+use crate::rights::Rights;
+use crate::sys::{self, Doing};
+use crate::xattrs::{self, Names};
+
+const READ: u16 = 4;
+
+/// What the cluster translators need to know of the copy as they know it of the file.
+const COPIED: [&str; 4] = [mdata::XATTR, xattrs::EC_SIZE, "trusted.ec.config", "trusted.ec.version"];
+/// The same, and the application's own.
+const COPIED_PREFIXES: [&str; 2] = ["trusted.afr.", "user."];
+
+/// Clones `base` into a new file without a name in the file system of `dir`, with everything that the snapshot `record`
+/// with the name `link` is to have. Returns how long the clone took.
+pub(crate) fn make(
+    base: &Inode,
+    names: &Names,
+    record: &PayloadRecord,
+    link: &Link,
+    dir: &File,
+) -> Result<(File, Duration)> {
+    let (file, clone_time) = clone(&base.file, dir)?;
+
+    xattrs::set(&file, xattrs::GFID, record.entry.gfid.as_bytes())?;
+    xattrs::set(&file, &link.key(), &link.encode())?;
+    xattrs::set(&file, PAYLOAD, record.to_string().as_bytes())?;
+    if names.starting(xattrs::PGFID).next().is_some() {
+        xattrs::set(&file, &format!("{}{}", xattrs::PGFID, link.parent), &1u32.to_be_bytes())?;
+    }
+    let prefixed = COPIED_PREFIXES.iter().flat_map(|prefix| names.raw_starting(prefix));
+    let single = COPIED.iter().filter(|name| names.has(name)).map(|name| name.as_bytes());
+    xattrs::copy(&base.file, &file, single.chain(prefixed))?;
+
+    Rights::of(&base.file, &base.stat)?.limited_to(READ).apply(&file)?;
+    set_times(&file, &base.stat)?;
+    Ok((file, clone_time))
+}
+
+/// Clones `file` into a new one without a name in the file system of `dir`. Returns how long the clone took.
+pub(crate) fn clone(file: &File, dir: &File) -> Result<(File, Duration)> {
+    let copy = sys::nameless(dir).doing("make a file without a name")?;
+    follow_nocow(file, &copy).doing("set the NOCOW flag")?;
+    let start = Instant::now();
+    ficlone(file, &copy).doing("clone the file (FICLONE)")?;
+    Ok((copy, start.elapsed()))
+}
+
+/// Gives `file` the atime and mtime in `stat`.
+pub(crate) fn set_times(file: &File, stat: &FileStat) -> Result<()> {
+    let atime = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
+    let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    futimens(file, &atime, &mtime).doing("set the times")
+}

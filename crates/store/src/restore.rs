@@ -1,0 +1,87 @@
+//! Giving a file the content of one of its snapshots.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use fsnap_core::record::Intent;
+use fsnap_core::{Error, Gfid, Result, SnapName};
+use nix::sys::stat::fstat;
+use nix::unistd::ftruncate;
+
+use crate::Store;
+use crate::brick::{Access, Inode};
+use crate::ioctl::ficlone;
+use crate::payload::{self, set_times};
+use crate::state::State;
+use crate::sys::{self, Doing};
+use crate::xattrs::{self, Names};
+
+impl Store {
+    /// Makes the content of `base` that of its snapshot `name`; returns for how long the file's writers had to wait.
+    /// The inode, and all else about it, stays. When this returns it is durable; after a crash the file has the old
+    /// content or the snapshot's as soon as the brick is [`open`](Store::open)ed again.
+    ///
+    /// What clients have cached, and the times that GlusterFS keeps, are the caller's business. So is that nobody
+    /// writes meanwhile: such writes may be lost, or be in the file and then be lost in a crash.
+    ///
+    /// Refused, with nothing changed: [`Error::NoSnapshot`] (`ENODATA`), [`Error::Gone`] (`ESTALE`),
+    /// [`Error::NotRegular`] (`EINVAL`), [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`]
+    /// (`EBUSY`), [`Error::Unsupported`] (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, signed by
+    /// bitrot), [`Error::Damaged`] (`EIO`: the payload is missing or is not this snapshot's, or an earlier restore
+    /// can't be finished). Else what a system call says, and the old content is back; if that fails as well the log
+    /// tells, [`Error::Damaged`] is returned, and the restore is tried again at the next command or [`Store::open`].
+    pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Duration> {
+        let live = self.brick.open_file(base, Access::Write)?;
+        let names = Names::of(&live.file)?;
+        self.check_base(&live, &names)?;
+        if names.has(xattrs::SIGNATURE) {
+            return Err(Error::unsupported(
+                "bitrot has signed the file and would take the restore for corruption",
+            ));
+        }
+        let entry = xattrs::expect_entry(&live.file, name)?;
+        let snapshot = self.payload(base, name, entry.gfid)?;
+        let snapshot = snapshot
+            .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))?;
+
+        let state = self.state()?;
+        self.finish_earlier_restore(state, base)?;
+        let live = Inode { stat: fstat(&live.file).doing("stat")?, ..live };
+        let (old, _) = payload::clone(&live.file, &state.dir)?;
+        state.write_intent(&Intent { base, payload: entry.gfid, name: name.clone() })?;
+        match overwrite(&snapshot.file, &live.file) {
+            Ok(time) => state.remove_intent(base).map(|()| time),
+            Err(e) => Err(roll_back(state, &live, &old, e)),
+        }
+    }
+}
+
+/// Puts the old content back because of `cause`; returns what to tell the caller.
+fn roll_back(state: &State, live: &Inode, old: &File, cause: Error) -> Error {
+    let back = overwrite(old, &live.file)
+        .and_then(|_| set_times(&live.file, &live.stat))
+        .and_then(|()| state.remove_intent(live.gfid));
+    match back {
+        Ok(()) => cause,
+        Err(e) => {
+            tracing::error!(
+                "{} is HALF RESTORED: its restore failed ({cause}), and so did taking that back ({e}). It is tried again \
+                 at the next restore of the file and when the brick starts; until then its content is broken",
+                live.gfid
+            );
+            Error::Damaged(format!("half restored: {cause}; and the old content did not come back: {e}"))
+        }
+    }
+}
+
+/// Makes `dst` the same bytes as `src`, durably.
+pub(crate) fn overwrite(src: &File, dst: &File) -> Result<Duration> {
+    let size = fstat(src).doing("stat")?.st_size;
+    let start = Instant::now();
+    // First the size: see `ficlone`.
+    ftruncate(dst, size).doing("truncate")?;
+    ficlone(src, dst).doing("clone the snapshot (FICLONE)")?;
+    let time = start.elapsed();
+    sys::sync(dst)?;
+    Ok(time)
+}

@@ -1,0 +1,145 @@
+//! The directory `.fsnap`, which holds the snapshots of the files beside it.
+
+use std::fs::File;
+use std::time::Duration;
+
+use fsnap_core::acl::Caller;
+use fsnap_core::gfid2path::Link;
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
+use nix::errno::Errno;
+use nix::fcntl::{RenameFlags, readlinkat, renameat2};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+
+use crate::Store;
+use crate::brick::{Dir, soft_handle};
+use crate::rights::Rights;
+use crate::state::UNFINISHED;
+use crate::sys::{self, DIR, Doing, open_in};
+use crate::xattrs;
+
+const DEFAULT_ACL: &str = "system.posix_acl_default";
+const READ: u16 = 4;
+const READ_AND_PASS: u16 = 5;
+
+/// An opened `.fsnap`.
+pub(crate) struct SnapDir {
+    pub dir: File,
+    /// The directory that holds its handle.
+    pub handles: File,
+}
+
+impl Store {
+    /// Sees to it that directory `parent` has its `.fsnap`, with the owner, and of mode and ACL what reads and
+    /// searches, that `parent` has now; returns its gfid. With `who` only if `who` may read `parent`.
+    ///
+    /// Any number of threads may call it for the same directory at a time.
+    ///
+    /// `EACCES` if `who` may not, `ENOTDIR` if `parent` is no directory, [`Error::Gone`] (`ESTALE`) if it is not
+    /// there, [`Error::ReadOnly`] (`EROFS`) if it is a `.fsnap` itself or lies in one, [`Error::Unsupported`]
+    /// (`EOPNOTSUPP`) if it belongs to `.glusterfs` or something else has the name `.fsnap` in it.
+    pub fn snap_dir(&self, parent: Gfid, who: Option<&Caller>) -> Result<Gfid> {
+        let parent = self.brick.open_dir(parent)?;
+        if let Some(who) = who {
+            let stat = fstat(&parent.file).doing("stat")?;
+            if !Rights::of(&parent.file, &stat)?.permit(who, READ) {
+                return Err(Errno::EACCES)
+                    .doing("look into .fsnap without read permission for its directory");
+            }
+        }
+        self.ensure_snap_dir(&parent)?;
+        Ok(parent.gfid.snap_dir())
+    }
+
+    /// Opens the `.fsnap` of `parent`, and makes it or sets it right where needed.
+    pub(crate) fn ensure_snap_dir(&self, parent: &Dir) -> Result<SnapDir> {
+        parent.may_have_snapshots()?;
+        let stat = fstat(&parent.file).doing("stat")?;
+        let rights = Rights::of(&parent.file, &stat)?.limited_to(READ_AND_PASS);
+        let dir = match find(parent)? {
+            Some(dir) => dir,
+            None => {
+                self.make_snap_dir(parent, &rights)?;
+                find(parent)?.ok_or(Error::Gone)?
+            }
+        };
+        rights.ensure(&dir)?;
+        if xattrs::get(&dir, DEFAULT_ACL)?.is_some() {
+            xattrs::remove(&dir, DEFAULT_ACL)?;
+        }
+        Ok(SnapDir { dir, handles: self.ensure_soft_handle(parent)? })
+    }
+
+    /// Makes `.fsnap` aside and moves it into place when it is whole: storage/posix gives a random gfid to any
+    /// directory without one that it meets.
+    fn make_snap_dir(&self, parent: &Dir, rights: &Rights) -> Result<()> {
+        let aside = &self.state()?.dir;
+        let name = sys::unique(UNFINISHED);
+        mkdirat(aside, name.as_str(), Mode::S_IRWXU).doing("mkdir")?;
+        let made = open_in(aside, name.as_str(), DIR).doing("open a directory").and_then(|dir| {
+            xattrs::set(&dir, xattrs::GFID, parent.gfid.snap_dir().as_bytes())?;
+            rights.apply(&dir)?;
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            match renameat2(aside, name.as_str(), &parent.file, SNAP_DIR, flags) {
+                Err(Errno::ENOENT) => Err(Error::Gone),
+                other => other.doing("move .fsnap into place"),
+            }
+        });
+        match made {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                if let Err(e) = unlinkat(aside, name.as_str(), UnlinkatFlags::RemoveDir) {
+                    tracing::warn!("cannot remove the unfinished directory .glusterfs/fsnap/{name}: {e}");
+                }
+                // Another thread has made it meanwhile: as good as ours.
+                if e == (Error::Os { what: "move .fsnap into place", errno: libc::EEXIST }) {
+                    Ok(())
+                } else {
+                    Err(e)
+                }
+            }
+        }
+    }
+
+    /// Makes the handle of the `.fsnap` of `parent` if it is not there; returns the directory that it is in.
+    fn ensure_soft_handle(&self, parent: &Dir) -> Result<File> {
+        let gfid = parent.gfid.snap_dir();
+        let target = soft_handle(&Link { parent: parent.gfid, name: SNAP_DIR.into() });
+        let handles = self.brick.make_handle_dir(gfid)?;
+        let name = gfid.to_string();
+        match symlinkat(target.as_slice(), &handles, name.as_str()) {
+            Ok(()) => Ok(handles),
+            Err(Errno::EEXIST) => match readlinkat(&handles, name.as_str()) {
+                Ok(there) if there.as_encoded_bytes() == target => Ok(handles),
+                _ => {
+                    tracing::error!("{} is not the handle of a .fsnap", gfid.handle().display());
+                    Err(Error::Damaged(format!(
+                        "something else is in the place of the handle of .fsnap, {gfid}"
+                    )))
+                }
+            },
+            Err(e) => Err(e).doing("make the handle of .fsnap"),
+        }
+    }
+}
+
+/// Opens the `.fsnap` of `parent` if it has one. [`Error::Unsupported`] if it is not ours.
+pub(crate) fn find(parent: &Dir) -> Result<Option<File>> {
+    // Heal and rebalance make `.fsnap` through storage/posix, which sets the gfid a moment after mkdir.
+    for wait in [0, 5, 20] {
+        std::thread::sleep(Duration::from_millis(wait));
+        let dir = match open_in(&parent.file, SNAP_DIR, DIR) {
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => break,
+            other => other.doing("open .fsnap")?,
+        };
+        match xattrs::gfid(&dir) {
+            Ok(Some(gfid)) if gfid == parent.gfid.snap_dir() => return Ok(Some(dir)),
+            Ok(None) => {}
+            Ok(Some(_)) | Err(Error::Damaged(_)) => break,
+            Err(e) => return Err(e),
+        }
+    }
+    tracing::error!("the .fsnap in directory {} was not made by fsnap: rename it", parent.gfid);
+    Err(Error::unsupported("a foreign .fsnap stands in this directory: rename it"))
+}

@@ -1,0 +1,116 @@
+//! System calls with names that may be any bytes, and with errors that say what was tried.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fsnap_core::{Error, Result};
+use nix::NixPath;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+
+/// Opens a directory for reading, never through a symlink.
+pub(crate) const DIR: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// Opens a directory only to go on from it: needs no I/O, wakes no automounter.
+pub(crate) const STEP: OFlag = DIR.union(OFlag::O_PATH);
+
+/// Says what was tried when a system call failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: &'static str) -> Result<T>;
+}
+
+impl<T> Doing<T> for nix::Result<T> {
+    fn doing(self, what: &'static str) -> Result<T> {
+        self.map_err(|errno| Error::Os { what, errno: errno as i32 })
+    }
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: &'static str) -> Result<T> {
+        self.map_err(|e| Error::Os { what, errno: e.raw_os_error().unwrap_or(libc::EIO) })
+    }
+}
+
+/// openat without a mode: for everything but `O_CREAT` and `O_TMPFILE`.
+pub(crate) fn open_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P, flags: OFlag) -> nix::Result<File> {
+    openat(dir, name, flags | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
+}
+
+/// A file without a name in the file system of `dir`, which nobody else can open until it is linked.
+pub(crate) fn nameless(dir: impl AsFd) -> nix::Result<File> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
+}
+
+/// Gives a [`nameless`] file its name. `EEXIST` if that is taken.
+pub(crate) fn give_name<P: NixPath + ?Sized>(file: &File, dir: impl AsFd, name: &P) -> nix::Result<()> {
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, unnamed.as_str(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)
+}
+
+/// The names in a directory, without `.` and `..`.
+pub(crate) fn names_in(dir: &File) -> Result<Vec<Vec<u8>>> {
+    let mut listing = Dir::openat(dir, ".", DIR, Mode::empty()).doing("open a directory")?;
+    let mut names = Vec::new();
+    for entry in listing.iter() {
+        let name = entry.doing("read a directory")?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// fstatat that does not follow a symlink; `None` if nothing is there.
+pub(crate) fn stat_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> Result<Option<FileStat>> {
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(e) => Err(e).doing("stat"),
+    }
+}
+
+/// Unlinks `name` if it is there.
+pub(crate) fn unlink_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> Result<()> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(e).doing("unlink"),
+    }
+}
+
+/// Unlinks `name` if it is the inode that `stat` is of; whether it was.
+pub(crate) fn unlink_if_same<P: NixPath + ?Sized>(dir: impl AsFd, name: &P, stat: &FileStat) -> Result<bool> {
+    let same = stat_in(&dir, name)?.is_some_and(|there| same_inode(&there, stat));
+    if same {
+        unlink_in(dir, name)?;
+    }
+    Ok(same)
+}
+
+pub(crate) fn same_inode(a: &FileStat, b: &FileStat) -> bool {
+    (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+}
+
+/// The file type bits of `stat`, one of the `S_IF…`.
+pub(crate) fn kind(stat: &FileStat) -> u32 {
+    stat.st_mode & libc::S_IFMT
+}
+
+/// fsync, of a file or a directory.
+pub(crate) fn sync(file: &File) -> Result<()> {
+    fsync(file).doing("fsync")
+}
+
+/// A name that no other thread, process or boot has given.
+pub(crate) fn unique(prefix: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // A clock before 1970 is no reason to fail: the process id and the count still tell names apart.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{prefix}-{now}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}

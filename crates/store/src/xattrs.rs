@@ -1,0 +1,126 @@
+//! Extended attributes: those of GlusterFS that matter here, and the catalogue.
+
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record};
+use fsnap_core::{Error, Gfid, Result, SnapName, acl};
+use xattr::FileExt;
+
+use crate::sys::Doing;
+
+/// The gfid, 16 bytes.
+pub(crate) const GFID: &str = "trusted.gfid";
+/// Where DHT's link files point to.
+pub(crate) const LINKTO: &str = "trusted.glusterfs.dht.linkto";
+/// On files that the shard translator has split.
+pub(crate) const SHARD: &str = "trusted.glusterfs.shard.block-size";
+/// On files that bitrot has signed.
+pub(crate) const SIGNATURE: &str = "trusted.bit-rot.signature";
+/// The content's size as the disperse translator counts it (u64, big-endian): a fragment is shorter.
+pub(crate) const EC_SIZE: &str = "trusted.ec.size";
+/// One per directory that a file is linked in, when `storage.build-pgfid` is on: the number of links (u32, big-endian).
+/// Source: `SET_PGFID_XATTR` of storage/posix.
+pub(crate) const PGFID: &str = "trusted.pgfid.";
+
+/// Reads an xattr; `None` if the file has none of that name, or its file system has no such namespace.
+pub(crate) fn get(file: &File, name: &str) -> Result<Option<Vec<u8>>> {
+    match file.get_xattr(name) {
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        other => other.doing("getxattr"),
+    }
+}
+
+pub(crate) fn set(file: &File, name: &str, value: &[u8]) -> Result<()> {
+    file.set_xattr(name, value).doing("setxattr")
+}
+
+/// Removes an xattr if it is there.
+pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
+    match file.remove_xattr(name) {
+        Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(()),
+        other => other.doing("removexattr"),
+    }
+}
+
+/// The file's gfid, if it has one.
+pub(crate) fn gfid(file: &File) -> Result<Option<Gfid>> {
+    get(file, GFID)?.map(|bytes| Gfid::from_xattr(&bytes)).transpose()
+}
+
+/// Which snapshot the file is, if it is one. [`Error::Damaged`] if its record can't be read.
+pub(crate) fn payload_record(file: &File) -> Result<Option<PayloadRecord>> {
+    get(file, PAYLOAD)?.map(|bytes| PayloadRecord::decode(&bytes)).transpose()
+}
+
+/// The access ACL, if there is more to it than the mode bits.
+pub(crate) fn access_acl(file: &File) -> Result<Option<acl::Acl>> {
+    get(file, acl::ACCESS)?.map(|bytes| acl::Acl::decode(&bytes)).transpose()
+}
+
+/// The name of the catalogue entry of snapshot `name`.
+pub(crate) fn entry_key(name: &SnapName) -> String {
+    format!("{ENTRY_PREFIX}{name}")
+}
+
+/// The catalogue entry of `name`, if there is one.
+pub(crate) fn entry(base: &File, name: &SnapName) -> Result<Option<Record>> {
+    get(base, &entry_key(name))?.map(|bytes| Record::decode(&bytes)).transpose()
+}
+
+/// The catalogue entry of `name`; [`Error::NoSnapshot`] if there is none.
+pub(crate) fn expect_entry(base: &File, name: &SnapName) -> Result<Record> {
+    entry(base, name)?.ok_or_else(|| Error::NoSnapshot(name.to_string()))
+}
+
+/// The names of all xattrs of a file at one moment.
+pub(crate) struct Names(Vec<Vec<u8>>);
+
+impl Names {
+    pub(crate) fn of(file: &File) -> Result<Self> {
+        let names = file.list_xattr().doing("listxattr")?;
+        Ok(Names(names.map(OsStringExt::into_vec).collect()))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|n| n == name.as_bytes())
+    }
+
+    /// Those that start with `prefix` and are text.
+    pub(crate) fn starting<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |n| n.starts_with(prefix.as_bytes()))
+            .filter_map(|n| std::str::from_utf8(n).ok())
+    }
+
+    /// Those that start with `prefix`, whatever their bytes.
+    pub(crate) fn raw_starting<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |n| n.starts_with(prefix.as_bytes())).map(Vec::as_slice)
+    }
+
+    /// Whether quota accounts for the file (`trusted.glusterfs.quota.PARENT.contri.VERSION`).
+    pub(crate) fn has_quota(&self) -> bool {
+        self.starting("trusted.glusterfs.quota.").any(|n| n.contains(".contri"))
+    }
+
+    /// The names of all snapshots in the catalogue. [`Error::Damaged`] if one is none that fsnap can have given.
+    pub(crate) fn snapshots(&self) -> Result<Vec<SnapName>> {
+        let name = |n: &[u8]| {
+            SnapName::parse(&n[ENTRY_PREFIX.len()..]).map_err(|_| {
+                Error::Damaged(format!("an entry with an impossible name: {}", n.escape_ascii()))
+            })
+        };
+        self.raw_starting(ENTRY_PREFIX).map(name).collect()
+    }
+}
+
+/// Copies the xattrs `names` from one file to another; what is gone meanwhile is left out.
+pub(crate) fn copy<'a>(from: &File, to: &File, names: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+    for name in names.map(std::ffi::OsStr::from_bytes) {
+        if let Some(value) = from.get_xattr(name).doing("getxattr")? {
+            to.set_xattr(name, &value).doing("setxattr")?;
+        }
+    }
+    Ok(())
+}

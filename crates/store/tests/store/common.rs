@@ -1,0 +1,240 @@
+//! Bricks to try things on.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fsnap_core::command::Create;
+use fsnap_core::gfid2path::Link;
+use fsnap_core::record::{PayloadRecord, Record};
+use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp};
+use fsnap_store::{Cloned, Limits, Store};
+use fsnap_testbed::{Disk, Fs, Scene, getx, listx, run, setx};
+
+pub const MIB: usize = 1 << 20;
+pub const PLENTY: Limits = Limits { max_snapshots: 256, min_free: 0 };
+pub const REFLINK: [Fs; 2] = [Fs::Xfs, Fs::Btrfs];
+
+/// A brick of its own, alone or one of several on a disk.
+pub struct Brick {
+    pub path: PathBuf,
+}
+
+/// A brick on a disk that all tests share: they look at their own directory only.
+pub fn brick(fs: Fs) -> Brick {
+    static DISKS: [OnceLock<Disk>; 4] = [const { OnceLock::new() }; 4];
+    static SCENE: OnceLock<Scene> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let index = [Fs::Xfs, Fs::XfsNoReflink, Fs::Btrfs, Fs::Ext4].iter().position(|&f| f == fs).unwrap();
+    let disk = DISKS[index].get_or_init(|| {
+        let scene = SCENE.get_or_init(Scene::new);
+        scene.disk(fs, 1 << 30, format!("/run/scene/{index}"))
+    });
+    Brick::at(disk.path().join(format!("brick{}", COUNT.fetch_add(1, Ordering::Relaxed))))
+}
+
+/// A disk of its own with one brick, for tests that shake the disk.
+pub fn own_disk(fs: Fs, bytes: u64) -> (Disk, Brick) {
+    let disk = Scene::new().disk(fs, bytes, "/run/scene/own");
+    let brick = Brick::at(disk.path().join("brick"));
+    (disk, brick)
+}
+
+impl Brick {
+    /// A new brick at `path`.
+    pub fn at(path: PathBuf) -> Brick {
+        fs::create_dir_all(path.join(".glusterfs/00/00")).unwrap();
+        setx(&path, "trusted.gfid", Gfid::ROOT.as_bytes()).unwrap();
+        symlink("../../..", path.join(Gfid::ROOT.handle())).unwrap();
+        Brick { path }
+    }
+
+    pub fn store(&self) -> Store {
+        Store::open(&self.path).unwrap()
+    }
+
+    pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.path.join(relative)
+    }
+
+    pub fn handle(&self, gfid: Gfid) -> PathBuf {
+        self.path.join(gfid.handle())
+    }
+
+    /// A directory, as storage/posix makes it. `at` is relative to the brick.
+    pub fn make_dir(&self, at: impl AsRef<Path>) -> Gfid {
+        let (path, gfid, link) = (self.join(&at), next_gfid(), self.link_of(at.as_ref()));
+        fs::create_dir(&path).unwrap();
+        setx(&path, "trusted.gfid", gfid.as_bytes()).unwrap();
+        let handle = self.handle(gfid);
+        fs::create_dir_all(handle.parent().unwrap()).unwrap();
+        let parent = link.parent;
+        let [a, b, ..] = parent.as_bytes();
+        let target = [format!("../../{a:02x}/{b:02x}/").into_bytes(), link.encode()].concat();
+        symlink(OsString::from_vec(target), handle).unwrap();
+        gfid
+    }
+
+    /// A file, as storage/posix makes it.
+    pub fn make_file(&self, at: impl AsRef<Path>, content: &[u8]) -> Gfid {
+        let path = self.join(&at);
+        fs::write(&path, content).unwrap();
+        self.adopt(at)
+    }
+
+    /// Gives what is at `at` a gfid, a handle and a gfid2path.
+    pub fn adopt(&self, at: impl AsRef<Path>) -> Gfid {
+        let (path, gfid) = (self.join(&at), next_gfid());
+        setx(&path, "trusted.gfid", gfid.as_bytes()).unwrap();
+        let handle = self.handle(gfid);
+        fs::create_dir_all(handle.parent().unwrap()).unwrap();
+        fs::hard_link(&path, handle).unwrap();
+        self.note_link(&at);
+        gfid
+    }
+
+    pub fn note_link(&self, at: impl AsRef<Path>) {
+        let link = self.link_of(at.as_ref());
+        setx(self.join(&at), link.key(), link.encode()).unwrap();
+    }
+
+    pub fn link_of(&self, at: &Path) -> Link {
+        let parent = getx(self.path.join(at).parent().unwrap(), "trusted.gfid").unwrap();
+        Link { parent: Gfid::from_xattr(&parent).unwrap(), name: at.file_name().unwrap().as_bytes().to_vec() }
+    }
+
+    /// What the xattr of the base says about a snapshot.
+    pub fn record(&self, base: Gfid, snapshot: &str) -> Record {
+        Record::decode(&getx(self.handle(base), format!("trusted.fsnap.snap.{snapshot}")).unwrap()).unwrap()
+    }
+
+    pub fn payload_record(&self, payload: Gfid) -> PayloadRecord {
+        PayloadRecord::decode(&getx(self.handle(payload), "trusted.fsnap.record").unwrap()).unwrap()
+    }
+
+    pub fn lost(&self) -> Vec<String> {
+        names(&self.join(".glusterfs/fsnap/lost"))
+    }
+
+    pub fn intents(&self) -> Vec<String> {
+        names(&self.join(".glusterfs/fsnap/intents"))
+    }
+
+    /// Makes all that was written durable.
+    pub fn sync(&self) {
+        tool("sync", &["-f"], &self.path);
+    }
+
+    /// Everything about every file of the brick but atimes.
+    pub fn tree(&self) -> BTreeMap<PathBuf, String> {
+        let mut tree = BTreeMap::new();
+        describe(&self.path, &mut tree);
+        tree
+    }
+
+    /// Asserts that `call` fails with `errno` and changes nothing on the brick.
+    #[track_caller]
+    pub fn refuses<T>(&self, errno: i32, call: impl FnOnce() -> Result<T>) -> Error {
+        let before = self.tree();
+        let Err(error) = call() else { panic!("not refused") };
+        assert_eq!(error.errno(), errno, "{error}");
+        let after = self.tree();
+        if before != after {
+            for (path, now) in &after {
+                if before.get(path) != Some(now) {
+                    eprintln!("{}: {:?}\n-> {now}", path.display(), before.get(path));
+                }
+            }
+            panic!("refused ({error}), but something changed");
+        }
+        error
+    }
+}
+
+fn describe(path: &Path, tree: &mut BTreeMap<PathBuf, String>) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    let xattrs: Vec<_> = if meta.file_type().is_symlink() {
+        Vec::new()
+    } else {
+        listx(path).unwrap().into_iter().map(|name| (getx(path, &name), name)).collect()
+    };
+    let content = match meta.file_type() {
+        t if t.is_symlink() => fs::read_link(path).unwrap().display().to_string(),
+        t if t.is_file() => fsnap_testbed::checksum(path).to_string(),
+        t if t.is_fifo() => "fifo".into(),
+        _ => String::new(),
+    };
+    let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+    let inode = (meta.ino(), meta.mode(), meta.uid(), meta.gid(), meta.nlink(), meta.size());
+    tree.insert(path.to_owned(), format!("{inode:?} {times:?} {content} {xattrs:?}"));
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            describe(&entry.unwrap().path(), tree);
+        }
+    }
+}
+
+/// The names in a directory, sorted; none if it is not there.
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+pub fn next_gfid() -> Gfid {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut bytes = [0x40; 16];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    Gfid::from_bytes(bytes)
+}
+
+pub fn name(text: &str) -> SnapName {
+    SnapName::parse(text.as_bytes()).unwrap()
+}
+
+pub fn bare(text: &str) -> Create {
+    Create { name: name(text), created: None, id: None }
+}
+
+pub fn time(text: &str) -> Timestamp {
+    Timestamp::parse(text).unwrap()
+}
+
+pub fn snap(store: &Store, base: Gfid, text: &str) -> Cloned {
+    store.create(base, &bare(text), &PLENTY).unwrap_or_else(|e| panic!("create {text}: {e}"))
+}
+
+pub fn listed(store: &Store, base: Gfid) -> Vec<String> {
+    store.list(base).unwrap().iter().map(|s| s.name.to_string()).collect()
+}
+
+/// `trusted.glusterfs.mdata` with an mtime.
+pub fn mdata(mtime: (u64, u64)) -> Vec<u8> {
+    let mut bytes = vec![1];
+    for word in [0, 1, 2, mtime.0, mtime.1, 3, 4] {
+        bytes.extend(word.to_be_bytes());
+    }
+    bytes
+}
+
+/// Runs a tool that comes with the file systems.
+pub fn tool(program: &str, args: &[&str], path: impl AsRef<Path>) -> String {
+    let output = run(Command::new(program).args(args).arg(path.as_ref()));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs `test` on a brick of each file system that shares blocks.
+pub fn on_both(test: impl Fn(Brick)) {
+    for fs in REFLINK {
+        eprintln!("on {fs:?}");
+        test(brick(fs));
+    }
+}

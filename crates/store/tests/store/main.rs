@@ -1,0 +1,10 @@
+//! The store on real file systems, in bricks that are laid out as storage/posix does it. Needs root.
+
+mod common;
+mod damage;
+mod durability;
+mod lifecycle;
+mod places;
+mod real;
+mod refusals;
+mod restoring;
