@@ -16,8 +16,6 @@ pub fn setx(path: impl AsRef<Path>, name: impl AsRef<OsStr>, value: impl AsRef<[
 }
 
 /// The value of an extended attribute, `ENODATA` if there is none.
-///
-/// The attribute is read twice, as is the custom: first its size, then its value.
 pub fn getx(path: impl AsRef<Path>, name: impl AsRef<OsStr>) -> Result<Vec<u8>, Errno> {
     xattr::get(path, name).map_err(errno)?.ok_or(Errno::ENODATA)
 }

@@ -35,7 +35,9 @@ impl Scene {
         let volfile = format!("/run/private/{name}.vol");
         let text = template.replace("@BRICK@", brick.to_str().expect("the brick's path is UTF-8"));
         fs::write(self.path(&volfile), text).expect("cannot write a volfile");
-        let mount = Mount::new(self, &["-f".into(), volfile.into()], at);
+        // There is no md-cache in the graph to tell the kernel that its pages are out of date.
+        let args = ["--auto-invalidation=on".into(), "-f".into(), volfile.into()];
+        let mount = Mount::new(self, &args, at);
         VolfileMount { mount, brick: self.path(brick) }
     }
 }

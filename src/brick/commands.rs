@@ -1,0 +1,211 @@
+//! Commands and questions: xattrs whose names start with `glusterfs.fsnap.`.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use fsnap_core::answer::{self, Status};
+use fsnap_core::command::{self, Command, Question};
+use fsnap_core::{Error, Gfid, Result};
+use fsnap_store::Limits;
+
+use super::pool::{PATIENCE, Turn};
+use super::{Brick, State, volume};
+use crate::ffi::{Call, Dict, GetReply, SetReply};
+
+/// A setxattr: hands the reply back if it is no command of ours.
+pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
+    let ours = dict.with_prefix(command::PREFIX.as_bytes());
+    let [(key, value), rest @ ..] = &ours[..] else { return Some(reply) };
+    #[cfg(feature = "fault-injection")]
+    if *key == b"glusterfs.fsnap.panic" {
+        return faults::set(brick, call, value, reply);
+    }
+    let mut parsed = command::parse_set(key, value)?;
+    if !rest.is_empty() {
+        parsed = Err(Error::bad("one command at a time"));
+    }
+    let order = Order::new(brick, call, parsed.as_ref().map_or("command", command_kind));
+    match parsed.and_then(|command| Ok((order.base_for_command(call, &command)?, command))) {
+        Err(error) => reply.fail(order.refuse(error)),
+        Ok((base, command)) => {
+            let file = call.inode();
+            brick.pool.submit(base, move |turn| {
+                let result = order.account(turn.in_time().and_then(|()| order.run(base, &command)));
+                match (result, command, file) {
+                    (Err(errno), ..) => reply.fail(errno),
+                    (Ok(()), Command::Restore(_), Some(file)) => {
+                        reply.done_and_touched(order.state.host, file)
+                    }
+                    (Ok(()), _, file) => reply.done_with(order.state.host, file),
+                }
+            });
+        }
+    }
+    None
+}
+
+/// A getxattr: hands the reply back if it is no question to us.
+pub fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply> {
+    let Some(parsed) = command::parse_get(key.to_bytes()) else { return Some(reply) };
+    let order = Order::new(brick, call, parsed.as_ref().map_or("question", question_kind));
+    match parsed.and_then(|question| Ok((order.base_for_question(call, &question)?, question))) {
+        Err(error) => reply.fail(order.refuse(error)),
+        Ok((None, _)) => match order.account(Ok(order.status())) {
+            Ok(status) => reply.value(key, status.as_bytes()),
+            Err(errno) => reply.fail(errno),
+        },
+        Ok((Some(base), question)) => {
+            let key = key.to_owned();
+            brick.pool.submit(base, move |turn| {
+                match order.account(turn.in_time().and_then(|()| order.answer(base, &question))) {
+                    Ok(answer) => reply.value(&key, answer.as_bytes()),
+                    Err(errno) => reply.fail(errno),
+                }
+            });
+        }
+    }
+    None
+}
+
+impl Turn {
+    /// [`Error::Busy`] (`EBUSY`) for one that waited too long.
+    fn in_time(self) -> Result<()> {
+        if self == Turn::Now { Ok(()) } else { Err(Error::Busy(PATIENCE.as_secs())) }
+    }
+}
+
+fn command_kind(command: &Command) -> &'static str {
+    match command {
+        Command::Create(_) => "create",
+        Command::Delete(_) => "delete",
+        Command::Restore(_) => "restore",
+        Command::Hold(_, true) => "hold",
+        Command::Hold(_, false) => "release",
+    }
+}
+
+fn question_kind(question: &Question) -> &'static str {
+    match question {
+        Question::List => "list",
+        Question::Info(_) => "info",
+        Question::Status => "status",
+    }
+}
+
+/// One command or question on its way to its answer.
+struct Order {
+    state: Arc<State>,
+    kind: &'static str,
+    /// The file, for the log.
+    shown: String,
+}
+
+impl Order {
+    fn new(brick: &Brick, call: &Call<'_>, kind: &'static str) -> Self {
+        Order { state: Arc::clone(&brick.state), kind, shown: call.shown() }
+    }
+
+    /// The file whose snapshots the command is about. What outlived its file can be managed through the snapshot itself;
+    /// but a snapshot has no snapshots and is not restored.
+    fn base_for_command(&self, call: &Call<'_>, command: &Command) -> Result<Gfid> {
+        let (base, is_snapshot) = self.base(call)?;
+        match command {
+            Command::Create(_) if is_snapshot => Err(Error::ReadOnly("no snapshots of snapshots")),
+            Command::Restore(_) if is_snapshot => Err(Error::ReadOnly("restore the file itself")),
+            _ => Ok(base),
+        }
+    }
+
+    /// The file that the question is about; `None` if it is about none.
+    fn base_for_question(&self, call: &Call<'_>, question: &Question) -> Result<Option<Gfid>> {
+        match question {
+            Question::Status => Ok(None),
+            Question::List | Question::Info(_) => self.base(call).map(|(base, _)| Some(base)),
+        }
+    }
+
+    fn base(&self, call: &Call<'_>) -> Result<(Gfid, bool)> {
+        if !self.state.options().enabled {
+            return Err(Error::unsupported("fsnap is disabled on this volume (option enabled)"));
+        }
+        self.state.store()?.base_of(call.gfid())
+    }
+
+    fn run(&self, base: Gfid, command: &Command) -> Result<()> {
+        let (store, options) = (self.state.store()?, self.state.options());
+        match command {
+            Command::Create(create) => {
+                let limits =
+                    Limits { max_snapshots: options.max_snapshots.into(), min_free: options.min_free };
+                self.state.counters.cloned(store.create(base, create, &limits)?.clone_time);
+            }
+            Command::Delete(name) => store.delete(base, name)?,
+            Command::Restore(name) => {
+                volume::allow_direct_restore(&options, self.state.volume_id)?;
+                self.state.counters.cloned(store.restore(base, name)?);
+            }
+            Command::Hold(name, held) => store.hold(base, name, *held)?,
+        }
+        tracing::info!("{} {} of {}: done", self.kind, command.name(), self.shown);
+        Ok(())
+    }
+
+    fn answer(&self, base: Gfid, question: &Question) -> Result<String> {
+        let store = self.state.store()?;
+        match question {
+            Question::List => store.list(base).map(|snapshots| answer::list(&snapshots)),
+            Question::Info(name) => store.info(base, name).map(|snapshot| answer::info(&snapshot)),
+            Question::Status => Ok(self.status()),
+        }
+    }
+
+    fn status(&self) -> String {
+        answer::status(&Status {
+            version: answer::VERSION,
+            fsnap: env!("CARGO_PKG_VERSION"),
+            reflink: self.state.reflink(),
+            options: self.state.options().as_ref().clone(),
+        })
+    }
+
+    /// Counts and logs a refusal; its errno.
+    fn refuse(&self, error: Error) -> i32 {
+        let errno = error.errno();
+        let _ = self.account::<()>(Err(error));
+        errno
+    }
+
+    /// Counts how it ended, and logs why it did not go well.
+    fn account<T>(&self, result: Result<T>) -> std::result::Result<T, i32> {
+        self.state.counters.count(self.kind, &result);
+        result.map_err(|error| {
+            match error.is_fault() {
+                true => tracing::error!("{} of {} failed: {error}", self.kind, self.shown),
+                false => tracing::warn!("{} of {} refused: {error}", self.kind, self.shown),
+            }
+            error.errno()
+        })
+    }
+}
+
+/// Panics on purpose, for the tests.
+#[cfg(feature = "fault-injection")]
+mod faults {
+    use super::*;
+    use crate::ffi::{provoke, provoked};
+
+    /// `glusterfs.fsnap.panic`: in the `fop` or the `worker` at once, elsewhere at the next occasion.
+    pub fn set(brick: &Brick, call: &Call<'_>, place: &[u8], reply: SetReply) -> Option<SetReply> {
+        let place = String::from_utf8_lossy(place).into_owned();
+        provoke(&place);
+        match place.as_str() {
+            "fop" => provoked("fop"),
+            "worker" => brick.pool.submit(call.gfid(), |_| {
+                provoked("worker");
+                drop(reply);
+            }),
+            _ => reply.done_with(brick.state.host, call.inode()),
+        }
+        None
+    }
+}

@@ -1,0 +1,51 @@
+//! `.fsnap` in the name space: never listed, found by name.
+
+use std::ffi::CStr;
+
+use fsnap_core::{Gfid, SNAP_DIR};
+
+use super::State;
+use crate::ffi::Call;
+
+const HIDDEN: &CStr = c".fsnap";
+
+/// Clients of the cluster itself that must see everything on the brick (`GF_CLIENT_PID_*` of glusterfs.h): self-heal
+/// daemon, its query tool, and the two crawlers of quota. Rebalance and geo-replication are not among them.
+const SEE_ALL: [i32; 4] = [-6, -7, -5, -100];
+
+/// The name that listings for this caller leave out.
+pub fn hidden(call: &Call<'_>) -> Option<&'static CStr> {
+    let sees_all = call.from_within() || SEE_ALL.contains(&call.pid());
+    (!sees_all).then_some(HIDDEN)
+}
+
+/// The virtual lookup: `.fsnap` is there as soon as somebody asks for it by name, with the same gfid on every brick, so
+/// that DHT finds snapshots whichever brick they are on. Applications only; the cluster's own lookups find what there is.
+///
+/// Returns the errno to answer with, or `None` to let storage/posix answer.
+pub fn lookup(state: &State, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
+    if name.to_bytes() != SNAP_DIR.as_bytes() || call.pid() < 0 || call.from_within() {
+        return None;
+    }
+    if !state.options().browse {
+        return Some(libc::ENOENT);
+    }
+    let Ok(store) = state.store() else { return None };
+    if store.reflink()
+        && let Err(why) = store.snap_dir(parent, Some(&call.caller()))
+    {
+        // Not there and not to be made: storage/posix says so.
+        tracing::debug!("no .fsnap in directory {parent}: {why}");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name() {
+        assert_eq!(HIDDEN.to_bytes(), SNAP_DIR.as_bytes());
+    }
+}

@@ -1,0 +1,77 @@
+//! Is a bare restore safe on this volume? glusterd's records tell.
+
+use std::path::Path;
+
+use fsnap_core::options::{DirectRestore, Options};
+use fsnap_core::volume::{VolumeInfo, VolumeType};
+use fsnap_core::{Error, Gfid, Result};
+
+/// Where glusterd keeps what it knows of volumes (`GLUSTERD_DEFAULT_WORKDIR`).
+const VOLUMES: &str = "/var/lib/glusterd/vols";
+
+/// Refuses a restore by bare setxattr where it would not reach every copy of the file or every reader of the changelog.
+///
+/// Asked anew for each restore: adding bricks turns a distribute volume into a replicate one while it runs.
+/// [`Error::Unsupported`] (`EOPNOTSUPP`) where it is not safe, or not known to be.
+pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Result<()> {
+    if options.direct_restore == DirectRestore::Off {
+        return Err(Error::unsupported("restore by setfattr is switched off (option direct-restore)"));
+    }
+    let (kind, changelog) = match volume_id {
+        Some(id) => match recorded(Path::new(VOLUMES), id) {
+            Some(info) => (info.kind, info.changelog),
+            None => (None, false),
+        },
+        // No glusterd made this brick: a hand-written volfile says what it is.
+        None => (options.volume_type, false),
+    };
+    if changelog {
+        return Err(Error::unsupported(
+            "restore on a volume with a changelog (geo-replication): it would miss the change",
+        ));
+    }
+    match kind {
+        Some(VolumeType::Distribute) => Ok(()),
+        Some(_) => Err(Error::unsupported("restore by setfattr on a replicate or disperse volume")),
+        None => {
+            Err(Error::unsupported("restore by setfattr on a volume whose type is not known on this server"))
+        }
+    }
+}
+
+/// What the glusterd of this server recorded about the volume.
+fn recorded(volumes: &Path, id: Gfid) -> Option<VolumeInfo> {
+    let entries = std::fs::read_dir(volumes).ok()?;
+    entries.flatten().find_map(|entry| {
+        let text = std::fs::read_to_string(entry.path().join("info")).ok()?;
+        VolumeInfo::parse(&text).filter(|info| info.id == id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(volume_type: Option<VolumeType>) -> Options {
+        Options { volume_type, ..Options::default() }
+    }
+
+    #[test]
+    fn a_volfile_speaks_for_itself_only_without_a_volume_id() {
+        assert_eq!(allow_direct_restore(&options(Some(VolumeType::Distribute)), None), Ok(()));
+        for (kind, id) in [
+            (Some(VolumeType::Replicate), None),
+            (Some(VolumeType::Disperse), None),
+            (None, None),
+            (Some(VolumeType::Distribute), Some(Gfid::from_bytes([9; 16]))),
+        ] {
+            assert_eq!(allow_direct_restore(&options(kind), id).unwrap_err().errno(), libc::EOPNOTSUPP);
+        }
+    }
+
+    #[test]
+    fn off_is_off() {
+        let off = Options { direct_restore: DirectRestore::Off, ..options(Some(VolumeType::Distribute)) };
+        assert_eq!(allow_direct_restore(&off, None).unwrap_err().errno(), libc::EOPNOTSUPP);
+    }
+}

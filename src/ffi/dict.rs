@@ -1,0 +1,117 @@
+//! The host's dictionaries.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use super::fence::fence;
+use super::sys;
+
+/// A borrowed dictionary: keys are C strings, values are bytes (not NUL-terminated).
+#[derive(Clone, Copy)]
+pub struct Dict<'a>(NonNull<sys::dict_t>, PhantomData<&'a sys::dict_t>);
+
+impl<'a> Dict<'a> {
+    /// `None` for a null pointer.
+    ///
+    /// # Safety
+    /// A pointer that is not null is a dictionary of the host, valid for `'a`, and nobody takes values out of it.
+    pub(super) unsafe fn new(dict: *mut sys::dict_t) -> Option<Self> {
+        NonNull::new(dict).map(|d| Dict(d, PhantomData))
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &CStr) -> Option<&'a [u8]> {
+        // SAFETY: `dict_get` reads the key only, and returns a pointer to a value that the dictionary keeps.
+        unsafe { bytes_of(sys::dict_get(self.0.as_ptr(), key.as_ptr().cast_mut())) }
+    }
+
+    /// The pairs whose key starts with `prefix`.
+    pub fn with_prefix(&self, prefix: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
+        struct Search<'a> {
+            prefix: &'a [u8],
+            found: Vec<(&'a [u8], &'a [u8])>,
+        }
+        unsafe extern "C" fn visit(
+            _: *mut sys::dict_t,
+            key: *mut c_char,
+            value: *mut sys::data_t,
+            search: *mut c_void,
+        ) -> c_int {
+            fence("a search in a dictionary", 0, || {
+                // SAFETY: `search` is the `Search` below, used by nobody else while `dict_foreach` runs.
+                let search = unsafe { &mut *search.cast::<Search<'_>>() };
+                // SAFETY: keys are C strings, kept by the dictionary like the values.
+                let (key, value) = unsafe { (CStr::from_ptr(key).to_bytes(), bytes_of(value)) };
+                if key.starts_with(search.prefix) {
+                    search.found.push((key, value.unwrap_or_default()));
+                }
+                0
+            })
+        }
+        let mut search = Search { prefix, found: Vec::new() };
+        // SAFETY: the dictionary is valid; `visit` gets `search`, which outlives the call.
+        unsafe { sys::dict_foreach(self.0.as_ptr(), Some(visit), (&raw mut search).cast()) };
+        search.found
+    }
+}
+
+/// # Safety
+/// `data` is null or a value in a dictionary that is valid and unchanged for `'a`.
+unsafe fn bytes_of<'a>(data: *const sys::data_t) -> Option<&'a [u8]> {
+    // SAFETY: the caller's contract.
+    let data = unsafe { data.as_ref() }?;
+    if data.data.is_null() {
+        return Some(&[]);
+    }
+    // SAFETY: the host keeps `len` bytes at `data`.
+    Some(unsafe { std::slice::from_raw_parts(data.data.cast(), data.len as usize) })
+}
+
+/// A dictionary of our own, for an answer.
+pub(super) struct OwnedDict(NonNull<sys::dict_t>);
+
+impl OwnedDict {
+    /// One pair, copied into the host's memory (it frees values itself). `None` if the host is out of memory.
+    pub(super) fn with(key: &CStr, value: &[u8]) -> Option<Self> {
+        // SAFETY: no preconditions.
+        let dict = OwnedDict(NonNull::new(unsafe { sys::dict_new() })?);
+        // SAFETY: copies `value.len()` readable bytes.
+        let copy = NonNull::new(unsafe { sys::fsnap_memdup(value.as_ptr().cast(), value.len()) })?;
+        // SAFETY: the dictionary takes over `copy`, which is the host's memory, of that size.
+        let set = unsafe {
+            sys::dict_set_bin(dict.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr(), value.len())
+        };
+        (set == 0).then_some(dict)
+    }
+
+    /// A copy of `iatt` under each of the keys. `None` if the host is out of memory.
+    pub(super) fn with_iatts(keys: &[&CStr], iatt: &sys::iatt) -> Option<Self> {
+        // SAFETY: no preconditions.
+        let dict = OwnedDict(NonNull::new(unsafe { sys::dict_new() })?);
+        for key in keys {
+            // SAFETY: copies one iatt.
+            let copy =
+                NonNull::new(unsafe { sys::fsnap_memdup((&raw const *iatt).cast(), size_of_val(iatt)) })?;
+            // SAFETY: the dictionary takes over `copy`, which is the host's memory and not static.
+            let set = unsafe {
+                sys::dict_set_iatt(dict.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr().cast(), false)
+            };
+            if set != 0 {
+                return None;
+            }
+        }
+        Some(dict)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::dict_t {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for OwnedDict {
+    fn drop(&mut self) {
+        // SAFETY: this object owns one reference.
+        unsafe { sys::dict_unref(self.0.as_ptr()) };
+    }
+}

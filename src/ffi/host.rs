@@ -1,0 +1,143 @@
+//! The translator's place in the host: its name, options, neighbours, and the host's version.
+
+use std::ffi::{CStr, c_void};
+use std::path::Path;
+use std::ptr::NonNull;
+
+use super::dict::Dict;
+use super::sys;
+
+/// The version of GlusterFS that this library was built for.
+const BUILT_FOR: &str = env!("FSNAP_GLUSTERFS_VERSION");
+
+/// What every GlusterFS process puts into `glusterfs_ctx_t.page_size` (`glusterfs_ctx_defaults_init`).
+const PAGE_SIZE: usize = 128 << 10;
+
+/// `THIS` of the calling thread.
+pub(super) fn this() -> *mut sys::xlator_t {
+    // SAFETY: returns the address of the thread's variable, which the host sets up on first use.
+    unsafe { *sys::__glusterfs_this_location() }
+}
+
+/// The translator's own `xlator_t`. Valid from `init` to the end of `fini`.
+#[derive(Clone, Copy)]
+pub struct Host(NonNull<sys::xlator_t>);
+
+// SAFETY: what is read through it (name, options, children) does not change between init and fini.
+unsafe impl Send for Host {}
+// SAFETY: as above.
+unsafe impl Sync for Host {}
+
+impl Host {
+    /// # Safety
+    /// `this` is the `xlator_t` that the host called us with, and the result is not used after `fini`.
+    pub(super) unsafe fn new(this: NonNull<sys::xlator_t>) -> Self {
+        Host(this)
+    }
+
+    /// The translator's name in the graph, e.g. `VOLUME-fsnap`.
+    pub fn name(&self) -> String {
+        // SAFETY: every translator has a name, a C string.
+        unsafe { CStr::from_ptr((*self.0.as_ptr()).name) }.to_string_lossy().into_owned()
+    }
+
+    /// Makes the calling thread speak as this translator (`THIS`); for threads of our own.
+    pub fn adopt_thread(&self) {
+        // SAFETY: as in `this`; the thread ends before `fini` does.
+        unsafe { *sys::__glusterfs_this_location() = self.0.as_ptr() };
+    }
+
+    /// The value of one of the translator's own options.
+    pub fn option(&self, name: &str) -> Option<Vec<u8>> {
+        // SAFETY: the options of a translator live as long as it does.
+        option_in(unsafe { Dict::new((*self.0.as_ptr()).options) }, name)
+    }
+
+    /// The value of an option of the storage/posix beneath. `None` if it has none, or there is no storage/posix.
+    pub fn storage_option(&self, name: &str) -> Option<Vec<u8>> {
+        let mut xlator = self.0.as_ptr();
+        loop {
+            // SAFETY: translators of a graph stay valid while one of them is in use; children form a finite chain of
+            // valid links, null at its end.
+            unsafe {
+                if CStr::from_ptr((*xlator).type_) == c"storage/posix" {
+                    return option_in(Dict::new((*xlator).options), name);
+                }
+                xlator = (*xlator).children.as_ref()?.xlator;
+            }
+        }
+    }
+
+    /// The translator beneath. Null if there is none, which `check` refuses.
+    pub(super) fn child(&self) -> *mut sys::xlator_t {
+        // SAFETY: as in `storage_option`.
+        unsafe { (*self.0.as_ptr()).children.as_ref() }.map_or(std::ptr::null_mut(), |list| list.xlator)
+    }
+
+    /// Refuses a host that this library was not built for: its structs could be laid out differently.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let running = running_version().ok_or("can't tell which GlusterFS loaded this library")?;
+        if running != BUILT_FOR {
+            return Err(format!(
+                "built for GlusterFS {BUILT_FOR}, loaded by GlusterFS {running}: install the fsnap for {running}"
+            ));
+        }
+        // SAFETY: the layout of `xlator_t` was asserted when this was compiled, for this version, so the fields are
+        // where we read them; the context lives as long as the process.
+        let sane = unsafe {
+            let this = self.0.as_ref();
+            CStr::from_ptr(this.type_).to_bytes().starts_with(b"user/")
+                && this.ctx.as_ref().is_some_and(|ctx| ctx.page_size == PAGE_SIZE)
+        };
+        if !sane {
+            return Err(
+                "the structs of this GlusterFS are not laid out as in its headers: rebuild fsnap".into()
+            );
+        }
+        if self.child().is_null() {
+            return Err("there is no translator beneath: put fsnap above storage/posix".into());
+        }
+        Ok(())
+    }
+}
+
+/// The value of option `name` in `dict`, without the NUL that the host may count in.
+pub(super) fn option_in(dict: Option<Dict<'_>>, name: &str) -> Option<Vec<u8>> {
+    let key = std::ffi::CString::new(name).ok()?;
+    let value = dict?.get(&key)?;
+    Some(value.strip_suffix(b"\0").unwrap_or(value).to_vec())
+}
+
+/// The version of the running host: it loads translators from `…/glusterfs/VERSION/xlator/…` and from nowhere else
+/// (`xlator_dynload` of libglusterfs).
+fn running_version() -> Option<String> {
+    // SAFETY: plain data, filled in by `dladdr`.
+    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+    let here: *const c_void = (running_version as fn() -> Option<String>) as *const c_void;
+    // SAFETY: `here` is an address in this library, `info` is writable; the name stays mapped with the library.
+    let file = unsafe { (libc::dladdr(here, &mut info) != 0).then(|| CStr::from_ptr(info.dli_fname)) }?;
+    version_in(file.to_str().ok()?)
+}
+
+fn version_in(path: &str) -> Option<String> {
+    let mut parts = Path::new(path).iter().rev().skip_while(|part| *part != "xlator");
+    let version = parts.nth(1)?.to_str()?;
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_in_the_path() {
+        let path = |p: &str| version_in(p);
+        assert_eq!(
+            path("/usr/lib/x86_64-linux-gnu/glusterfs/10.3/xlator/user/fsnap.so"),
+            Some("10.3".into())
+        );
+        assert_eq!(path("/usr/lib64/glusterfs/11.1/xlator/user/fsnap.so"), Some("11.1".into()));
+        assert_eq!(path("/xlator/user/fsnap.so"), None);
+        assert_eq!(path("/tmp/libfsnap.so"), None);
+    }
+}

@@ -1,0 +1,36 @@
+//! The unsafe room: everything that touches the host's memory.
+//!
+//! What leaves it is safe to use: borrowed views that end with the callback they were handed to ([`Call`], [`Dict`]),
+//! owned references that give back what they took ([`Inode`]), and replies that answer exactly once ([`SetReply`],
+//! [`GetReply`]). What enters it from the host is a pointer whose validity is the host's promise; that promise is
+//! stated once, here: *the arguments of a fop, a cbk or a method of the translator are valid for the duration of the
+//! call, and a frame is valid until it is unwound.* The `SAFETY` comments refer to it as "the host's promise".
+#![allow(unsafe_code)]
+
+mod call;
+mod closing;
+mod dict;
+mod fence;
+mod host;
+mod listing;
+mod log;
+mod reply;
+mod statedump;
+mod xlator;
+
+/// The host's structs and functions, as bindgen reads them. Not exported further.
+mod sys {
+    #![allow(missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals, dead_code)]
+    #![allow(clippy::all, clippy::undocumented_unsafe_blocks)]
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+}
+
+pub use call::{Call, Inode};
+pub use dict::Dict;
+pub use fence::fence;
+pub use host::Host;
+pub use reply::{GetReply, SetReply};
+pub use statedump::StateDump;
+pub use xlator::Translator;
+#[cfg(feature = "fault-injection")]
+pub use xlator::{provoke, provoked};

@@ -1,0 +1,45 @@
+#include "shim.h"
+
+#include <stddef.h>
+
+/* Where the packaged GlusterFS keeps what we touch: headers read with the wrong macros fail here and not in somebody's
+ * memory. */
+#if GLUSTERFS_MAJOR == 10
+_Static_assert(offsetof(xlator_t, ctx) == 0xf70, "xlator_t is not laid out as in the packaged GlusterFS 10");
+_Static_assert(sizeof(xlator_t) == 4128, "xlator_t is not laid out as in the packaged GlusterFS 10");
+#else
+#error "the layout of this version of GlusterFS has not been verified"
+#endif
+
+void
+fsnap_wind_stat(call_frame_t *frame, void *cookie, fop_stat_cbk_t cbk, xlator_t *child, loc_t *loc)
+{
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->stat, loc, NULL);
+}
+
+void
+fsnap_wind_setattr(call_frame_t *frame, void *cookie, fop_setattr_cbk_t cbk, xlator_t *child, loc_t *loc,
+                   struct iatt *stbuf, int32_t valid)
+{
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->setattr, loc, stbuf, valid, NULL);
+}
+
+void
+fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk, xlator_t *child, fd_t *fd, size_t size,
+                   off_t offset, dict_t *xdata)
+{
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdir, fd, size, offset, xdata);
+}
+
+void
+fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd, size_t size,
+                    off_t offset, dict_t *xdata)
+{
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdirp, fd, size, offset, xdata);
+}
+
+void *
+fsnap_memdup(const void *bytes, size_t size)
+{
+    return gf_memdup(bytes, size);
+}

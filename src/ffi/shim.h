@@ -1,0 +1,15 @@
+/* What of the host is a macro or static inline, as functions. No decisions in here. */
+#pragma once
+#include <glusterfs/xlator.h>
+
+/* STACK_WIND_COOKIE of FOP to CHILD; CBK gets COOKIE. Returns without calling CBK if the host is out of memory. */
+void fsnap_wind_stat(call_frame_t *frame, void *cookie, fop_stat_cbk_t cbk, xlator_t *child, loc_t *loc);
+void fsnap_wind_setattr(call_frame_t *frame, void *cookie, fop_setattr_cbk_t cbk, xlator_t *child, loc_t *loc,
+                        struct iatt *stbuf, int32_t valid);
+void fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk, xlator_t *child, fd_t *fd,
+                        size_t size, off_t offset, dict_t *xdata);
+void fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd,
+                         size_t size, off_t offset, dict_t *xdata);
+
+/* A copy of SIZE bytes in the host's memory, for the host to free; NULL if it is out of memory. */
+void *fsnap_memdup(const void *bytes, size_t size);

@@ -1,0 +1,365 @@
+//! The one symbol that the host needs, and its callbacks: they convert, call a safe method, convert back.
+
+use std::ffi::{CStr, c_char};
+use std::ptr::{NonNull, null_mut};
+
+use fsnap_core::Gfid;
+
+use super::call::Call;
+use super::dict::Dict;
+use super::fence::fence;
+use super::host::{Host, option_in};
+use super::listing::{self, Kind};
+use super::reply::{Fop, GetReply, Pending, SetReply};
+use super::statedump::StateDump;
+use super::{log, sys};
+
+/// A translator, as safe code writes it. A fop that hands its reply back is passed on to the translator beneath as if
+/// it had never been looked at; fops that are not here are not even in the host's table.
+pub trait Translator: Sized + Send + Sync + 'static {
+    /// Starts the translator. What is returned as an error keeps the brick from starting, so there must be no other way.
+    fn init(host: Host) -> Result<Self, String>;
+
+    /// Takes over changed options. `get` finds them by name.
+    fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>);
+
+    /// Writes the translator's part of a statedump.
+    fn dump(&self, out: &mut StateDump);
+
+    /// setxattr and fsetxattr.
+    fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply>;
+
+    /// getxattr and fgetxattr of one key.
+    fn get(&self, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply>;
+
+    /// lookup of `name` in the directory `parent`. The errno to answer with, or `None` to pass it on.
+    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32>;
+
+    /// The name that listings for this caller leave out.
+    fn hidden(&self, call: &Call<'_>) -> Option<&'static CStr>;
+}
+
+/// What this library is, when the host loads it as `user/fsnap`.
+type Role = crate::brick::Brick;
+
+#[unsafe(no_mangle)]
+static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
+    identifier: c"fsnap".as_ptr().cast_mut(),
+    category: sys::GF_EXPERIMENTAL,
+    // SAFETY: written by the host only, before any of our code runs; taking the address is all that happens here.
+    options: &raw mut OPTIONS as *mut sys::volume_option_t,
+    init: Some(init::<Role>),
+    fini: Some(fini::<Role>),
+    reconfigure: Some(reconfigure::<Role>),
+    fops: &raw mut FOPS,
+    cbks: &raw mut CBKS,
+    dumpops: &raw mut DUMPOPS,
+    // SAFETY: for every other field all zero means "none".
+    ..unsafe { std::mem::zeroed() }
+};
+
+// The host writes into these tables (`fill_defaults`, STACK_WIND): they must be writable.
+static mut FOPS: sys::xlator_fops = sys::xlator_fops {
+    setxattr: Some(setxattr::<Role>),
+    fsetxattr: Some(fsetxattr::<Role>),
+    getxattr: Some(getxattr::<Role>),
+    fgetxattr: Some(fgetxattr::<Role>),
+    lookup: Some(lookup::<Role>),
+    readdir: Some(readdir::<Role>),
+    readdirp: Some(readdirp::<Role>),
+    // SAFETY: a null fop is passed on.
+    ..unsafe { std::mem::zeroed() }
+};
+
+// SAFETY: null callbacks are the host's "none".
+static mut CBKS: sys::xlator_cbks = unsafe { std::mem::zeroed() };
+
+static mut DUMPOPS: sys::xlator_dumpops = sys::xlator_dumpops {
+    priv_: Some(dump::<Role>),
+    // SAFETY: null methods are the host's "none".
+    ..unsafe { std::mem::zeroed() }
+};
+
+// All are declared as strings: the host would refuse to start a brick over a value of another type.
+static mut OPTIONS: [sys::volume_option_t; 7] = [
+    option(c"enabled", c"on", c"Take commands. Off refuses them and leaves everything else as it is."),
+    option(c"max-snapshots", c"256", c"Snapshots that one file may have, 1 to 256."),
+    option(c"min-free", c"5", c"Percent of the brick that must be free for a new snapshot, 0 to 99."),
+    option(c"browse", c"on", c"Let .fsnap directories be looked into."),
+    option(c"direct-restore", c"auto", c"Restore by plain setfattr: auto (on distribute volumes) or off."),
+    option(c"volume-type", c"", c"For volfiles without a glusterd only: distribute, replicate or disperse."),
+    // SAFETY: an entry without a key ends the list.
+    unsafe { std::mem::zeroed() },
+];
+
+const fn option(key: &'static CStr, default: &'static CStr, text: &'static CStr) -> sys::volume_option_t {
+    // SAFETY: all zero is a valid, empty option.
+    let mut option: sys::volume_option_t = unsafe { std::mem::zeroed() };
+    option.key[0] = key.as_ptr().cast_mut();
+    option.type_ = sys::GF_OPTION_TYPE_STR;
+    option.default_value = default.as_ptr().cast_mut();
+    option.description = text.as_ptr().cast_mut();
+    option
+}
+
+/// The translator behind `this`.
+///
+/// # Safety
+/// `this` is what the host calls us with: between `init` and `fini`, its `private` is ours.
+unsafe fn role<'a, T: Translator>(this: *mut sys::xlator_t) -> Option<&'a T> {
+    // SAFETY: the caller's contract.
+    unsafe { (*this).private.cast::<T>().as_ref() }
+}
+
+unsafe extern "C" fn init<T: Translator>(this: *mut sys::xlator_t) -> i32 {
+    log::install();
+    fence("init", -1, || {
+        let Some(this) = NonNull::new(this) else { return -1 };
+        // SAFETY: the host's promise; `fini` ends the use.
+        let host = unsafe { Host::new(this) };
+        match host.check().and_then(|()| T::init(host)) {
+            Ok(role) => {
+                // SAFETY: the host's promise; nobody else writes here.
+                unsafe { (*this.as_ptr()).private = Box::into_raw(Box::new(role)).cast() };
+                0
+            }
+            Err(why) => {
+                tracing::error!("fsnap can't start: {why}");
+                -1
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn fini<T: Translator>(this: *mut sys::xlator_t) {
+    fence("fini", (), || {
+        // SAFETY: the host's promise; it sends no fop after this.
+        let private = unsafe { std::mem::replace(&mut (*this).private, null_mut()) }.cast::<T>();
+        if !private.is_null() {
+            // SAFETY: it was made by `Box::into_raw` in `init` and is taken back once.
+            drop(unsafe { Box::from_raw(private) });
+        }
+    });
+}
+
+unsafe extern "C" fn reconfigure<T: Translator>(this: *mut sys::xlator_t, options: *mut sys::dict_t) -> i32 {
+    // Success whatever happens: a failure would stop the reconfiguration of the translators above.
+    fence("reconfigure", 0, || {
+        // SAFETY: the host's promise.
+        let (role, options) = unsafe { (role::<T>(this), Dict::new(options)) };
+        if let Some(role) = role {
+            role.reconfigure(&|name| option_in(options, name));
+        }
+        0
+    })
+}
+
+unsafe extern "C" fn dump<T: Translator>(this: *mut sys::xlator_t) -> i32 {
+    // SAFETY: the host's promise. It does not set `THIS` for a statedump, so nothing here relies on it.
+    fence("a statedump", 0, || unsafe {
+        if let (Some(role), Some(this)) = (role::<T>(this), NonNull::new(this)) {
+            role.dump(&mut StateDump::open(&Host::new(this).name()));
+        }
+        0
+    })
+}
+
+/// Runs a fop: `handle` gets the translator, the call and the reply, and `pass` runs if it hands the reply back, or if
+/// the host's arguments leave nothing to handle.
+///
+/// # Safety
+/// The arguments are a fop's, and `call` is about its object.
+unsafe fn fop<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    name: Fop,
+    call: impl FnOnce(NonNull<sys::call_frame_t>) -> Option<Call<'static>>,
+    handle: impl FnOnce(&T, &Call<'_>, Pending) -> Option<Pending>,
+    pass: impl FnOnce() -> i32,
+) -> i32 {
+    let taken = fence("a fop", true, || {
+        // SAFETY: the host's promise.
+        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
+            return false;
+        };
+        let Some(call) = call(frame) else { return false };
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
+        let pending = unsafe { Pending::new(frame, name) };
+        match handle(role, &call, pending) {
+            Some(back) => {
+                back.into_frame();
+                false
+            }
+            None => true,
+        }
+    });
+    if taken { 0 } else { pass() }
+}
+
+macro_rules! set_fop {
+    ($name:ident, $default:ident, $fop:expr, $object:ident: $type:ty, $call:path) => {
+        unsafe extern "C" fn $name<T: Translator>(
+            frame: *mut sys::call_frame_t,
+            this: *mut sys::xlator_t,
+            $object: $type,
+            dict: *mut sys::dict_t,
+            flags: i32,
+            xdata: *mut sys::dict_t,
+        ) -> i32 {
+            let handle = |role: &T, call: &Call<'_>, pending| {
+                // SAFETY: the host's promise.
+                match unsafe { Dict::new(dict) } {
+                    Some(dict) => role.set(call, dict, SetReply::new(pending)).map(SetReply::into_pending),
+                    None => Some(pending),
+                }
+            };
+            // SAFETY: the host's promise, for the call and for passing it on.
+            unsafe {
+                fop(
+                    (frame, this),
+                    $fop,
+                    |frame| $call(frame, $object),
+                    handle,
+                    || sys::$default(frame, this, $object, dict, flags, xdata),
+                )
+            }
+        }
+    };
+}
+
+macro_rules! get_fop {
+    ($name:ident, $default:ident, $fop:expr, $object:ident: $type:ty, $call:path) => {
+        unsafe extern "C" fn $name<T: Translator>(
+            frame: *mut sys::call_frame_t,
+            this: *mut sys::xlator_t,
+            $object: $type,
+            key: *const c_char,
+            xdata: *mut sys::dict_t,
+        ) -> i32 {
+            let handle = |role: &T, call: &Call<'_>, pending| {
+                if key.is_null() {
+                    return Some(pending);
+                }
+                // SAFETY: the host's promise: a key is a C string.
+                let key = unsafe { CStr::from_ptr(key) };
+                role.get(call, key, GetReply::new(pending)).map(GetReply::into_pending)
+            };
+            // SAFETY: the host's promise, for the call and for passing it on.
+            unsafe {
+                fop(
+                    (frame, this),
+                    $fop,
+                    |frame| $call(frame, $object),
+                    handle,
+                    || sys::$default(frame, this, $object, key, xdata),
+                )
+            }
+        }
+    };
+}
+
+macro_rules! list_fop {
+    ($name:ident, $default:ident, $kind:expr) => {
+        unsafe extern "C" fn $name<T: Translator>(
+            frame: *mut sys::call_frame_t,
+            this: *mut sys::xlator_t,
+            fd: *mut sys::fd_t,
+            size: usize,
+            offset: i64,
+            xdata: *mut sys::dict_t,
+        ) -> i32 {
+            let handle = |role: &T, call: &Call<'_>, pending| match role.hidden(call) {
+                None => Some(pending),
+                Some(hidden) => {
+                    // SAFETY: the host's promise; we have a child (checked at init).
+                    unsafe {
+                        listing::list(
+                            pending,
+                            $kind,
+                            hidden,
+                            (*(*this).children).xlator,
+                            (fd, size, offset, xdata),
+                        )
+                    };
+                    None
+                }
+            };
+            // SAFETY: the host's promise, for the call and for passing it on.
+            unsafe {
+                fop(
+                    (frame, this),
+                    $kind.fop(),
+                    |frame| Call::on_fd(frame, fd),
+                    handle,
+                    || sys::$default(frame, this, fd, size, offset, xdata),
+                )
+            }
+        }
+    };
+}
+
+set_fop!(setxattr, default_setxattr, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc);
+set_fop!(fsetxattr, default_fsetxattr, Fop::Fsetxattr, fd: *mut sys::fd_t, Call::on_fd);
+get_fop!(getxattr, default_getxattr, Fop::Getxattr, loc: *mut sys::loc_t, Call::on_loc);
+get_fop!(fgetxattr, default_fgetxattr, Fop::Fgetxattr, fd: *mut sys::fd_t, Call::on_fd);
+list_fop!(readdir, default_readdir, Kind::Readdir);
+list_fop!(readdirp, default_readdirp, Kind::Readdirp);
+
+unsafe extern "C" fn lookup<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    let handle = |role: &T, call: &Call<'_>, pending: Pending| {
+        // SAFETY: the host's promise; `call` exists only if `loc` is not null.
+        let Some((parent, name)) = (unsafe { entry(&*loc) }) else { return Some(pending) };
+        match role.lookup(call, parent, name) {
+            Some(errno) => pending.fail(errno),
+            None => return Some(pending),
+        }
+        None
+    };
+    // SAFETY: the host's promise, for the call and for passing it on.
+    unsafe {
+        fop(
+            (frame, this),
+            Fop::Lookup,
+            |frame| Call::on_loc(frame, loc),
+            handle,
+            || sys::default_lookup(frame, this, loc, xdata),
+        )
+    }
+}
+
+/// The directory and the name of a lookup by name.
+///
+/// # Safety
+/// `loc` comes from the host, and is valid as long as the result is used.
+unsafe fn entry(loc: &sys::loc_t) -> Option<(Gfid, &CStr)> {
+    let name = NonNull::new(loc.name.cast_mut())?;
+    // SAFETY: an inode in a loc is valid as long as the loc; a name is a C string.
+    let (parent, name) = unsafe { (loc.parent.as_ref().map(|p| p.gfid), CStr::from_ptr(name.as_ptr())) };
+    let parent = parent.filter(|g| *g != [0; 16]).unwrap_or(loc.pargfid);
+    (parent != [0; 16]).then_some((Gfid::from_bytes(parent), name))
+}
+
+/// Faults that a test asked for by name, each for once.
+#[cfg(feature = "fault-injection")]
+static PROVOKED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+/// Panics at the next [`provoked`] of that name.
+#[cfg(feature = "fault-injection")]
+pub fn provoke(place: &str) {
+    PROVOKED.lock().unwrap_or_else(|e| e.into_inner()).push(place.to_owned());
+}
+
+/// A place that can be made to panic.
+#[cfg(feature = "fault-injection")]
+pub fn provoked(place: &str) {
+    let mut places = PROVOKED.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(at) = places.iter().position(|p| p == place) {
+        places.remove(at);
+        drop(places);
+        panic!("provoked: {place}");
+    }
+}
