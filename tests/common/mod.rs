@@ -1,0 +1,108 @@
+//! What the tests on real volumes share.
+#![allow(dead_code, missing_docs)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use fsnap_testbed::{
+    Disk, Errno, Fs, Layout, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, checksum,
+    getx, setx, translator_path, try_wait_until,
+};
+
+pub const MIB: u64 = 1 << 20;
+
+/// A mounted volume with fsnap. Fields are dropped in this order.
+pub struct Setup {
+    pub mount: Mount,
+    pub volume: Volume,
+    pub disks: Vec<Disk>,
+    pub scene: Scene,
+}
+
+/// A distribute volume of so many XFS bricks, with fsnap, mounted at /run/scene/m.
+pub fn distribute(bricks: usize) -> Setup {
+    volume(Layout::Distribute, bricks, 2048 * MIB, |volume| volume)
+}
+
+/// A volume with fsnap, mounted at /run/scene/m; `adjust` may set more options.
+pub fn volume(
+    layout: Layout,
+    bricks: usize,
+    size: u64,
+    adjust: impl FnOnce(VolumeBuilder) -> VolumeBuilder,
+) -> Setup {
+    let scene = scene_with_fsnap();
+    scene.start_glusterd();
+    let disks = scene.disks(bricks, Fs::Xfs, size);
+    let builder = scene.volume("v").layout(layout).disks(&disks).with_fsnap();
+    let volume = adjust(builder).start();
+    let mount = volume.mount("/run/scene/m");
+    Setup { mount, volume, disks, scene }
+}
+
+/// One process over a brick on a disk of its own. Fields are dropped in this order.
+pub struct Single {
+    pub mount: VolfileMount,
+    pub disk: Disk,
+    pub scene: Scene,
+}
+
+/// user/fsnap over storage/posix in one process, mounted at /run/scene/m.
+pub fn single(fs: Fs) -> Single {
+    let scene = scene_with_fsnap();
+    let disk = scene.disk(fs, 1024 * MIB, "/run/scene/b1");
+    let mount = scene.mount_volfile(VOLFILE_FSNAP, "/run/scene/b1/brick", "/run/scene/m");
+    Single { mount, disk, scene }
+}
+
+pub fn scene_with_fsnap() -> Scene {
+    let scene = Scene::new();
+    scene.install_translator(translator_path(), "fsnap");
+    scene
+}
+
+/// `setfattr -n glusterfs.fsnap.VERB -v VALUE FILE`.
+pub fn fsnap(file: impl AsRef<Path>, verb: &str, value: impl AsRef<[u8]>) -> Result<(), Errno> {
+    setx(file, format!("glusterfs.fsnap.{verb}"), value)
+}
+
+/// The JSON that `getfattr -n glusterfs.fsnap.QUESTION` answers.
+pub fn ask(file: impl AsRef<Path>, question: &str) -> Result<serde_json::Value, Errno> {
+    let answer = getx(file, format!("glusterfs.fsnap.{question}"))?;
+    Ok(serde_json::from_slice(&answer).unwrap_or_else(|e| panic!("{e}: {}", answer.escape_ascii())))
+}
+
+/// The names of the file's snapshots, oldest first.
+pub fn names(file: impl AsRef<Path>) -> Vec<String> {
+    let list = ask(file, "list").expect("list");
+    let snapshots = list["snapshots"].as_array().expect("an array");
+    snapshots.iter().map(|s| s["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// The names in a directory, sorted.
+pub fn ls(dir: impl AsRef<Path>) -> Vec<String> {
+    let entries =
+        std::fs::read_dir(dir.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", dir.as_ref().display()));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+/// Waits until the file reads as it should. Caches of a mount learn of a restore when attributes are next looked at:
+/// after two seconds at the latest by default (docs/semantics.md).
+#[track_caller]
+pub fn sees(file: impl AsRef<Path>, sum: u64) {
+    let within = Duration::from_secs(10);
+    let seen = try_wait_until("the restored content", within, || checksum(&file) == sum);
+    assert!(seen.is_ok(), "{} does not show the restored content", file.as_ref().display());
+}
+
+/// The value of `KEY=` in the section of user/fsnap of a statedump; 0 if the line is not there.
+pub fn counter(statedump: &str, key: &str) -> u64 {
+    let (_, section) =
+        statedump.split_once("[user.fsnap.").expect("a section of user/fsnap in the statedump");
+    let lines = section.lines().skip(1).take_while(|line| !line.starts_with('['));
+    let value = lines.filter_map(|line| line.split_once('=')).find(|(k, _)| *k == key);
+    value.map_or(0, |(_, v)| v.parse().unwrap_or_else(|e| panic!("{key}={v}: {e}")))
+}

@@ -1,0 +1,312 @@
+//! The errno table, line by line, through a mount; nothing changes on the brick when a command is refused.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use common::{MIB, Setup, Single, ask, distribute, fsnap, names, single};
+use fsnap_testbed::{Errno, Fs, Layout, fill, getx, run, setx};
+
+/// Everything on the brick that a command could change: names, inodes, sizes, times, xattrs. Without the directories of
+/// `.glusterfs` that GlusterFS itself works in.
+fn picture(brick: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut todo = vec![brick.to_path_buf()];
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let mut xattrs: Vec<_> = xattrs_of(&path);
+        if meta.is_dir() {
+            xattrs.retain(|(name, _)| name != "trusted.glusterfs.mdata");
+        }
+        xattrs.sort();
+        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        // A directory's times change with the housekeeping of GlusterFS in it, its entries are compared themselves.
+        let times = if meta.is_dir() { Default::default() } else { times };
+        lines.push(format!("{} {:o} {} {times:?} {xattrs:?}", path.display(), meta.mode(), meta.ino()));
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    lines.retain(|line| !line.contains("/.glusterfs/health_check") && !line.contains("/.glusterfs/brick.db"));
+    lines.sort();
+    lines
+}
+
+fn xattrs_of(path: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let names = fsnap_testbed::listx(path).unwrap_or_default();
+    names.into_iter().map(|name| (name.clone(), getx(path, &name).unwrap_or_default())).collect()
+}
+
+#[track_caller]
+fn refused(brick: &Path, file: &Path, verb: &str, value: impl AsRef<[u8]>, errno: Errno) {
+    let before = picture(brick);
+    let value = value.as_ref();
+    assert_eq!(
+        fsnap(file, verb, value),
+        Err(errno),
+        "{verb} {:?} of {}",
+        value.escape_ascii().to_string(),
+        file.display()
+    );
+    let after = picture(brick);
+    assert_eq!(before, after, "{verb} {:?} changed the brick", value.escape_ascii().to_string());
+}
+
+fn setup() -> (Setup, std::path::PathBuf, std::path::PathBuf) {
+    let setup = distribute(1);
+    let file = setup.mount.path().join("f");
+    fill(&file, MIB, 1);
+    let brick = setup.volume.brick_path(0);
+    (setup, file, brick)
+}
+
+#[test]
+fn bad_names_and_values_are_einval() {
+    let (_setup, file, brick) = setup();
+    fsnap(&file, "create", "good").unwrap();
+    let long = "n".repeat(65);
+    let bad: [&[u8]; 14] = [
+        b"",
+        b".",
+        b"..",
+        b"../x",
+        b"a/b",
+        b"/a",
+        b"a\0b",
+        b"a\0",
+        b"a@b",
+        b"a:b",
+        b"-a",
+        b"a b",
+        b"\xff\xfe",
+        long.as_bytes(),
+    ];
+    for value in bad {
+        for verb in ["create", "delete", "restore"] {
+            refused(&brick, &file, verb, value, Errno::EINVAL);
+        }
+    }
+    for value in [
+        "a;",
+        "a;x=1",
+        "a;created=now",
+        "a;created=1.5",
+        "a;id=7",
+        "a;id=",
+        &format!("a;{}", "x".repeat(5000)),
+    ] {
+        refused(&brick, &file, "create", value, Errno::EINVAL);
+    }
+    assert_eq!(getx(&file, "glusterfs.fsnap.info...").unwrap_err(), Errno::EINVAL);
+    assert_eq!(getx(&file, "glusterfs.fsnap.info.").unwrap_err(), Errno::EINVAL);
+    // A value of over 64 KiB does not get past the kernel.
+    assert_eq!(fsnap(&file, "create", vec![b'a'; 70_000]), Err(Errno::E2BIG));
+    assert_eq!(names(&file), ["good"]);
+}
+
+#[test]
+fn unknown_verbs_are_eopnotsupp() {
+    let (_setup, file, brick) = setup();
+    for verb in ["", "creat", "creates", "list", "status", "info.x"] {
+        refused(&brick, &file, verb, "a", Errno::EOPNOTSUPP);
+    }
+    for question in ["", "lists", "create", "snap"] {
+        assert_eq!(getx(&file, format!("glusterfs.fsnap.{question}")), Err(Errno::EOPNOTSUPP), "{question}");
+    }
+    // And the mount's xattrs work on: ENOSYS would have switched them off.
+    setx(&file, "user.still", "alive").unwrap();
+}
+
+#[test]
+fn what_exists_and_what_does_not() {
+    let (_setup, file, brick) = setup();
+    refused(&brick, &file, "delete", "none", Errno::ENODATA);
+    refused(&brick, &file, "restore", "none", Errno::ENODATA);
+    assert_eq!(ask(&file, "info.none").unwrap_err(), Errno::ENODATA);
+    assert!(names(&file).is_empty());
+    fsnap(&file, "create", "s").unwrap();
+    refused(&brick, &file, "create", "s", Errno::EEXIST);
+    refused(&brick, &file, "create", "s;id=11111111-2222-4333-8444-555555555555", Errno::EEXIST);
+}
+
+#[test]
+fn held_is_ebusy() {
+    let (_setup, file, brick) = setup();
+    fsnap(&file, "create", "s").unwrap();
+    fsnap(&file, "hold", "s").unwrap();
+    assert_eq!(ask(&file, "info.s").unwrap()["held"], true);
+    refused(&brick, &file, "delete", "s", Errno::EBUSY);
+    refused(&brick, &file, "hold", "none", Errno::ENODATA);
+    fsnap(&file, "restore", "s").unwrap();
+    fsnap(&file, "release", "s").unwrap();
+    fsnap(&file, "delete", "s").unwrap();
+}
+
+#[test]
+fn only_regular_files() {
+    let (setup, _, brick) = setup();
+    let root = setup.mount.path();
+    fs::create_dir(root.join("dir")).unwrap();
+    symlink("f", root.join("link")).unwrap();
+    run(setup.scene.command("mkfifo").arg("/run/scene/m/fifo"));
+    run(setup.scene.command("mknod").args(["/run/scene/m/null", "c", "1", "3"]));
+    for name in ["dir", "link", "fifo", "null"] {
+        for verb in ["create", "delete", "restore"] {
+            refused(&brick, &root.join(name), verb, "s", Errno::EINVAL);
+        }
+        assert_eq!(ask(root.join(name), "list").unwrap_err(), Errno::EINVAL, "{name}");
+    }
+    refused(&brick, &root, "create", "s", Errno::EINVAL);
+}
+
+#[test]
+fn snapshots_of_snapshots_are_erofs() {
+    let (setup, file, brick) = setup();
+    fsnap(&file, "create", "s").unwrap();
+    let snapshot = setup.mount.path().join(".fsnap/f@s");
+    refused(&brick, &snapshot, "create", "t", Errno::EROFS);
+    refused(&brick, &snapshot, "restore", "s", Errno::EROFS);
+    // List, info and delete are about its file.
+    assert_eq!(names(&snapshot), ["s"]);
+    assert_eq!(ask(&snapshot, "info.s").unwrap(), ask(&file, "info.s").unwrap());
+    fsnap(&snapshot, "delete", "s").unwrap();
+    assert!(names(&file).is_empty());
+    assert!(!snapshot.exists());
+}
+
+#[test]
+fn limits() {
+    let (setup, file, brick) = setup();
+    setup.volume.set("user.xlator.fsnap.max-snapshots", "2");
+    await_option(&file, "max-snapshots", 2.into());
+    fsnap(&file, "create", "a").unwrap();
+    fsnap(&file, "create", "b").unwrap();
+    refused(&brick, &file, "create", "c", Errno::EDQUOT);
+    fsnap(&file, "delete", "a").unwrap();
+    fsnap(&file, "create", "c").unwrap();
+    setup.volume.set("user.xlator.fsnap.max-snapshots", "256");
+    setup.volume.set("user.xlator.fsnap.min-free", "99%");
+    await_option(&file, "min-free", 99.into());
+    refused(&brick, &file, "create", "d", Errno::ENOSPC);
+    setup.volume.set("user.xlator.fsnap.min-free", "nonsense");
+    await_option(&file, "min-free", 5.into());
+    fsnap(&file, "create", "d").unwrap();
+    let long = setup.mount.path().join("l".repeat(250));
+    fill(&long, 10, 1);
+    refused(&brick, &long, "create", "long-name", Errno::ENAMETOOLONG);
+    fsnap(&long, "create", "1234").unwrap();
+}
+
+#[test]
+fn disabled_is_eopnotsupp_and_comes_back() {
+    let (setup, file, brick) = setup();
+    fsnap(&file, "create", "s").unwrap();
+    setup.volume.set("user.xlator.fsnap.enabled", "off");
+    await_option(&file, "enabled", false.into());
+    for verb in ["create", "delete", "restore", "hold"] {
+        refused(&brick, &file, verb, "s", Errno::EOPNOTSUPP);
+    }
+    setup.volume.set("user.xlator.fsnap.enabled", "on");
+    await_option(&file, "enabled", true.into());
+    setup.volume.set("user.xlator.fsnap.direct-restore", "off");
+    await_option(&file, "direct-restore", "off".into());
+    refused(&brick, &file, "restore", "s", Errno::EOPNOTSUPP);
+    fsnap(&file, "delete", "s").unwrap();
+}
+
+/// Options are live, but glusterd tells the bricks after it has answered.
+fn await_option(file: &Path, name: &str, value: serde_json::Value) {
+    fsnap_testbed::wait_until(
+        &format!("option {name} is {value}"),
+        std::time::Duration::from_secs(20),
+        || ask(file, "status").unwrap()["options"][name] == value,
+    );
+}
+
+#[test]
+fn dht_and_shard_files() {
+    let Single { mount, .. } = &single(Fs::Xfs);
+    let (root, brick) = (mount.path(), mount.brick());
+    let made = |name: &str| {
+        let file = root.join(name);
+        fill(&file, 1000, 1);
+        (file, brick.join(name))
+    };
+    let (file, below) = made("linkfile");
+    setx(&below, "trusted.glusterfs.dht.linkto", "v-client-0\0").unwrap();
+    fs::set_permissions(&below, fs::Permissions::from_mode(0o1000)).unwrap();
+    refused(brick, &file, "create", "s", Errno::EBUSY);
+    let (file, below) = made("migrating");
+    setx(&below, "trusted.glusterfs.dht.linkto", "v-client-0\0").unwrap();
+    fs::set_permissions(&below, fs::Permissions::from_mode(0o3644)).unwrap();
+    refused(brick, &file, "create", "s", Errno::EBUSY);
+    let (file, below) = made("sharded");
+    setx(&below, "trusted.glusterfs.shard.block-size", 4_194_304u64.to_be_bytes()).unwrap();
+    refused(brick, &file, "create", "s", Errno::EOPNOTSUPP);
+    let (file, below) = made("in-quota");
+    setx(&below, "trusted.glusterfs.quota.00000000-0000-0000-0000-000000000001.contri.1", [0; 24]).unwrap();
+    refused(brick, &file, "create", "s", Errno::EOPNOTSUPP);
+}
+
+#[test]
+fn no_reflink_is_eopnotsupp() {
+    for kind in [Fs::Ext4, Fs::XfsNoReflink] {
+        let Single { mount, .. } = &single(kind);
+        let file = mount.path().join("f");
+        fill(&file, 1000, 1);
+        refused(mount.brick(), &file, "create", "s", Errno::EOPNOTSUPP);
+        assert_eq!(ask(&file, "status").unwrap()["reflink"], false, "{kind:?}");
+        assert!(names(&file).is_empty());
+        assert!(!mount.path().join(".fsnap").exists(), "{kind:?}: no snapshot, no directory for them");
+    }
+}
+
+#[test]
+fn btrfs_works_like_xfs() {
+    let Single { mount, .. } = &single(Fs::Btrfs);
+    let file = mount.path().join("f");
+    fill(&file, MIB, 1);
+    let sum = fsnap_testbed::checksum(&file);
+    fsnap(&file, "create", "s").unwrap();
+    fill(&file, 2 * MIB, 2);
+    fsnap(&file, "restore", "s").unwrap();
+    common::sees(&file, sum);
+    fsnap(&file, "delete", "s").unwrap();
+    assert!(names(&file).is_empty());
+}
+
+#[test]
+fn a_bare_restore_is_refused_where_it_is_not_safe() {
+    for (layout, bricks) in [(Layout::Replicate(3), 3), (Layout::Disperse { data: 2, redundancy: 1 }, 3)] {
+        let setup = common::volume(layout, bricks, 1024 * MIB, |volume| volume);
+        let file = setup.mount.path().join("f");
+        fill(&file, MIB, 1);
+        fsnap(&file, "create", "s").unwrap();
+        assert_eq!(names(&file), ["s"], "{layout:?}");
+        assert_eq!(ask(&file, "info.s").unwrap()["size"], MIB, "{layout:?}");
+        let sum = fsnap_testbed::checksum(&file);
+        assert_eq!(fsnap_testbed::checksum(setup.mount.path().join(".fsnap/f@s")), sum, "{layout:?}");
+        fill(&file, MIB, 2);
+        let changed = fsnap_testbed::checksum(&file);
+        assert_eq!(fsnap(&file, "restore", "s"), Err(Errno::EOPNOTSUPP), "{layout:?}");
+        assert_eq!(fsnap_testbed::checksum(&file), changed, "{layout:?}");
+        fsnap(&file, "delete", "s").unwrap();
+        assert!(names(&file).is_empty(), "{layout:?}");
+    }
+}
+
+#[test]
+fn a_volume_that_becomes_replicated_refuses_from_then_on() {
+    let setup = common::distribute(1);
+    let file = setup.mount.path().join("f");
+    fill(&file, MIB, 1);
+    fsnap(&file, "create", "s").unwrap();
+    fsnap(&file, "restore", "s").unwrap();
+    let disk = setup.scene.disk(Fs::Xfs, 1024 * MIB, "/run/scene/b9");
+    let brick = format!("127.1.1.9:{}", disk.at().join("brick").display());
+    setup.scene.gluster(["volume", "add-brick", "v", "replica", "2", &brick, "force"]).unwrap();
+    assert_eq!(fsnap(&file, "restore", "s"), Err(Errno::EOPNOTSUPP));
+}
