@@ -27,7 +27,7 @@ const CONSTANTS: &str =
 
 fn main() {
     let api = pkg_config::Config::new().cargo_metadata(false).probe("glusterfs-api").expect(
-        "GlusterFS's development files are missing: on Debian install libglusterfs-dev and liburcu-dev",
+        "GlusterFS's development files are missing: on Debian install libglusterfs-dev, liburcu-dev and libssl-dev",
     );
     // The pkg-config file gives the version of the API, which is "7." and the version of GlusterFS.
     let version = api.version.strip_prefix("7.").unwrap_or(&api.version);
