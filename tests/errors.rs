@@ -310,3 +310,60 @@ fn a_volume_that_becomes_replicated_refuses_from_then_on() {
     setup.scene.gluster(["volume", "add-brick", "v", "replica", "2", &brick, "force"]).unwrap();
     assert_eq!(fsnap(&file, "restore", "s"), Err(Errno::EOPNOTSUPP));
 }
+
+#[test]
+fn a_foreign_snap_dir_is_left_alone() {
+    let Single { mount, .. } = &single(Fs::Xfs);
+    let below = mount.brick().join("dir");
+    fs::create_dir_all(below.join(".fsnap")).unwrap();
+    fs::write(below.join(".fsnap/precious"), b"somebody's").unwrap();
+    let file = mount.path().join("dir/f");
+    fill(&file, 1000, 1);
+    refused(mount.brick(), &file, "create", "s", Errno::EOPNOTSUPP);
+    assert_eq!(fs::read(below.join(".fsnap/precious")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn no_path_no_snapshot() {
+    let Single { mount, .. } = &single(Fs::Xfs);
+    let file = mount.path().join("f");
+    fill(&file, 1000, 1);
+    let below = mount.brick().join("f");
+    for name in fsnap_testbed::listx(&below).unwrap() {
+        if name.to_string_lossy().starts_with("trusted.gfid2path.") {
+            fsnap_testbed::removex(&below, &name).unwrap();
+        }
+    }
+    refused(mount.brick(), &file, "create", "s", Errno::EOPNOTSUPP);
+}
+
+#[test]
+fn a_signed_file_is_not_restored() {
+    let Single { mount, .. } = &single(Fs::Xfs);
+    let file = mount.path().join("f");
+    fill(&file, 1000, 1);
+    fsnap(&file, "create", "s").unwrap();
+    setx(mount.brick().join("f"), "trusted.bit-rot.signature", [1; 40]).unwrap();
+    refused(mount.brick(), &file, "restore", "s", Errno::EOPNOTSUPP);
+}
+
+#[test]
+fn damage_is_eio_and_nothing_is_lost() {
+    let Single { mount, .. } = &single(Fs::Xfs);
+    let file = mount.path().join("f");
+    fill(&file, 1000, 1);
+    fsnap(&file, "create", "s").unwrap();
+    let below = mount.brick().join("f");
+    let entry = getx(&below, "trusted.fsnap.snap.s").unwrap();
+    for garbage in [&b""[..], b"v1 seq=x", &[0xff; 100]] {
+        setx(&below, "trusted.fsnap.snap.s", garbage).unwrap();
+        for verb in ["restore", "delete", "hold"] {
+            refused(mount.brick(), &file, verb, "s", Errno::EIO);
+        }
+        assert_eq!(ask(&file, "list").unwrap_err(), Errno::EIO);
+        assert_eq!(ask(&file, "info.s").unwrap_err(), Errno::EIO);
+    }
+    setx(&below, "trusted.fsnap.snap.s", entry).unwrap();
+    assert_eq!(names(&file), ["s"]);
+    fsnap(&file, "delete", "s").unwrap();
+}
