@@ -19,8 +19,7 @@ const FUNCTIONS: &str = "_gf_msg|__glusterfs_this_location|fsnap_.*|dict_(new|un
     |fd_(ref|unref)|inode_(ref|unref)|gf_dirent_entry_free|gf_proc_dump_(add_section|write)\
     |default_(lookup|(f?[sg]etxattr)|readdirp?)|default_(lookup|(f?[sg]etxattr)|readdirp?)_(cbk|failure_cbk)";
 
-const TYPES: &str =
-    "xlator_api_t|xlator_fops|xlator_cbks|xlator_dumpops|volume_option_t|loc_t|iatt|gf_dirent_t|_gf_dirent";
+const TYPES: &str = "xlator_api_t|glusterfs_event_t|xlator_fops|xlator_cbks|xlator_dumpops|volume_option_t|loc_t|iatt|gf_dirent_t|_gf_dirent";
 
 const CONSTANTS: &str =
     "gf_loglevel_t_.*|_gf_loglevel_.*|GF_LOG_.*|GF_SET_ATTR_.*|GF_OPTION_TYPE_STR|GF_(CLIENT|SERVER)_PROCESS";

@@ -20,7 +20,7 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
     if *key == b"glusterfs.fsnap.panic" {
         return faults::set(brick, call, value, reply);
     }
-    let mut parsed = command::parse_set(key, value)?;
+    let Some(mut parsed) = command::parse_set(key, value) else { return Some(reply) };
     if !rest.is_empty() {
         parsed = Err(Error::bad("one command at a time"));
     }
@@ -29,10 +29,14 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
         Err(error) => reply.fail(order.refuse(error)),
         Ok((base, command)) => {
             let file = call.inode();
-            brick.pool.submit(base, move |turn| {
+            brick.pool.submit(vec![base], move |turn| {
                 let result = order.account(turn.in_time().and_then(|()| order.run(base, &command)));
                 match (result, command, file) {
-                    (Err(errno), ..) => reply.fail(errno),
+                    (Err(errno), _, file) => {
+                        // Before the answer: once a request is answered, the host may end.
+                        drop(file);
+                        reply.fail(errno);
+                    }
                     (Ok(()), Command::Restore(_), Some(file)) => {
                         reply.done_and_touched(order.state.host, file)
                     }
@@ -56,7 +60,7 @@ pub fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Optio
         },
         Ok((Some(base), question)) => {
             let key = key.to_owned();
-            brick.pool.submit(base, move |turn| {
+            brick.pool.submit(vec![base], move |turn| {
                 match order.account(turn.in_time().and_then(|()| order.answer(base, &question))) {
                     Ok(answer) => reply.value(&key, answer.as_bytes()),
                     Err(errno) => reply.fail(errno),
@@ -192,7 +196,7 @@ impl Order {
 #[cfg(feature = "fault-injection")]
 mod faults {
     use super::*;
-    use crate::ffi::{provoke, provoked};
+    use crate::ffi::provoke::{provoke, provoked};
 
     /// `glusterfs.fsnap.panic`: in the `fop` or the `worker` at once, elsewhere at the next occasion.
     pub fn set(brick: &Brick, call: &Call<'_>, place: &[u8], reply: SetReply) -> Option<SetReply> {
@@ -200,7 +204,7 @@ mod faults {
         provoke(&place);
         match place.as_str() {
             "fop" => provoked("fop"),
-            "worker" => brick.pool.submit(call.gfid(), |_| {
+            "worker" => brick.pool.submit(vec![call.gfid()], |_| {
                 provoked("worker");
                 drop(reply);
             }),

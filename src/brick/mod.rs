@@ -10,14 +10,14 @@ mod volume;
 
 use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use fsnap_core::options::{NAMES, Options};
 use fsnap_core::{Gfid, Result};
 use fsnap_store::Store;
 
-use crate::ffi::{Call, Dict, GetReply, Host, SetReply, StateDump, Translator};
+use crate::ffi::{Call, Dict, GetReply, Hides, Host, SetReply, StateDump, Translator};
 use counters::Counters;
 use pool::Pool;
 
@@ -32,10 +32,9 @@ struct State {
     host: Host,
     /// The brick's directory.
     directory: PathBuf,
-    /// The brick's store, or why there is none; then commands are refused and all else goes on. Opened at the start, so
-    /// that what a crash interrupted is finished before the first fop; on a brick that storage/posix, which starts
-    /// after us, has yet to set up there is nothing to finish, and it is opened when it is needed.
-    store: OnceLock<Result<Store>>,
+    /// The brick's store, once it could be opened. Without it commands are refused and all else goes on.
+    store: OnceLock<Store>,
+    opening: Mutex<()>,
     /// The gfid-form of the volume's id, if a glusterd made this brick.
     volume_id: Option<Gfid>,
     options: RwLock<Arc<Options>>,
@@ -47,23 +46,29 @@ impl State {
         Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The store, opened if it is not yet. An error is not for good: the next command tries again.
     fn store(&self) -> Result<&Store> {
-        self.store.get_or_init(|| open(&self.directory)).as_ref().map_err(Clone::clone)
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let store = Store::open(&self.directory)
+            .inspect_err(|why| tracing::error!("no snapshots on this brick: {why}"))?;
+        match store.reflink() {
+            true => tracing::info!("fsnap {} is ready", env!("CARGO_PKG_VERSION")),
+            false => {
+                tracing::warn!("the brick's file system can't share blocks (reflink): no snapshots here")
+            }
+        }
+        Ok(self.store.get_or_init(|| store))
     }
 
     fn reflink(&self) -> bool {
-        self.store().is_ok_and(Store::reflink)
+        self.store.get().is_some_and(Store::reflink)
     }
-}
-
-fn open(directory: &Path) -> Result<Store> {
-    let store = Store::open(directory);
-    match &store {
-        Ok(store) if store.reflink() => tracing::info!("fsnap {} is ready", env!("CARGO_PKG_VERSION")),
-        Ok(_) => tracing::warn!("the brick's file system can't share blocks (reflink): no snapshots here"),
-        Err(why) => tracing::error!("no snapshots on this brick: {why}"),
-    }
-    store
 }
 
 fn read_options(get: &dyn Fn(&str) -> Option<Vec<u8>>) -> Arc<Options> {
@@ -81,17 +86,33 @@ impl Translator for Brick {
         let volume_id =
             host.storage_option("volume-id").and_then(|id| Gfid::parse(std::str::from_utf8(&id).ok()?).ok());
         let options = RwLock::new(read_options(&|name| host.option(name)));
-        let (store, counters) = (OnceLock::new(), Counters::default());
-        let state = Arc::new(State { host, directory, store, volume_id, options, counters });
-        if state.directory.join(".glusterfs").exists() {
-            let _ = state.store();
-        }
+        let state = Arc::new(State {
+            host,
+            directory,
+            store: OnceLock::new(),
+            opening: Mutex::default(),
+            volume_id,
+            options,
+            counters: Counters::default(),
+        });
         Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()) })
     }
 
     fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>) {
         let options = read_options(get);
         *self.state.options.write().unwrap_or_else(PoisonError::into_inner) = options;
+    }
+
+    /// storage/posix has found the brick to be in order: now what a crash interrupted is finished, before clients come.
+    fn ready(&self) {
+        self.pool.reopen();
+        // Why it can't be opened is in the log.
+        let _ = self.state.store();
+    }
+
+    /// The host lets go of inodes and of storage/posix next.
+    fn closing(&self) {
+        self.pool.close();
     }
 
     fn dump(&self, out: &mut StateDump) {
@@ -122,7 +143,7 @@ impl Translator for Brick {
         namespace::lookup(&self.state, call, parent, name)
     }
 
-    fn hidden(&self, call: &Call<'_>) -> Option<&'static CStr> {
+    fn hidden(&self, call: &Call<'_>) -> Option<Hides> {
         namespace::hidden(call)
     }
 }

@@ -5,18 +5,16 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR};
 
 use super::State;
-use crate::ffi::Call;
-
-const HIDDEN: &CStr = c".fsnap";
+use crate::ffi::{Call, Hides};
 
 /// Clients of the cluster itself that must see everything on the brick (`GF_CLIENT_PID_*` of glusterfs.h): self-heal
 /// daemon, its query tool, and the two crawlers of quota. Rebalance and geo-replication are not among them.
 const SEE_ALL: [i32; 4] = [-6, -7, -5, -100];
 
-/// The name that listings for this caller leave out.
-pub fn hidden(call: &Call<'_>) -> Option<&'static CStr> {
+/// What listings for this caller leave out.
+pub fn hidden(call: &Call<'_>) -> Option<Hides> {
     let sees_all = call.from_within() || SEE_ALL.contains(&call.pid());
-    (!sees_all).then_some(HIDDEN)
+    (!sees_all).then_some(|name| name == SNAP_DIR.as_bytes())
 }
 
 /// The virtual lookup: `.fsnap` is there as soon as somebody asks for it by name, with the same gfid on every brick, so
@@ -38,14 +36,4 @@ pub fn lookup(state: &State, call: &Call<'_>, parent: Gfid, name: &CStr) -> Opti
         tracing::debug!("no .fsnap in directory {parent}: {why}");
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_name() {
-        assert_eq!(HIDDEN.to_bytes(), SNAP_DIR.as_bytes());
-    }
 }

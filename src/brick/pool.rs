@@ -31,7 +31,8 @@ pub enum Turn {
 type Task = Box<dyn FnOnce(Turn) + Send>;
 
 struct Waiting {
-    file: Gfid,
+    /// One, or two where a file takes the place of another.
+    files: Vec<Gfid>,
     since: Instant,
     task: Task,
 }
@@ -41,7 +42,12 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     /// The files that a command runs on.
     busy: HashSet<Gfid>,
-    closing: bool,
+    /// How many workers are in a task.
+    running: usize,
+    /// No more tasks are taken.
+    closed: bool,
+    /// The workers are to end.
+    ending: bool,
 }
 
 struct Shared {
@@ -68,26 +74,48 @@ impl Pool {
         Pool { shared: Arc::new(shared), threads: Mutex::default(), setup: Arc::new(setup) }
     }
 
-    /// Runs `task` on a worker when no other task of `file` runs. Where that can't be (queue full, no thread to be had)
-    /// it is told [`Turn::TooLate`] right here.
-    pub fn submit(&self, file: Gfid, task: impl FnOnce(Turn) + Send + 'static) {
+    /// Runs `task` on a worker when no other task of any of `files` runs. Where that can't be (queue full, closed, no
+    /// thread to be had) it is told [`Turn::TooLate`] right here.
+    pub fn submit(&self, files: Vec<Gfid>, task: impl FnOnce(Turn) + Send + 'static) {
         if !self.started() {
             return task(Turn::TooLate);
         }
         let mut queue = self.shared.lock();
-        if queue.waiting.len() >= QUEUE {
+        if queue.closed || queue.waiting.len() >= QUEUE {
             drop(queue);
             return task(Turn::TooLate);
         }
-        queue.waiting.push_back(Waiting { file, since: Instant::now(), task: Box::new(task) });
-        drop(queue);
+        queue.waiting.push_back(Waiting { files, since: Instant::now(), task: Box::new(task) });
+        // While the lock is held: a task that has answered may be the last thing that kept the pool.
         self.shared.changed.notify_one();
     }
 
     /// How many tasks run, and how many wait.
     pub fn load(&self) -> (usize, usize) {
         let queue = self.shared.lock();
-        (queue.busy.len(), queue.waiting.len())
+        (queue.running, queue.waiting.len())
+    }
+
+    /// Takes no more tasks, tells those that wait that it is too late, and returns when none runs any more.
+    pub fn close(&self) {
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        while queue.running > 0 || !queue.waiting.is_empty() {
+            let late = std::mem::take(&mut queue.waiting);
+            drop(queue);
+            for waiting in late {
+                fence("a command", (), || (waiting.task)(Turn::TooLate));
+            }
+            queue = self.shared.lock();
+            if queue.running > 0 {
+                queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Takes tasks again.
+    pub fn reopen(&self) {
+        self.shared.lock().closed = false;
     }
 
     /// Starts the threads if they are not there yet; true if there is one at least.
@@ -113,9 +141,10 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
+        self.shared.lock().ending = true;
         self.shared.changed.notify_all();
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             // A worker's panics end at its fence.
             let _ = thread.join();
         }
@@ -132,15 +161,17 @@ impl Shared {
         loop {
             let now = Instant::now();
             if let Some((waiting, turn)) = queue.next(now, self.patience) {
+                queue.running += 1;
                 drop(queue);
                 fence("a command", (), || (waiting.task)(turn));
                 queue = self.lock();
+                queue.running -= 1;
                 if turn == Turn::Now {
-                    queue.busy.remove(&waiting.file);
-                    // Whoever waited for this file may go on, on any worker.
-                    self.changed.notify_all();
+                    queue.busy.retain(|file| !waiting.files.contains(file));
                 }
-            } else if queue.closing && queue.waiting.is_empty() {
+                // Whoever waited for these files may go on, on any worker; and so may who waits for the end.
+                self.changed.notify_all();
+            } else if queue.ending && queue.waiting.is_empty() {
                 return;
             } else {
                 let patience = queue.waiting.front().map_or(self.patience, |first| {
@@ -153,14 +184,14 @@ impl Shared {
 }
 
 impl Queue {
-    /// Takes the next task out: one that waited too long, or the first whose file is free (which is then busy).
+    /// Takes the next task out: one that waited too long, or the first whose files are free (which are then busy).
     fn next(&mut self, now: Instant, patience: Duration) -> Option<(Waiting, Turn)> {
         if self.waiting.front().is_some_and(|first| now.duration_since(first.since) >= patience) {
             return self.waiting.pop_front().map(|waiting| (waiting, Turn::TooLate));
         }
-        let at = self.waiting.iter().position(|waiting| !self.busy.contains(&waiting.file))?;
-        let waiting = self.waiting.remove(at)?;
-        self.busy.insert(waiting.file);
+        let free = |waiting: &Waiting| waiting.files.iter().all(|file| !self.busy.contains(file));
+        let waiting = self.waiting.iter().position(free).and_then(|at| self.waiting.remove(at))?;
+        self.busy.extend(&waiting.files);
         Some((waiting, Turn::Now))
     }
 }
@@ -184,7 +215,7 @@ mod tests {
         let inside = Arc::new(AtomicUsize::new(0));
         for n in 0..200 {
             let (send, inside) = (send.clone(), Arc::clone(&inside));
-            pool.submit(file(1), move |turn| {
+            pool.submit(vec![file(1)], move |turn| {
                 assert_eq!((turn, inside.fetch_add(1, Ordering::SeqCst)), (Turn::Now, 0));
                 std::thread::yield_now();
                 inside.fetch_sub(1, Ordering::SeqCst);
@@ -202,11 +233,11 @@ mod tests {
         let (done, all) = mpsc::channel();
         let other = done.clone();
         // Each waits for the other: they finish only if both run at once.
-        pool.submit(file(1), move |_| {
+        pool.submit(vec![file(1)], move |_| {
             first.0.send(()).unwrap();
             done.send(second.1.recv_timeout(LONG).is_ok()).unwrap();
         });
-        pool.submit(file(2), move |_| {
+        pool.submit(vec![file(2)], move |_| {
             second.0.send(()).unwrap();
             other.send(first.1.recv_timeout(LONG).is_ok()).unwrap();
         });
@@ -218,8 +249,8 @@ mod tests {
         let pool = Pool::with_patience(Duration::from_millis(20), || ());
         let (go, wait) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();
-        pool.submit(file(1), move |_| wait.recv_timeout(LONG).unwrap());
-        pool.submit(file(1), move |turn| tell.send(turn).unwrap());
+        pool.submit(vec![file(1)], move |_| wait.recv_timeout(LONG).unwrap());
+        pool.submit(vec![file(1)], move |turn| tell.send(turn).unwrap());
         assert_eq!(told.recv_timeout(LONG), Ok(Turn::TooLate));
         go.send(()).unwrap();
     }
@@ -228,10 +259,10 @@ mod tests {
     fn a_panic_ends_with_its_task() {
         let pool = Pool::new(|| ());
         for _ in 0..2 * WORKERS {
-            pool.submit(file(1), |_| panic!("on purpose"));
+            pool.submit(vec![file(1)], |_| panic!("on purpose"));
         }
         let (tell, told) = mpsc::channel();
-        pool.submit(file(1), move |turn| tell.send(turn).unwrap());
+        pool.submit(vec![file(1)], move |turn| tell.send(turn).unwrap());
         assert_eq!(told.recv_timeout(LONG), Ok(Turn::Now));
     }
 
@@ -241,11 +272,51 @@ mod tests {
         let pool = Pool::new(|| ());
         for n in 0..100 {
             let done = Arc::clone(&done);
-            pool.submit(file(n % 7), move |_| {
+            pool.submit(vec![file(n % 7)], move |_| {
                 done.fetch_add(1, Ordering::SeqCst);
             });
         }
         drop(pool);
         assert_eq!(done.load(Ordering::SeqCst), 100);
+    }
+
+    #[test]
+    fn closing_waits_for_what_runs_and_turns_away_what_waits() {
+        let pool = Pool::new(|| ());
+        let (tell, told) = mpsc::channel();
+        for _ in 0..10 {
+            let tell = tell.clone();
+            pool.submit(vec![file(1)], move |turn| {
+                std::thread::sleep(Duration::from_millis(20));
+                tell.send(turn).unwrap();
+            });
+        }
+        pool.close();
+        let turns: Vec<_> = told.try_iter().collect();
+        assert_eq!(turns.len(), 10);
+        assert!(turns.contains(&Turn::TooLate));
+        pool.submit(vec![file(1)], move |turn| assert_eq!(turn, Turn::TooLate));
+        pool.reopen();
+        pool.submit(vec![file(1)], move |turn| tell.send(turn).unwrap());
+        assert_eq!(told.recv_timeout(LONG), Ok(Turn::Now));
+    }
+
+    #[test]
+    fn a_task_of_two_files_waits_for_both() {
+        let pool = Pool::new(|| ());
+        let inside = Arc::new(AtomicUsize::new(0));
+        for n in 0..60 {
+            let inside = Arc::clone(&inside);
+            let files = if n % 3 == 0 { vec![file(1), file(2)] } else { vec![file(1 + n % 2)] };
+            let weight = if files.len() == 2 { 100 } else { 1 };
+            pool.submit(files, move |_| {
+                let others = inside.fetch_add(weight, Ordering::SeqCst);
+                assert!(others < 100 && (weight == 1 || others == 0), "{others} {weight}");
+                std::thread::yield_now();
+                inside.fetch_sub(weight, Ordering::SeqCst);
+            });
+        }
+        drop(pool);
+        assert_eq!(inside.load(Ordering::SeqCst), 0);
     }
 }

@@ -9,12 +9,15 @@ use fsnap_core::acl::Caller;
 
 use super::sys;
 
-/// A fop's frame and object, valid while the fop runs.
+/// What a fop was called with. What it tells was copied, but for what [`Call::inode`] and [`Call::caller`] fetch: these
+/// belong before the answer, and so a call is not to be kept beyond it.
 pub struct Call<'a> {
     frame: NonNull<sys::call_frame_t>,
     inode: *mut sys::inode_t,
     gfid: Gfid,
     path: Option<&'a CStr>,
+    pid: i32,
+    from_within: bool,
     lifetime: PhantomData<&'a sys::call_frame_t>,
 }
 
@@ -22,28 +25,44 @@ impl<'a> Call<'a> {
     /// A call about what `loc` says.
     ///
     /// # Safety
-    /// `frame` and `loc` come from the host and are valid for `'a`.
+    /// `frame` and `loc` come from the host and are valid as long as the result is used.
     pub(super) unsafe fn on_loc(frame: NonNull<sys::call_frame_t>, loc: *const sys::loc_t) -> Option<Self> {
         // SAFETY: the caller's contract.
         let loc = unsafe { loc.as_ref() }?;
-        // SAFETY: an inode in a loc is valid as long as the loc.
-        let known = unsafe { loc.inode.as_ref() }.map(|inode| Gfid::from_bytes(inode.gfid));
-        let gfid = known.filter(|g| !g.is_null()).unwrap_or(Gfid::from_bytes(loc.gfid));
         // SAFETY: a path in a loc is a C string, valid as long as the loc.
         let path = NonNull::new(loc.path.cast_mut()).map(|p| unsafe { CStr::from_ptr(p.as_ptr()) });
-        Some(Call { frame, inode: loc.inode, gfid, path, lifetime: PhantomData })
+        // SAFETY: the caller's contract.
+        Some(unsafe { Self::on(frame, loc.inode, gfid_of(loc), path) })
     }
 
     /// A call about the open file `fd`.
     ///
     /// # Safety
-    /// `frame` and `fd` come from the host and are valid for `'a`.
+    /// `frame` and `fd` come from the host and are valid as long as the result is used.
     pub(super) unsafe fn on_fd(frame: NonNull<sys::call_frame_t>, fd: *const sys::fd_t) -> Option<Self> {
-        // SAFETY: the caller's contract.
-        let inode = unsafe { fd.as_ref() }?.inode;
-        // SAFETY: an fd holds a reference to its inode.
-        let gfid = Gfid::from_bytes(unsafe { inode.as_ref() }?.gfid);
-        Some(Call { frame, inode, gfid, path: None, lifetime: PhantomData })
+        // SAFETY: the caller's contract; an fd holds a reference to its inode.
+        unsafe {
+            let inode = fd.as_ref()?.inode;
+            Some(Self::on(frame, inode, Gfid::from_bytes(inode.as_ref()?.gfid), None))
+        }
+    }
+
+    /// # Safety
+    /// `frame` comes from the host and is valid as long as the result is used.
+    unsafe fn on(
+        frame: NonNull<sys::call_frame_t>,
+        inode: *mut sys::inode_t,
+        gfid: Gfid,
+        path: Option<&'a CStr>,
+    ) -> Self {
+        // SAFETY: the caller's contract; a frame has a stack, and that the process's context, which lives on.
+        let (pid, no_client, server) = unsafe {
+            let root = (*frame.as_ptr()).root;
+            let server =
+                (*root).ctx.as_ref().is_some_and(|c| c.process_mode == sys::GF_SERVER_PROCESS as i32);
+            ((*root).pid, (*root).client.is_null(), server)
+        };
+        Call { frame, inode, gfid, path, pid, from_within: no_client && server, lifetime: PhantomData }
     }
 
     /// The gfid of the file; all zero if the host does not know it yet (a first lookup).
@@ -63,51 +82,54 @@ impl<'a> Call<'a> {
     pub fn inode(&self) -> Option<Inode> {
         let inode = NonNull::new(self.inode)?;
         // SAFETY: `inode` is valid during the call; the reference taken here is given back by `Inode::drop`.
-        NonNull::new(unsafe { sys::inode_ref(inode.as_ptr()) }).map(Inode)
+        NonNull::new(unsafe { sys::inode_ref(inode.as_ptr()) }).map(|inode| Inode(inode, self.gfid))
     }
 
     /// The user who asks.
     pub fn caller(&self) -> Caller {
-        let root = self.root();
-        let groups = if root.groups.is_null() {
-            Vec::new()
-        } else {
-            // SAFETY: the host keeps `ngrps` ids at `groups`.
-            unsafe { std::slice::from_raw_parts(root.groups, root.ngrps.into()) }.to_vec()
-        };
-        Caller { uid: root.uid, gid: root.gid, groups }
+        // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that.
+        let root = unsafe { (*self.frame.as_ptr()).root };
+        // SAFETY: as above; the host keeps `ngrps` ids at `groups`.
+        unsafe {
+            let (groups, count) = ((*root).groups, (*root).ngrps.into());
+            let groups = if groups.is_null() { &[] } else { std::slice::from_raw_parts(groups, count) };
+            Caller { uid: (*root).uid, gid: (*root).gid, groups: groups.to_vec() }
+        }
     }
 
     /// The process id that the client put into the request: negative for the cluster's own traffic (`GF_CLIENT_PID_*`
     /// of glusterfs.h).
     pub fn pid(&self) -> i32 {
-        self.root().pid
+        self.pid
     }
 
     /// Whether a translator of the brick itself asks, on nobody's behalf.
     pub fn from_within(&self) -> bool {
-        let root = self.root();
-        // SAFETY: a frame's stack holds the process's context, which lives as long as the process.
-        let server =
-            unsafe { root.ctx.as_ref() }.is_some_and(|ctx| ctx.process_mode == sys::GF_SERVER_PROCESS as i32);
-        root.client.is_null() && server
-    }
-
-    fn root(&self) -> &sys::call_stack_t {
-        // SAFETY: the host's promise; a frame always has a stack.
-        unsafe { &*(*self.frame.as_ptr()).root }
+        self.from_within
     }
 }
 
-/// An owned reference to an inode of the host. Dropping it gives the reference back.
-pub struct Inode(NonNull<sys::inode_t>);
+/// The gfid that a loc is about; all zero if it does not say.
+pub(super) fn gfid_of(loc: &sys::loc_t) -> Gfid {
+    // SAFETY: an inode in a loc is valid as long as the loc.
+    let known = unsafe { loc.inode.as_ref() }.map(|inode| Gfid::from_bytes(inode.gfid));
+    known.filter(|g| !g.is_null()).unwrap_or(Gfid::from_bytes(loc.gfid))
+}
 
-// SAFETY: the host counts inode references atomically under the inode table's lock and hands them between threads.
+/// An owned reference to an inode of the host. Dropping it gives the reference back.
+pub struct Inode(NonNull<sys::inode_t>, Gfid);
+
+// SAFETY: the host counts references under the lock of the inode table, and hands inodes between threads itself.
 unsafe impl Send for Inode {}
 
 impl Inode {
     pub(super) fn as_ptr(&self) -> *mut sys::inode_t {
         self.0.as_ptr()
+    }
+
+    /// Its gfid.
+    pub fn gfid(&self) -> Gfid {
+        self.1
     }
 }
 

@@ -20,10 +20,13 @@ impl SetReply {
         let Some(file) = file else { return self.done(None) };
         let frame = self.pending().frame().as_ptr();
         let closing = Closing::leak(self, file, None);
-        // SAFETY: the frame is pending and not used by anybody else; `closing` lives until the answer takes it back.
+        // SAFETY: the frame is pending and not used by anybody else; `closing` lives until it is taken back.
         unsafe {
-            sys::fsnap_wind_stat(frame, closing.cast(), Some(told), host.child(), &raw mut (*closing).loc)
-        };
+            let loc = &raw mut (*closing).loc;
+            if sys::fsnap_wind_stat(frame, closing.cast(), Some(told), host.child(), loc) == 0 {
+                Closing::take(closing.cast(), frame).answer(None);
+            }
+        }
     }
 
     /// Sets the mtime of `file` to now, then answers success: its content is another one than every cache believes.
@@ -32,7 +35,7 @@ impl SetReply {
     /// (`posix_mdata_t`, in the inode context) and would not see a change on disk.
     pub fn done_and_touched(self, host: Host, file: Inode) {
         let frame = self.pending().frame().as_ptr();
-        // SAFETY: the frame is pending, hence valid, and nobody else uses it before it is unwound.
+        // SAFETY: the frame is pending, hence valid. On a brick one frame at a time is on its way down from a request.
         let root = unsafe { &mut *(*frame).root };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -47,7 +50,10 @@ impl SetReply {
             (*closing).times.ia_mtime = seconds;
             (*closing).times.ia_mtime_nsec = now.subsec_nanos();
             let (loc, times) = (&raw mut (*closing).loc, &raw mut (*closing).times);
-            sys::fsnap_wind_setattr(frame, closing.cast(), Some(touched), host.child(), loc, times, mtime);
+            let (cookie, child) = (closing.cast(), host.child());
+            if sys::fsnap_wind_setattr(frame, cookie, Some(touched), child, loc, times, mtime) == 0 {
+                Closing::take(cookie, frame).answer(None);
+            }
         }
     }
 }
@@ -66,7 +72,7 @@ struct Closing {
     loc: sys::loc_t,
     times: sys::iatt,
     /// Keeps the inode in `loc` alive.
-    _file: Inode,
+    file: Inode,
 }
 
 impl Closing {
@@ -75,10 +81,9 @@ impl Closing {
         // SAFETY: plain data for which all zero is the host's own "nothing here".
         let (mut loc, times): (sys::loc_t, sys::iatt) = unsafe { std::mem::zeroed() };
         loc.inode = file.as_ptr();
-        // SAFETY: the inode is alive.
-        loc.gfid = unsafe { (*loc.inode).gfid };
+        loc.gfid = *file.gfid().as_bytes();
         loc.path = c"<fsnap>".as_ptr();
-        Box::into_raw(Box::new(Closing { reply, asker, loc, times, _file: file }))
+        Box::into_raw(Box::new(Closing { reply, asker, loc, times, file }))
     }
 
     /// # Safety
@@ -99,7 +104,10 @@ impl Closing {
     /// believed, if it was something else, it learns that it was wrong.
     fn answer(self, now: Option<&sys::iatt>) {
         let xdata = now.and_then(|now| OwnedDict::with_iatts(&[PRESTAT, POSTSTAT], now));
-        self.reply.done(xdata.as_ref());
+        let Closing { reply, file, .. } = self;
+        // Before the answer: once a request is answered, the host may end.
+        drop(file);
+        reply.done(xdata.as_ref());
     }
 }
 

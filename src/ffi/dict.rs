@@ -78,11 +78,11 @@ impl OwnedDict {
         let dict = OwnedDict(NonNull::new(unsafe { sys::dict_new() })?);
         // SAFETY: copies `value.len()` readable bytes.
         let copy = NonNull::new(unsafe { sys::fsnap_memdup(value.as_ptr().cast(), value.len()) })?;
-        // SAFETY: the dictionary takes over `copy`, which is the host's memory, of that size.
+        // SAFETY: the dictionary takes over `copy`, which is the host's memory, of that size, if it succeeds.
         let set = unsafe {
             sys::dict_set_bin(dict.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr(), value.len())
         };
-        (set == 0).then_some(dict)
+        taken(set, copy).then_some(dict)
     }
 
     /// A copy of `iatt` under each of the keys. `None` if the host is out of memory.
@@ -93,11 +93,11 @@ impl OwnedDict {
             // SAFETY: copies one iatt.
             let copy =
                 NonNull::new(unsafe { sys::fsnap_memdup((&raw const *iatt).cast(), size_of_val(iatt)) })?;
-            // SAFETY: the dictionary takes over `copy`, which is the host's memory and not static.
+            // SAFETY: the dictionary takes over `copy`, which is the host's memory and not static, if it succeeds.
             let set = unsafe {
                 sys::dict_set_iatt(dict.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr().cast(), false)
             };
-            if set != 0 {
+            if !taken(set, copy) {
                 return None;
             }
         }
@@ -107,6 +107,15 @@ impl OwnedDict {
     pub(super) fn as_ptr(&self) -> *mut sys::dict_t {
         self.0.as_ptr()
     }
+}
+
+/// Whether a dictionary has taken over `copy`, given what its function returned; frees it otherwise.
+fn taken(returned: c_int, copy: NonNull<c_void>) -> bool {
+    if returned != 0 {
+        // SAFETY: made by `fsnap_memdup` and left to us.
+        unsafe { sys::fsnap_free(copy.as_ptr()) };
+    }
+    returned == 0
 }
 
 impl Drop for OwnedDict {

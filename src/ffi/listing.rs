@@ -1,10 +1,12 @@
-//! Listings with one name left out.
+//! Listings with some names left out.
 //!
 //! A batch that is empty after that, but is not the last one, is fetched anew from where it ended: DHT takes an empty
 //! answer for the end of the brick's part of the directory.
 
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
 use super::fence::fence;
 use super::host::this;
@@ -27,15 +29,35 @@ impl Kind {
     }
 }
 
+/// Says of a name that it is to be left out.
+pub type Hides = fn(&[u8]) -> bool;
+
 /// A listing on its way. Owns references to what it needs to be sent again.
 struct Listing {
-    reply: Option<Pending>,
     kind: Kind,
-    hidden: &'static CStr,
+    hides: Hides,
+    child: *mut sys::xlator_t,
     fd: *mut sys::fd_t,
     size: usize,
     xdata: *mut sys::dict_t,
+    /// Who sends the next batch, if there is to be one: the callback, or `send`, which may be still on the stack beneath
+    /// it. A loop there and not a call here, because a directory can hold any number of batches to be left out.
+    state: AtomicU8,
+    /// Where the next batch begins.
+    offset: AtomicI64,
 }
+
+/// `send` has not come back from the wind.
+const WINDING: u8 = 0;
+/// It has: the callback goes on by itself.
+const RETURNED: u8 = 1;
+/// The callback leaves it to `send` to go on.
+const AGAIN: u8 = 2;
+
+// SAFETY: the pointers are host references that any thread may use and give back; the rest is atomic.
+unsafe impl Send for Listing {}
+// SAFETY: as above.
+unsafe impl Sync for Listing {}
 
 impl Drop for Listing {
     fn drop(&mut self) {
@@ -49,37 +71,54 @@ impl Drop for Listing {
     }
 }
 
-/// Sends a listing to the translator beneath and leaves `hidden` out of the answer.
+/// Sends a listing to the translator beneath and leaves out what `hides` says.
 ///
 /// # Safety
 /// `fd` and `xdata` are a listing fop's arguments, valid during this call; `child` is the translator beneath.
 pub(super) unsafe fn list(
     reply: Pending,
     kind: Kind,
-    hidden: &'static CStr,
+    hides: Hides,
     child: *mut sys::xlator_t,
     (fd, size, offset, xdata): (*mut sys::fd_t, usize, i64, *mut sys::dict_t),
 ) {
     // SAFETY: valid by contract; given back by `Listing::drop`.
     let (fd, xdata) =
         unsafe { (sys::fd_ref(fd), if xdata.is_null() { xdata } else { sys::dict_ref(xdata) }) };
-    wind(Box::new(Listing { reply: Some(reply), kind, hidden, fd, size, xdata }), child, offset);
+    let (state, next) = (AtomicU8::new(WINDING), AtomicI64::new(offset));
+    send(&Arc::new(Listing { kind, hides, child, fd, size, xdata, state, offset: next }), reply);
 }
 
-fn wind(mut listing: Box<Listing>, child: *mut sys::xlator_t, offset: i64) {
-    let Some(frame) = listing.reply.take().map(|reply| reply.into_frame().as_ptr()) else { return };
-    let (kind, fd, size, xdata) = (listing.kind, listing.fd, listing.size, listing.xdata);
-    let cookie = Box::into_raw(listing).cast();
-    // SAFETY: the frame is pending and given up here, `listed` takes it and the box back; fd and xdata are ours as long
-    // as the box lives, and the host takes references of its own while it needs them longer.
-    unsafe {
-        match kind {
-            Kind::Readdir => {
-                sys::fsnap_wind_readdir(frame, cookie, Some(listed), child, fd, size, offset, xdata)
+fn send(listing: &Arc<Listing>, reply: Pending) {
+    let kind = listing.kind;
+    let frame = reply.into_frame();
+    loop {
+        listing.state.store(WINDING, Ordering::Release);
+        let offset = listing.offset.load(Ordering::Acquire);
+        let (child, fd, size, xdata) = (listing.child, listing.fd, listing.size, listing.xdata);
+        let cookie = Arc::into_raw(Arc::clone(listing));
+        let (frame, cbk) = (frame.as_ptr(), cookie.cast_mut().cast());
+        // SAFETY: the frame is pending and given up here until `listed` has it; fd and xdata are ours as long as
+        // `listing` lives.
+        let wound = unsafe {
+            match kind {
+                Kind::Readdir => {
+                    sys::fsnap_wind_readdir(frame, cbk, Some(listed), child, fd, size, offset, xdata)
+                }
+                Kind::Readdirp => {
+                    sys::fsnap_wind_readdirp(frame, cbk, Some(listed), child, fd, size, offset, xdata)
+                }
             }
-            Kind::Readdirp => {
-                sys::fsnap_wind_readdirp(frame, cookie, Some(listed), child, fd, size, offset, xdata)
-            }
+        };
+        if wound == 0 {
+            // SAFETY: `listed` was not called, so the reference and the frame are still ours.
+            let (_unused, frame) = unsafe { (Arc::from_raw(cookie), NonNull::new_unchecked(frame)) };
+            // SAFETY: as above.
+            return unsafe { Pending::new(frame, kind.fop()) }.fail(libc::ENOMEM);
+        }
+        let done = listing.state.compare_exchange(WINDING, RETURNED, Ordering::AcqRel, Ordering::Acquire);
+        if done.is_ok() {
+            return;
         }
     }
 }
@@ -87,35 +126,41 @@ fn wind(mut listing: Box<Listing>, child: *mut sys::xlator_t, offset: i64) {
 unsafe extern "C" fn listed(
     frame: *mut sys::call_frame_t,
     cookie: *mut c_void,
-    this: *mut sys::xlator_t,
+    _this: *mut sys::xlator_t,
     op_ret: i32,
     op_errno: i32,
     entries: *mut sys::gf_dirent_t,
     xdata: *mut sys::dict_t,
 ) -> i32 {
     fence("the answer to a listing", 0, || {
-        // SAFETY: the cookie is the box that `wind` leaked; the host calls back once.
-        let mut listing = unsafe { Box::from_raw(cookie.cast::<Listing>()) };
+        // SAFETY: the cookie is the reference that `send` made; the host calls back once.
+        let listing = unsafe { Arc::from_raw(cookie.cast_const().cast::<Listing>()) };
         let Some(frame) = NonNull::new(frame) else { return 0 };
         // SAFETY: the frame came back to us, its owner, to be unwound.
         let reply = unsafe { Pending::new(frame, listing.kind.fop()) };
         #[cfg(feature = "fault-injection")]
-        super::xlator::provoked("listing");
-        // SAFETY: the host's promise: a list of entries, ours to change during the callback.
-        let (dropped, last) = unsafe { leave_out(entries, listing.hidden) };
+        super::provoke::provoked("listing");
+        let (dropped, last) = match op_ret {
+            // SAFETY: the host's promise: a list of entries, ours to change during the callback.
+            1.. => unsafe { leave_out(entries, listing.hides) },
+            _ => (0, None),
+        };
         let left = op_ret.saturating_sub(dropped);
         match last {
             // storage/posix says ENOENT when it has reached the end of the directory.
-            Some(offset) if dropped > 0 && left == 0 && op_errno != libc::ENOENT => {
-                listing.reply = Some(reply);
-                // SAFETY: `this` is us, with a child (checked at init).
-                let child = unsafe { (*(*this).children).xlator };
-                wind(listing, child, offset);
+            Some(offset) if left == 0 && op_errno != libc::ENOENT => {
+                listing.offset.store(offset, Ordering::Release);
+                match listing.state.compare_exchange(WINDING, AGAIN, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => drop(reply.into_frame()),
+                    Err(_) => send(&listing, reply),
+                }
             }
             _ => {
-                let frame = reply.into_frame().as_ptr();
+                let kind = listing.kind;
+                // Before the answer: once a request is answered, the host may end.
+                drop(listing);
                 // SAFETY: the frame is unwound here, once, as what it was.
-                unsafe { unwind(listing.kind, frame, left, op_errno, entries, xdata) };
+                unsafe { unwind(kind, reply.into_frame().as_ptr(), left, op_errno, entries, xdata) };
             }
         }
         0
@@ -144,22 +189,22 @@ unsafe fn unwind(
     };
 }
 
-/// Takes the entries named `name` out of the list. How many they were, and the offset behind the last one.
+/// Takes the entries that `hides` names out of the list. How many they were, and the offset behind the last one.
 ///
 /// # Safety
 /// `head` is null or the head of a list of entries that nobody else uses.
-unsafe fn leave_out(head: *mut sys::gf_dirent_t, name: &CStr) -> (i32, Option<i64>) {
+unsafe fn leave_out(head: *mut sys::gf_dirent_t, hides: Hides) -> (i32, Option<i64>) {
     let (mut dropped, mut offset) = (0, None);
     if head.is_null() {
         return (dropped, offset);
     }
     // SAFETY: a circular list of valid entries, each with a C string for a name; `next` is read before the entry is
-    // freed. A head that was never linked (zeroed) has a null `next`.
+    // freed.
     unsafe {
         let mut entry = (*head).__bindgen_anon_1.__bindgen_anon_1.next;
         while !entry.is_null() && entry != head {
             let next = (*entry).__bindgen_anon_1.__bindgen_anon_1.next;
-            if CStr::from_ptr((*entry).d_name.as_ptr()) == name {
+            if hides(CStr::from_ptr((&raw const (*entry).d_name).cast()).to_bytes()) {
                 offset = Some((*entry).d_off.cast_signed());
                 dropped += 1;
                 sys::gf_dirent_entry_free(entry);

@@ -14,6 +14,8 @@ mod fence;
 mod host;
 mod listing;
 mod log;
+#[cfg(feature = "fault-injection")]
+pub mod provoke;
 mod reply;
 mod statedump;
 mod xlator;
@@ -29,8 +31,7 @@ pub use call::{Call, Inode};
 pub use dict::Dict;
 pub use fence::fence;
 pub use host::Host;
+pub use listing::Hides;
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;
 pub use xlator::Translator;
-#[cfg(feature = "fault-injection")]
-pub use xlator::{provoke, provoked};

@@ -2,6 +2,10 @@
 
 #include <stddef.h>
 
+#include <glusterfs/defaults.h>
+
+/* The parameters of STACK_WIND_COOKIE are evaluated only where the fop is called: hence `wound`. */
+
 /* Where the packaged GlusterFS keeps what we touch: headers read with the wrong macros fail here and not in somebody's
  * memory. */
 #if GLUSTERFS_MAJOR == 10
@@ -11,35 +15,56 @@ _Static_assert(sizeof(xlator_t) == 4128, "xlator_t is not laid out as in the pac
 #error "the layout of this version of GlusterFS has not been verified"
 #endif
 
-void
+int
 fsnap_wind_stat(call_frame_t *frame, void *cookie, fop_stat_cbk_t cbk, xlator_t *child, loc_t *loc)
 {
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->stat, loc, NULL);
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->stat, (wound = 1, loc), NULL);
+    return wound;
 }
 
-void
+int
 fsnap_wind_setattr(call_frame_t *frame, void *cookie, fop_setattr_cbk_t cbk, xlator_t *child, loc_t *loc,
                    struct iatt *stbuf, int32_t valid)
 {
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->setattr, loc, stbuf, valid, NULL);
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->setattr, (wound = 1, loc), stbuf, valid, NULL);
+    return wound;
 }
 
-void
+int
 fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk, xlator_t *child, fd_t *fd, size_t size,
                    off_t offset, dict_t *xdata)
 {
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdir, fd, size, offset, xdata);
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdir, (wound = 1, fd), size, offset, xdata);
+    return wound;
 }
 
-void
+int
 fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd, size_t size,
                     off_t offset, dict_t *xdata)
 {
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdirp, fd, size, offset, xdata);
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdirp, (wound = 1, fd), size, offset, xdata);
+    return wound;
 }
 
 void *
 fsnap_memdup(const void *bytes, size_t size)
 {
     return gf_memdup(bytes, size);
+}
+
+void
+fsnap_free(void *copy)
+{
+    GF_FREE(copy);
+}
+
+int32_t
+fsnap_notify(xlator_t *this, int32_t event, void *data, ...)
+{
+    fsnap_event(this, event);
+    return default_notify(this, event, data);
 }

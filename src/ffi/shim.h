@@ -2,14 +2,24 @@
 #pragma once
 #include <glusterfs/xlator.h>
 
-/* STACK_WIND_COOKIE of FOP to CHILD; CBK gets COOKIE. Returns without calling CBK if the host is out of memory. */
-void fsnap_wind_stat(call_frame_t *frame, void *cookie, fop_stat_cbk_t cbk, xlator_t *child, loc_t *loc);
-void fsnap_wind_setattr(call_frame_t *frame, void *cookie, fop_setattr_cbk_t cbk, xlator_t *child, loc_t *loc,
+/* STACK_WIND_COOKIE of a fop to CHILD; CBK gets COOKIE. Returns 0, and does not call CBK, if the host is out of memory;
+ * else 1, and CBK may have been called already. */
+int fsnap_wind_stat(call_frame_t *frame, void *cookie, fop_stat_cbk_t cbk, xlator_t *child, loc_t *loc);
+int fsnap_wind_setattr(call_frame_t *frame, void *cookie, fop_setattr_cbk_t cbk, xlator_t *child, loc_t *loc,
                         struct iatt *stbuf, int32_t valid);
-void fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk, xlator_t *child, fd_t *fd,
+int fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk, xlator_t *child, fd_t *fd,
                         size_t size, off_t offset, dict_t *xdata);
-void fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd,
+int fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd,
                          size_t size, off_t offset, dict_t *xdata);
 
 /* A copy of SIZE bytes in the host's memory, for the host to free; NULL if it is out of memory. */
 void *fsnap_memdup(const void *bytes, size_t size);
+
+/* Frees such a copy that the host did not take over. */
+void fsnap_free(void *copy);
+
+/* xlator_api_t.notify: calls fsnap_event, then default_notify. */
+int32_t fsnap_notify(xlator_t *this, int32_t event, void *data, ...);
+
+/* Ours, called by fsnap_notify. */
+void fsnap_event(xlator_t *this, int32_t event);

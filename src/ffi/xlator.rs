@@ -9,7 +9,7 @@ use super::call::Call;
 use super::dict::Dict;
 use super::fence::fence;
 use super::host::{Host, option_in};
-use super::listing::{self, Kind};
+use super::listing::{self, Hides, Kind};
 use super::reply::{Fop, GetReply, Pending, SetReply};
 use super::statedump::StateDump;
 use super::{log, sys};
@@ -23,6 +23,12 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// Takes over changed options. `get` finds them by name.
     fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>);
 
+    /// The translator beneath is ready; the ones above learn of it next. May come more than once.
+    fn ready(&self);
+
+    /// The host is about to take the graph apart. When this returns, nothing of it may be used by threads of ours.
+    fn closing(&self);
+
     /// Writes the translator's part of a statedump.
     fn dump(&self, out: &mut StateDump);
 
@@ -35,8 +41,8 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// lookup of `name` in the directory `parent`. The errno to answer with, or `None` to pass it on.
     fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32>;
 
-    /// The name that listings for this caller leave out.
-    fn hidden(&self, call: &Call<'_>) -> Option<&'static CStr>;
+    /// What listings of this directory for this caller leave out.
+    fn hidden(&self, call: &Call<'_>) -> Option<Hides>;
 }
 
 /// What this library is, when the host loads it as `user/fsnap`.
@@ -51,6 +57,7 @@ static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
     init: Some(init::<Role>),
     fini: Some(fini::<Role>),
     reconfigure: Some(reconfigure::<Role>),
+    notify: Some(sys::fsnap_notify),
     fops: &raw mut FOPS,
     cbks: &raw mut CBKS,
     dumpops: &raw mut DUMPOPS,
@@ -152,6 +159,20 @@ unsafe extern "C" fn reconfigure<T: Translator>(this: *mut sys::xlator_t, option
         }
         0
     })
+}
+
+/// Called by the shim for each event, before it goes on its way.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fsnap_event(this: *mut sys::xlator_t, event: i32) {
+    fence("an event", (), || {
+        // SAFETY: the host's promise.
+        let Some(role) = (unsafe { role::<Role>(this) }) else { return };
+        match event.cast_unsigned() {
+            sys::GF_EVENT_CHILD_UP => role.ready(),
+            sys::GF_EVENT_PARENT_DOWN => role.closing(),
+            _ => {}
+        }
+    });
 }
 
 unsafe extern "C" fn dump<T: Translator>(this: *mut sys::xlator_t) -> i32 {
@@ -269,13 +290,13 @@ macro_rules! list_fop {
         ) -> i32 {
             let handle = |role: &T, call: &Call<'_>, pending| match role.hidden(call) {
                 None => Some(pending),
-                Some(hidden) => {
+                Some(hides) => {
                     // SAFETY: the host's promise; we have a child (checked at init).
                     unsafe {
                         listing::list(
                             pending,
                             $kind,
-                            hidden,
+                            hides,
                             (*(*this).children).xlator,
                             (fd, size, offset, xdata),
                         )
@@ -341,25 +362,4 @@ unsafe fn entry(loc: &sys::loc_t) -> Option<(Gfid, &CStr)> {
     let (parent, name) = unsafe { (loc.parent.as_ref().map(|p| p.gfid), CStr::from_ptr(name.as_ptr())) };
     let parent = parent.filter(|g| *g != [0; 16]).unwrap_or(loc.pargfid);
     (parent != [0; 16]).then_some((Gfid::from_bytes(parent), name))
-}
-
-/// Faults that a test asked for by name, each for once.
-#[cfg(feature = "fault-injection")]
-static PROVOKED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
-
-/// Panics at the next [`provoked`] of that name.
-#[cfg(feature = "fault-injection")]
-pub fn provoke(place: &str) {
-    PROVOKED.lock().unwrap_or_else(|e| e.into_inner()).push(place.to_owned());
-}
-
-/// A place that can be made to panic.
-#[cfg(feature = "fault-injection")]
-pub fn provoked(place: &str) {
-    let mut places = PROVOKED.lock().unwrap_or_else(|e| e.into_inner());
-    if let Some(at) = places.iter().position(|p| p == place) {
-        places.remove(at);
-        drop(places);
-        panic!("provoked: {place}");
-    }
 }

@@ -23,6 +23,9 @@ pub enum Error {
     /// `EEXIST`: the name is taken.
     #[error("snapshot {0} exists already: choose another name or delete it first")]
     Exists(String),
+    /// `EEXIST`: a file has the name that a deleted one is to have again.
+    #[error("there is a file {0} by now: rename it first")]
+    FileExists(String),
     /// `ENODATA`: there is no such snapshot.
     #[error("there is no snapshot {0} of this file")]
     NoSnapshot(String),
@@ -55,6 +58,9 @@ pub enum Error {
     /// `ESTALE`: the file is not on this brick (any more). Makes DHT look for it elsewhere.
     #[error("the file is not on this brick")]
     Gone,
+    /// `ENOTEMPTY`: the directory holds snapshots.
+    #[error("there are snapshots in this directory: {0}")]
+    NotEmpty(String),
     /// `EIO`: what is on disk is not what fsnap wrote, or was not written whole.
     #[error("damaged: {0}")]
     Damaged(String),
@@ -78,13 +84,14 @@ impl Error {
             Error::BadValue(_) | Error::NotRegular => libc::EINVAL,
             Error::UnknownCommand(_) | Error::Unsupported(_) => libc::EOPNOTSUPP,
             Error::ReadOnly(_) => libc::EROFS,
-            Error::Exists(_) => libc::EEXIST,
+            Error::Exists(_) | Error::FileExists(_) => libc::EEXIST,
             Error::NoSnapshot(_) => libc::ENODATA,
             Error::Held(_) | Error::Migrating | Error::Busy(_) => libc::EBUSY,
             Error::TooMany(_) => libc::EDQUOT,
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,
             Error::Gone => libc::ESTALE,
+            Error::NotEmpty(_) => libc::ENOTEMPTY,
             Error::Damaged(_) => libc::EIO,
             Error::Os { errno, .. } => match *errno {
                 libc::ENOSYS => libc::EOPNOTSUPP,
@@ -122,5 +129,7 @@ mod tests {
         }
         assert_eq!(Error::Os { what: "x", errno: libc::ENOSPC }.errno(), libc::ENOSPC);
         assert_eq!(Error::Gone.errno(), libc::ESTALE);
+        assert_eq!(Error::NotEmpty("x".into()).errno(), libc::ENOTEMPTY);
+        assert_eq!(Error::FileExists("x".into()).errno(), libc::EEXIST);
     }
 }

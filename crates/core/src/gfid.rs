@@ -68,6 +68,24 @@ impl Gfid {
         }
     }
 
+    /// Whether it is of the kind that fsnap derives, a name-based UUID (version 5). GlusterFS makes random ones
+    /// (version 4).
+    pub const fn is_derived(&self) -> bool {
+        self.0[6] >> 4 == 5 && self.0[8] >> 6 == 0b10
+    }
+
+    /// The name in `.fsnap` of what keeps the deleted file `self` alive: `FILE@.GFID`, where `file` is the name that it
+    /// had (any bytes); `@.GFID` if that is too long. No snapshot has such a name: theirs never start with a dot.
+    pub fn tombstone(&self, file: &[u8]) -> Vec<u8> {
+        let suffix = format!("@.{self}").into_bytes();
+        if file.len() + suffix.len() > 255 { suffix } else { [file, &suffix].concat() }
+    }
+
+    /// Whether [`tombstone`](Self::tombstone) gives this name for some `file`.
+    pub fn is_tombstone(&self, name: &[u8]) -> bool {
+        name.ends_with(format!("@.{self}").as_bytes())
+    }
+
     fn derive(&self, name: &str) -> Gfid {
         Gfid(Uuid::new_v5(&Uuid::from_bytes(self.0), name.as_bytes()).into_bytes())
     }
@@ -104,6 +122,29 @@ mod tests {
         assert!(Gfid::from_xattr(&[0; 16]).is_err());
         assert!(Gfid::from_xattr(&[1; 15]).is_err());
         assert_eq!(Gfid::from_xattr(Gfid::ROOT.as_bytes()).unwrap(), Gfid::ROOT);
+    }
+
+    #[test]
+    fn derived_and_random_ones() {
+        assert!(Gfid::ROOT.snap_dir().is_derived());
+        assert!(!Gfid::ROOT.is_derived());
+        assert!(!Gfid::parse("11111111-2222-4333-8444-555555555555").unwrap().is_derived());
+        assert!(!Gfid::parse("11111111-2222-5333-0444-555555555555").unwrap().is_derived());
+    }
+
+    #[test]
+    fn tombstones() {
+        let root = Gfid::ROOT;
+        assert_eq!(root.tombstone(b"vm.img"), b"vm.img@.00000000-0000-0000-0000-000000000001");
+        assert_eq!(root.tombstone(&[b'f'; 217]).len(), 255);
+        assert_eq!(root.tombstone(&[b'f'; 218]), b"@.00000000-0000-0000-0000-000000000001");
+        for file in [&b"vm.img"[..], &[b'f'; 218]] {
+            assert!(
+                root.is_tombstone(&root.tombstone(file))
+                    && !root.snap_dir().is_tombstone(&root.tombstone(file))
+            );
+        }
+        assert!(!root.is_tombstone(b"vm.img@monday"));
     }
 
     /// These values are part of the on-disk format: they must never change.

@@ -34,6 +34,8 @@ pub struct VolumeInfo {
     pub kind: Option<VolumeType>,
     /// `changelog.changelog` is on: geo-replication learns of changes from a journal.
     pub changelog: bool,
+    /// `features.cache-invalidation` is on: clients cache for long, and are told of changes.
+    pub cache_invalidation: bool,
 }
 
 impl VolumeInfo {
@@ -52,9 +54,13 @@ impl VolumeInfo {
             Some("4") => Some(VolumeType::Disperse),
             _ => None,
         };
-        let changelog = value("changelog.changelog")
-            .is_some_and(|v| !["off", "no", "0", "false", "disable"].contains(&v));
-        Some(VolumeInfo { id: Gfid::parse(value("volume-id")?).ok()?, kind, changelog })
+        let on = |key| value(key).is_some_and(|v| !["off", "no", "0", "false", "disable"].contains(&v));
+        Some(VolumeInfo {
+            id: Gfid::parse(value("volume-id")?).ok()?,
+            kind,
+            changelog: on("changelog.changelog"),
+            cache_invalidation: on("features.cache-invalidation"),
+        })
     }
 }
 
@@ -68,7 +74,9 @@ mod tests {
         let read = VolumeInfo::parse(info).unwrap();
         assert_eq!((read.kind, read.changelog), (Some(VolumeType::Distribute), false));
         let on = VolumeInfo::parse(&format!("{info}changelog.changelog=on\n")).unwrap();
-        assert!(on.changelog);
+        assert!(on.changelog && !on.cache_invalidation);
+        let on = VolumeInfo::parse(&format!("{info}features.cache-invalidation=on\n")).unwrap();
+        assert!(on.cache_invalidation && !on.changelog);
         assert_eq!(
             VolumeInfo::parse(&info.replace("type=0", "type=4")).unwrap().kind,
             Some(VolumeType::Disperse)
