@@ -15,9 +15,8 @@ const CONFIG: [(&str, Option<&str>); 6] = [
 ];
 
 /// All that `src/ffi` uses of the host.
-const FUNCTIONS: &str = "_gf_msg|__glusterfs_this_location|fsnap_.*|dict_(new|unref|ref|get|foreach|set_bin|set_iatt)\
-    |fd_(ref|unref)|inode_(ref|unref)|gf_dirent_entry_free|gf_proc_dump_(add_section|write)\
-    |default_(lookup|(f?[sg]etxattr)|readdirp?)|default_(lookup|(f?[sg]etxattr)|readdirp?)_(cbk|failure_cbk)";
+const FUNCTIONS: &str = "_gf_msg|__glusterfs_this_location|fsnap_.*|default_.*|dict_(new|unref|ref|get|del|foreach|set_bin|set_iatt)\
+    |fd_(ref|unref)|inode_(ref|unref)|loc_(copy|wipe)|gf_dirent_entry_free|gf_dm_hashfn|gf_proc_dump_(add_section|write)";
 
 const TYPES: &str = "xlator_api_t|glusterfs_event_t|xlator_fops|xlator_cbks|xlator_dumpops|volume_option_t|loc_t|iatt|gf_dirent_t|_gf_dirent";
 

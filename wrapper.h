@@ -4,5 +4,6 @@
 #include <glusterfs/defaults.h>
 #include <glusterfs/dict.h>
 #include <glusterfs/gf-dirent.h>
+#include <glusterfs/hashfn.h>
 #include <glusterfs/logging.h>
 #include <glusterfs/statedump.h>

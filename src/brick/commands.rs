@@ -5,17 +5,23 @@ use std::sync::Arc;
 
 use fsnap_core::answer::{self, Status};
 use fsnap_core::command::{self, Command, Question};
-use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::Limits;
+use fsnap_core::{Error, Gfid, Result, layout};
+use fsnap_store::{Limits, Store};
 
 use super::pool::{PATIENCE, Turn};
-use super::{Brick, State, volume};
-use crate::ffi::{Call, Dict, GetReply, SetReply};
+use super::{Brick, State, guard, volume};
+use crate::ffi::{Call, Dict, GetReply, SetReply, dht_hash};
 
 /// A setxattr: hands the reply back if it is no command of ours.
 pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
     let ours = dict.with_prefix(command::PREFIX.as_bytes());
-    let [(key, value), rest @ ..] = &ours[..] else { return Some(reply) };
+    let [(key, value), rest @ ..] = &ours[..] else {
+        match guard::refuse_set(&brick.state, call, dict) {
+            Some(errno) => reply.fail(errno),
+            None => return Some(reply),
+        }
+        return None;
+    };
     #[cfg(feature = "fault-injection")]
     if *key == b"glusterfs.fsnap.panic" {
         return faults::set(brick, call, value, reply);
@@ -50,7 +56,13 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
 
 /// A getxattr: hands the reply back if it is no question to us.
 pub fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply> {
-    let Some(parsed) = command::parse_get(key.to_bytes()) else { return Some(reply) };
+    let Some(parsed) = command::parse_get(key.to_bytes()) else {
+        match guard::refuse_get(call, key) {
+            Some(errno) => reply.fail(errno),
+            None => return Some(reply),
+        }
+        return None;
+    };
     let order = Order::new(brick, call, parsed.as_ref().map_or("question", question_kind));
     match parsed.and_then(|question| Ok((order.base_for_question(call, &question)?, question))) {
         Err(error) => reply.fail(order.refuse(error)),
@@ -73,7 +85,7 @@ pub fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Optio
 
 impl Turn {
     /// [`Error::Busy`] (`EBUSY`) for one that waited too long.
-    fn in_time(self) -> Result<()> {
+    pub fn in_time(self) -> Result<()> {
         if self == Turn::Now { Ok(()) } else { Err(Error::Busy(PATIENCE.as_secs())) }
     }
 }
@@ -115,7 +127,9 @@ impl Order {
         let (base, is_snapshot) = self.base(call)?;
         match command {
             Command::Create(_) if is_snapshot => Err(Error::ReadOnly("no snapshots of snapshots")),
-            Command::Restore(_) if is_snapshot => Err(Error::ReadOnly("restore the file itself")),
+            Command::Restore(_) if is_snapshot && !self.state.store()?.is_buried(base) => {
+                Err(Error::ReadOnly("restore the file itself"))
+            }
             _ => Ok(base),
         }
     }
@@ -146,12 +160,27 @@ impl Order {
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
-                self.state.counters.cloned(store.restore(base, name)?);
+                let time = match store.is_buried(base) {
+                    true => store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?,
+                    false => store.restore(base, name)?,
+                };
+                self.state.counters.cloned(time);
             }
             Command::Hold(name, held) => store.hold(base, name, *held)?,
         }
         tracing::info!("{} {} of {}: done", self.kind, command.name(), self.shown);
         Ok(())
+    }
+
+    /// Whether DHT would find a file that comes into being on this brick: it looks for a name on the brick that the
+    /// directory's layout gives it, and on others only sometimes.
+    fn may_appear(&self, store: &Store, parent: Gfid, name: &[u8]) -> Result<()> {
+        match store.layout(parent)? {
+            Some(layout) if !layout.has(dht_hash(layout::hashed_part(name))) => Err(Error::unsupported(
+                "the file's name belongs to another brick, where it would not be found: copy the snapshot out of .fsnap",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn answer(&self, base: Gfid, question: &Question) -> Result<String> {

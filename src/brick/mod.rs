@@ -4,6 +4,8 @@
 
 mod commands;
 mod counters;
+mod guard;
+mod life;
 mod namespace;
 mod pool;
 mod volume;
@@ -17,8 +19,11 @@ use fsnap_core::options::{NAMES, Options};
 use fsnap_core::{Gfid, Result};
 use fsnap_store::Store;
 
-use crate::ffi::{Call, Dict, GetReply, Hides, Host, SetReply, StateDump, Translator};
+use crate::ffi::{
+    Call, Change, Dict, GetReply, HiddenXattrs, Hides, Host, Removal, SetReply, StateDump, Ticket, Translator,
+};
 use counters::Counters;
+use life::Graves;
 use pool::Pool;
 
 /// One brick's translator.
@@ -39,6 +44,7 @@ struct State {
     volume_id: Option<Gfid>,
     options: RwLock<Arc<Options>>,
     counters: Counters,
+    graves: Graves,
 }
 
 impl State {
@@ -94,6 +100,7 @@ impl Translator for Brick {
             volume_id,
             options,
             counters: Counters::default(),
+            graves: Graves::default(),
         });
         Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()) })
     }
@@ -131,6 +138,22 @@ impl Translator for Brick {
         self.state.counters.dump(out);
     }
 
+    fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+        guard::refuse(&self.state, call, change)
+    }
+
+    fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32> {
+        guard::refuse_xattr(call, name)
+    }
+
+    fn remove<'a>(&self, _: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+        life::remove(self, &removal, ticket)
+    }
+
+    fn released(&self, file: Gfid, open: bool) {
+        life::released(self, file, open);
+    }
+
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
         commands::set(self, call, dict, reply)
     }
@@ -143,7 +166,11 @@ impl Translator for Brick {
         namespace::lookup(&self.state, call, parent, name)
     }
 
+    fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs> {
+        guard::hidden_xattrs(call)
+    }
+
     fn hidden(&self, call: &Call<'_>) -> Option<Hides> {
-        namespace::hidden(call)
+        namespace::hidden(&self.state, call)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use fsnap_core::{Gfid, SNAP_DIR};
+use fsnap_core::{Gfid, SNAP_DIR, is_tombstone};
 
 use super::State;
 use crate::ffi::{Call, Hides};
@@ -11,10 +11,18 @@ use crate::ffi::{Call, Hides};
 /// daemon, its query tool, and the two crawlers of quota. Rebalance and geo-replication are not among them.
 const SEE_ALL: [i32; 4] = [-6, -7, -5, -100];
 
-/// What listings for this caller leave out.
-pub fn hidden(call: &Call<'_>) -> Option<Hides> {
-    let sees_all = call.from_within() || SEE_ALL.contains(&call.pid());
-    (!sees_all).then_some(|name| name == SNAP_DIR.as_bytes())
+/// What listings of this directory for this caller leave out: `.fsnap` anywhere, and tombstones in it.
+pub fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
+    if sees_all(call) {
+        return None;
+    }
+    let in_snap_dir =
+        call.gfid().is_derived() && state.store().is_ok_and(|s| s.entry_in_snap_dir(call.gfid()));
+    Some(if in_snap_dir { is_tombstone } else { |name| name == SNAP_DIR.as_bytes() })
+}
+
+fn sees_all(call: &Call<'_>) -> bool {
+    call.from_within() || SEE_ALL.contains(&call.pid())
 }
 
 /// The virtual lookup: `.fsnap` is there as soon as somebody asks for it by name, with the same gfid on every brick, so
@@ -22,6 +30,9 @@ pub fn hidden(call: &Call<'_>) -> Option<Hides> {
 ///
 /// Returns the errno to answer with, or `None` to let storage/posix answer.
 pub fn lookup(state: &State, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
+    if is_tombstone(name.to_bytes()) && parent.is_derived() && !sees_all(call) {
+        return state.store().is_ok_and(|s| s.entry_in_snap_dir(parent)).then_some(libc::ENOENT);
+    }
     if name.to_bytes() != SNAP_DIR.as_bytes() || call.pid() < 0 || call.from_within() {
         return None;
     }

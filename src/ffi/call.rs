@@ -47,6 +47,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A call of which only the caller matters.
+    ///
+    /// # Safety
+    /// `frame` comes from the host and is valid as long as the result is used.
+    pub(super) unsafe fn on_nothing(frame: NonNull<sys::call_frame_t>) -> Self {
+        // SAFETY: the caller's contract.
+        unsafe { Self::on(frame, std::ptr::null_mut(), Gfid::from_bytes([0; 16]), None) }
+    }
+
     /// # Safety
     /// `frame` comes from the host and is valid as long as the result is used.
     unsafe fn on(

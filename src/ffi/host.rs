@@ -108,6 +108,14 @@ pub(super) fn option_in(dict: Option<Dict<'_>>, name: &str) -> Option<Vec<u8>> {
     Some(value.strip_suffix(b"\0").unwrap_or(value).to_vec())
 }
 
+/// DHT's hash of a file name, by which a directory's layout tells the brick that is to have it. Source:
+/// `dht_hash_compute` of cluster/dht, without the rules for temporary names of rsync.
+pub fn dht_hash(name: &[u8]) -> u32 {
+    let length = i32::try_from(name.len()).unwrap_or(i32::MAX);
+    // SAFETY: reads `length` bytes of the name.
+    unsafe { sys::gf_dm_hashfn(name.as_ptr().cast(), length) }
+}
+
 /// The version of the running host: it loads translators from `…/glusterfs/VERSION/xlator/…` and from nowhere else
 /// (`xlator_dynload` of libglusterfs).
 fn running_version() -> Option<String> {

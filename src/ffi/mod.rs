@@ -11,11 +11,14 @@ mod call;
 mod closing;
 mod dict;
 mod fence;
+mod filter;
+mod guard;
 mod host;
 mod listing;
 mod log;
 #[cfg(feature = "fault-injection")]
 pub mod provoke;
+mod removal;
 mod reply;
 mod statedump;
 mod xlator;
@@ -30,8 +33,11 @@ mod sys {
 pub use call::{Call, Inode};
 pub use dict::Dict;
 pub use fence::fence;
-pub use host::Host;
+pub use filter::HiddenXattrs;
+pub use guard::{Change, How, Place};
+pub use host::{Host, dht_hash};
 pub use listing::Hides;
+pub use removal::{Held, Outcome, Removal, Ticket};
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;
 pub use xlator::Translator;

@@ -22,6 +22,9 @@ pub(super) enum Fop {
     Lookup,
     Readdir,
     Readdirp,
+    Unlink,
+    Rmdir,
+    Rename,
 }
 
 /// A frame that has not been unwound yet.
@@ -73,8 +76,15 @@ impl Pending {
                 Fop::Lookup => sys::default_lookup_failure_cbk(frame, errno),
                 Fop::Readdir => sys::default_readdir_failure_cbk(frame, errno),
                 Fop::Readdirp => sys::default_readdirp_failure_cbk(frame, errno),
+                Fop::Unlink => sys::default_unlink_failure_cbk(frame, errno),
+                Fop::Rmdir => sys::default_rmdir_failure_cbk(frame, errno),
+                Fop::Rename => sys::default_rename_failure_cbk(frame, errno),
             };
         }
+    }
+
+    pub(super) fn fop(&self) -> Fop {
+        self.fop
     }
 
     /// The frame, still pending.
@@ -95,10 +105,8 @@ impl Pending {
                 Fop::Fsetxattr => sys::default_fsetxattr_cbk(frame, cookie, this, 0, 0, dict),
                 Fop::Getxattr => sys::default_getxattr_cbk(frame, cookie, this, 0, 0, dict, none),
                 Fop::Fgetxattr => sys::default_fgetxattr_cbk(frame, cookie, this, 0, 0, dict, none),
-                // These have more to say than "done" and are never answered this way.
-                Fop::Lookup => sys::default_lookup_failure_cbk(frame, libc::EIO),
-                Fop::Readdir => sys::default_readdir_failure_cbk(frame, libc::EIO),
-                Fop::Readdirp => sys::default_readdirp_failure_cbk(frame, libc::EIO),
+                // The others have more to say than "done" and are never answered this way.
+                _ => return Pending::new(NonNull::new_unchecked(frame), fop).fail(libc::EIO),
             };
         }
     }

@@ -50,6 +50,54 @@ fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, x
     return wound;
 }
 
+int
+fsnap_wind_unlink(call_frame_t *frame, void *cookie, fop_unlink_cbk_t cbk, xlator_t *child, loc_t *loc, int flags, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->unlink, (wound = 1, loc), flags, xdata);
+    return wound;
+}
+
+int
+fsnap_wind_rmdir(call_frame_t *frame, void *cookie, fop_rmdir_cbk_t cbk, xlator_t *child, loc_t *loc, int flags, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->rmdir, (wound = 1, loc), flags, xdata);
+    return wound;
+}
+
+int
+fsnap_wind_rename(call_frame_t *frame, void *cookie, fop_rename_cbk_t cbk, xlator_t *child, loc_t *oldloc, loc_t *newloc, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->rename, (wound = 1, oldloc), newloc, xdata);
+    return wound;
+}
+
+int
+fsnap_wind_getxattr(call_frame_t *frame, void *cookie, fop_getxattr_cbk_t cbk, xlator_t *child, loc_t *loc, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->getxattr, (wound = 1, loc), NULL, xdata);
+    return wound;
+}
+
+int
+fsnap_wind_fgetxattr(call_frame_t *frame, void *cookie, fop_fgetxattr_cbk_t cbk, xlator_t *child, fd_t *fd, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->fgetxattr, (wound = 1, fd), NULL, xdata);
+    return wound;
+}
+
+int
+fsnap_wind_lookup(call_frame_t *frame, void *cookie, fop_lookup_cbk_t cbk, xlator_t *child, loc_t *loc, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->lookup, (wound = 1, loc), xdata);
+    return wound;
+}
+
 void *
 fsnap_memdup(const void *bytes, size_t size)
 {
@@ -60,6 +108,29 @@ void
 fsnap_free(void *copy)
 {
     GF_FREE(copy);
+}
+
+void
+fsnap_watch_fds(xlator_t *this, inode_t *inode)
+{
+    fd_t *open[256];
+    fd_t *fd = NULL;
+    int count = 0;
+
+    LOCK(&inode->lock);
+    {
+        list_for_each_entry(fd, &inode->fd_list, inode_list)
+        {
+            if (count < (int)(sizeof(open) / sizeof(open[0])))
+                open[count++] = fd_ref(fd);
+        }
+    }
+    UNLOCK(&inode->lock);
+
+    while (count-- > 0) {
+        (void)fd_ctx_set(open[count], this, 1);
+        fd_unref(open[count]);
+    }
 }
 
 int32_t

@@ -11,12 +11,28 @@ int fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk,
                         size_t size, off_t offset, dict_t *xdata);
 int fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd,
                          size_t size, off_t offset, dict_t *xdata);
+int fsnap_wind_unlink(call_frame_t *frame, void *cookie, fop_unlink_cbk_t cbk, xlator_t *child, loc_t *loc, int flags,
+                      dict_t *xdata);
+int fsnap_wind_rmdir(call_frame_t *frame, void *cookie, fop_rmdir_cbk_t cbk, xlator_t *child, loc_t *loc, int flags,
+                     dict_t *xdata);
+int fsnap_wind_rename(call_frame_t *frame, void *cookie, fop_rename_cbk_t cbk, xlator_t *child, loc_t *oldloc,
+                      loc_t *newloc, dict_t *xdata);
+/* Of all names. */
+int fsnap_wind_getxattr(call_frame_t *frame, void *cookie, fop_getxattr_cbk_t cbk, xlator_t *child, loc_t *loc,
+                        dict_t *xdata);
+int fsnap_wind_fgetxattr(call_frame_t *frame, void *cookie, fop_fgetxattr_cbk_t cbk, xlator_t *child, fd_t *fd,
+                         dict_t *xdata);
+int fsnap_wind_lookup(call_frame_t *frame, void *cookie, fop_lookup_cbk_t cbk, xlator_t *child, loc_t *loc,
+                      dict_t *xdata);
 
 /* A copy of SIZE bytes in the host's memory, for the host to free; NULL if it is out of memory. */
 void *fsnap_memdup(const void *bytes, size_t size);
 
 /* Frees such a copy that the host did not take over. */
 void fsnap_free(void *copy);
+
+/* Asks for xlator_cbks.release for all that have INODE open now: the host calls it only for fds with a context of ours. */
+void fsnap_watch_fds(xlator_t *this, inode_t *inode);
 
 /* xlator_api_t.notify: calls fsnap_event, then default_notify. */
 int32_t fsnap_notify(xlator_t *this, int32_t event, void *data, ...);

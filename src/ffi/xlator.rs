@@ -8,8 +8,11 @@ use fsnap_core::Gfid;
 use super::call::Call;
 use super::dict::Dict;
 use super::fence::fence;
+use super::filter::{self, HiddenXattrs};
+use super::guard::{self, Change, entry};
 use super::host::{Host, option_in};
 use super::listing::{self, Hides, Kind};
+use super::removal::{self, Removal, Ticket};
 use super::reply::{Fop, GetReply, Pending, SetReply};
 use super::statedump::StateDump;
 use super::{log, sys};
@@ -32,6 +35,18 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// Writes the translator's part of a statedump.
     fn dump(&self, out: &mut StateDump);
 
+    /// A fop that changes something which deserves a look: the errno to answer with, or `None` to let it go on.
+    fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32>;
+
+    /// removexattr of `name`, of any file: the errno to answer with, or `None` to let it go on.
+    fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32>;
+
+    /// unlink, rmdir, rename: takes the ticket, or hands it back to let the fop go on.
+    fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>>;
+
+    /// A file that was [watched](super::Outcome::watch) was closed, and is `open` no more or still.
+    fn released(&self, file: Gfid, open: bool);
+
     /// setxattr and fsetxattr.
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply>;
 
@@ -40,6 +55,9 @@ pub trait Translator: Sized + Send + Sync + 'static {
 
     /// lookup of `name` in the directory `parent`. The errno to answer with, or `None` to pass it on.
     fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32>;
+
+    /// The xattrs that this caller is not shown among all of a file's.
+    fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs>;
 
     /// What listings of this directory for this caller leave out.
     fn hidden(&self, call: &Call<'_>) -> Option<Hides>;
@@ -74,12 +92,38 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     lookup: Some(lookup::<Role>),
     readdir: Some(readdir::<Role>),
     readdirp: Some(readdirp::<Role>),
+    create: Some(guard::create::<Role>),
+    mknod: Some(guard::mknod::<Role>),
+    mkdir: Some(guard::mkdir::<Role>),
+    symlink: Some(guard::symlink::<Role>),
+    link: Some(guard::link::<Role>),
+    put: Some(guard::put::<Role>),
+    open: Some(guard::open::<Role>),
+    truncate: Some(guard::truncate::<Role>),
+    ftruncate: Some(guard::ftruncate::<Role>),
+    writev: Some(guard::writev::<Role>),
+    fallocate: Some(guard::fallocate::<Role>),
+    discard: Some(guard::discard::<Role>),
+    zerofill: Some(guard::zerofill::<Role>),
+    copy_file_range: Some(guard::copy_file_range::<Role>),
+    setattr: Some(guard::setattr::<Role>),
+    fsetattr: Some(guard::fsetattr::<Role>),
+    xattrop: Some(guard::xattrop::<Role>),
+    fxattrop: Some(guard::fxattrop::<Role>),
+    removexattr: Some(guard::removexattr::<Role>),
+    fremovexattr: Some(guard::fremovexattr::<Role>),
+    unlink: Some(removal::unlink::<Role>),
+    rmdir: Some(removal::rmdir::<Role>),
+    rename: Some(removal::rename::<Role>),
     // SAFETY: a null fop is passed on.
     ..unsafe { std::mem::zeroed() }
 };
 
-// SAFETY: null callbacks are the host's "none".
-static mut CBKS: sys::xlator_cbks = unsafe { std::mem::zeroed() };
+static mut CBKS: sys::xlator_cbks = sys::xlator_cbks {
+    release: Some(release::<Role>),
+    // SAFETY: null callbacks are the host's "none".
+    ..unsafe { std::mem::zeroed() }
+};
 
 static mut DUMPOPS: sys::xlator_dumpops = sys::xlator_dumpops {
     priv_: Some(dump::<Role>),
@@ -88,11 +132,16 @@ static mut DUMPOPS: sys::xlator_dumpops = sys::xlator_dumpops {
 };
 
 // All are declared as strings: the host would refuse to start a brick over a value of another type.
-static mut OPTIONS: [sys::volume_option_t; 7] = [
+static mut OPTIONS: [sys::volume_option_t; 8] = [
     option(c"enabled", c"on", c"Take commands. Off refuses them and leaves everything else as it is."),
     option(c"max-snapshots", c"256", c"Snapshots that one file may have, 1 to 256."),
     option(c"min-free", c"5", c"Percent of the brick that must be free for a new snapshot, 0 to 99."),
     option(c"browse", c"on", c"Let .fsnap directories be looked into."),
+    option(
+        c"on-unlink",
+        c"keep",
+        c"The snapshots of a file that is deleted: keep, purge, or refuse to delete it.",
+    ),
     option(c"direct-restore", c"auto", c"Restore by plain setfattr: auto (on distribute volumes) or off."),
     option(c"volume-type", c"", c"For volfiles without a glusterd only: distribute, replicate or disperse."),
     // SAFETY: an entry without a key ends the list.
@@ -113,7 +162,7 @@ const fn option(key: &'static CStr, default: &'static CStr, text: &'static CStr)
 ///
 /// # Safety
 /// `this` is what the host calls us with: between `init` and `fini`, its `private` is ours.
-unsafe fn role<'a, T: Translator>(this: *mut sys::xlator_t) -> Option<&'a T> {
+pub(super) unsafe fn role<'a, T: Translator>(this: *mut sys::xlator_t) -> Option<&'a T> {
     // SAFETY: the caller's contract.
     unsafe { (*this).private.cast::<T>().as_ref() }
 }
@@ -185,6 +234,19 @@ unsafe extern "C" fn dump<T: Translator>(this: *mut sys::xlator_t) -> i32 {
     })
 }
 
+unsafe extern "C" fn release<T: Translator>(this: *mut sys::xlator_t, fd: *mut sys::fd_t) -> i32 {
+    fence("a release", 0, || {
+        // SAFETY: the host's promise; an fd holds a reference to its inode.
+        unsafe {
+            if let (Some(role), Some(inode)) = (role::<T>(this), fd.as_ref().and_then(|fd| fd.inode.as_ref()))
+            {
+                role.released(Gfid::from_bytes(inode.gfid), inode.active_fd_count > 0);
+            }
+        }
+        0
+    })
+}
+
 /// Runs a fop: `handle` gets the translator, the call and the reply, and `pass` runs if it hands the reply back, or if
 /// the host's arguments leave nothing to handle.
 ///
@@ -247,6 +309,20 @@ macro_rules! set_fop {
     };
 }
 
+/// The prefix of xattrs that the asker of all is not shown.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn hidden_xattrs<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+) -> Option<HiddenXattrs> {
+    fence("a look at the caller", None, || {
+        // SAFETY: the host's promise.
+        unsafe { role::<T>(this)?.hidden_xattrs(&Call::on_nothing(NonNull::new(frame)?)) }
+    })
+}
+
 macro_rules! get_fop {
     ($name:ident, $default:ident, $fop:expr, $object:ident: $type:ty, $call:path) => {
         unsafe extern "C" fn $name<T: Translator>(
@@ -256,10 +332,18 @@ macro_rules! get_fop {
             key: *const c_char,
             xdata: *mut sys::dict_t,
         ) -> i32 {
+            if key.is_null() {
+                // SAFETY: the host's promise, for looking and for passing on; we have a child (checked at init).
+                return unsafe {
+                    match hidden_xattrs::<T>(frame, this) {
+                        Some(hidden) => {
+                            filter::$name(frame, (*(*this).children).xlator, hidden, $object, xdata)
+                        }
+                        None => sys::$default(frame, this, $object, key, xdata),
+                    }
+                };
+            }
             let handle = |role: &T, call: &Call<'_>, pending| {
-                if key.is_null() {
-                    return Some(pending);
-                }
                 // SAFETY: the host's promise: a key is a C string.
                 let key = unsafe { CStr::from_ptr(key) };
                 role.get(call, key, GetReply::new(pending)).map(GetReply::into_pending)
@@ -347,19 +431,13 @@ unsafe extern "C" fn lookup<T: Translator>(
             Fop::Lookup,
             |frame| Call::on_loc(frame, loc),
             handle,
-            || sys::default_lookup(frame, this, loc, xdata),
+            || {
+                let all = Dict::new(xdata).is_some_and(|dict| dict.get(filter::LIST_XATTR).is_some());
+                match hidden_xattrs::<T>(frame, this).filter(|_| all) {
+                    Some(hidden) => filter::lookup(frame, (*(*this).children).xlator, hidden, loc, xdata),
+                    None => sys::default_lookup(frame, this, loc, xdata),
+                }
+            },
         )
     }
-}
-
-/// The directory and the name of a lookup by name.
-///
-/// # Safety
-/// `loc` comes from the host, and is valid as long as the result is used.
-unsafe fn entry(loc: &sys::loc_t) -> Option<(Gfid, &CStr)> {
-    let name = NonNull::new(loc.name.cast_mut())?;
-    // SAFETY: an inode in a loc is valid as long as the loc; a name is a C string.
-    let (parent, name) = unsafe { (loc.parent.as_ref().map(|p| p.gfid), CStr::from_ptr(name.as_ptr())) };
-    let parent = parent.filter(|g| *g != [0; 16]).unwrap_or(loc.pargfid);
-    (parent != [0; 16]).then_some((Gfid::from_bytes(parent), name))
 }

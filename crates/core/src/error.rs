@@ -32,6 +32,11 @@ pub enum Error {
     /// `EBUSY`: the snapshot is held.
     #[error("snapshot {0} is held: release it first")]
     Held(String),
+    /// `EBUSY`: the file may not be deleted while it has snapshots.
+    #[error(
+        "the file has snapshots, and on-unlink is refuse: delete them first (glusterfs.fsnap.list names them)"
+    )]
+    HasSnapshots,
     /// `EBUSY`: rebalance is at work on the file.
     #[error("the file is being migrated or was migrated away: try again when rebalance is done with it")]
     Migrating,
@@ -86,7 +91,7 @@ impl Error {
             Error::ReadOnly(_) => libc::EROFS,
             Error::Exists(_) | Error::FileExists(_) => libc::EEXIST,
             Error::NoSnapshot(_) => libc::ENODATA,
-            Error::Held(_) | Error::Migrating | Error::Busy(_) => libc::EBUSY,
+            Error::Held(_) | Error::HasSnapshots | Error::Migrating | Error::Busy(_) => libc::EBUSY,
             Error::TooMany(_) => libc::EDQUOT,
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,

@@ -91,6 +91,12 @@ impl Gfid {
     }
 }
 
+/// Whether [`Gfid::tombstone`] gives this name for some file.
+pub fn is_tombstone(name: &[u8]) -> bool {
+    let gfid = name.last_chunk::<36>().and_then(|g| Gfid::parse(std::str::from_utf8(g).ok()?).ok());
+    gfid.is_some_and(|gfid| gfid.is_tombstone(name))
+}
+
 impl fmt::Display for Gfid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Uuid::from_bytes(self.0).hyphenated().fmt(f)
@@ -145,6 +151,10 @@ mod tests {
             );
         }
         assert!(!root.is_tombstone(b"vm.img@monday"));
+        assert!(is_tombstone(b"vm.img@.00000000-0000-0000-0000-000000000001"));
+        for no in [&b""[..], b"vm.img@monday", b"vm.img@00000000-0000-0000-0000-000000000001", &[0xff; 40]] {
+            assert!(!is_tombstone(no));
+        }
     }
 
     /// These values are part of the on-disk format: they must never change.

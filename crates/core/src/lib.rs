@@ -10,6 +10,7 @@ pub mod command;
 mod error;
 mod gfid;
 pub mod gfid2path;
+pub mod layout;
 pub mod mdata;
 mod name;
 pub mod options;
@@ -18,7 +19,7 @@ mod time;
 pub mod volume;
 
 pub use error::{Error, Result};
-pub use gfid::Gfid;
+pub use gfid::{Gfid, is_tombstone};
 pub use name::SnapName;
 pub use time::Timestamp;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::{Error, Gfid, Result};
 
 /// The name of a snapshot: 1 to 64 of `A-Z a-z 0-9 . _ + -`, the first a letter or digit.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -34,9 +34,20 @@ impl SnapName {
     /// The file name of the snapshot in `.fsnap`: `FILE@NAME`, where `file` is the base's file name (any bytes).
     /// [`Error::NameTooLong`] (`ENAMETOOLONG`) if it exceeds 255 bytes.
     pub fn file_name(&self, file: &[u8]) -> Result<Vec<u8>> {
-        let name = [file, b"@", self.0.as_bytes()].concat();
-        if name.len() > 255 { Err(Error::NameTooLong) } else { Ok(name) }
+        fits([file, b"@", self.0.as_bytes()].concat())
     }
+
+    /// The file name of the snapshot when the file `base` was deleted: `FILE@NAME@` and the first 8 digits of its gfid.
+    /// The next file of the name, which may be on another brick, is free to have a snapshot `FILE@NAME`: DHT wants a
+    /// name to be on one brick only. Errors as for [`file_name`](Self::file_name).
+    pub fn deleted_file_name(&self, file: &[u8], base: Gfid) -> Result<Vec<u8>> {
+        let digits = &base.to_string()[..8];
+        fits([file, b"@", self.0.as_bytes(), b"@", digits.as_bytes()].concat())
+    }
+}
+
+fn fits(name: Vec<u8>) -> Result<Vec<u8>> {
+    if name.len() > 255 { Err(Error::NameTooLong) } else { Ok(name) }
 }
 
 impl fmt::Display for SnapName {
@@ -81,6 +92,8 @@ mod tests {
     fn file_names_end_at_255_bytes() {
         let name = SnapName::parse(b"x").unwrap();
         assert_eq!(name.file_name(b"vm.img").unwrap(), b"vm.img@x");
+        assert_eq!(name.deleted_file_name(b"vm.img", Gfid::ROOT).unwrap(), b"vm.img@x@00000000");
+        assert_eq!(name.deleted_file_name(&[b'f'; 245], Gfid::ROOT), Err(Error::NameTooLong));
         assert_eq!(name.file_name(&[b'f'; 253]).unwrap().len(), 255);
         assert_eq!(name.file_name(&[b'f'; 254]), Err(Error::NameTooLong));
     }

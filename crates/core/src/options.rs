@@ -20,11 +20,25 @@ pub struct Options {
     pub min_free: u8,
     /// Whether `.fsnap` can be looked into.
     pub browse: bool,
+    /// What becomes of the snapshots of a file whose last name goes.
+    pub on_unlink: OnUnlink,
     /// How `restore` as a bare setxattr is treated.
     pub direct_restore: DirectRestore,
     /// The type of the volume, where no glusterd tells it (hand-written volfiles).
     #[serde(skip)]
     pub volume_type: Option<VolumeType>,
+}
+
+/// What becomes of the snapshots of a file whose last name goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnlink {
+    /// They stay, and the file can be brought back.
+    Keep,
+    /// They go with it.
+    Purge,
+    /// The file does not go.
+    Refuse,
 }
 
 /// When the brick restores at the word of a bare setxattr.
@@ -44,6 +58,7 @@ impl Default for Options {
             max_snapshots: MAX_SNAPSHOTS,
             min_free: 5,
             browse: true,
+            on_unlink: OnUnlink::Keep,
             direct_restore: DirectRestore::Auto,
             volume_type: None,
         }
@@ -51,8 +66,8 @@ impl Default for Options {
 }
 
 /// The names of all options, as in `gluster volume set VOL user.xlator.fsnap.NAME VALUE`.
-pub const NAMES: [&str; 6] =
-    ["enabled", "max-snapshots", "min-free", "browse", "direct-restore", "volume-type"];
+pub const NAMES: [&str; 7] =
+    ["enabled", "max-snapshots", "min-free", "browse", "on-unlink", "direct-restore", "volume-type"];
 
 impl Options {
     /// Reads the options that `get` finds by name. What can't be read is left at its default and returned as a text
@@ -84,6 +99,14 @@ impl Options {
                     percent.and_then(|p| u8::try_from(p).ok()).ok_or("a percentage from 0 to 99")?;
             }
             "browse" => self.browse = switch(text)?,
+            "on-unlink" => {
+                self.on_unlink = match text {
+                    "keep" => OnUnlink::Keep,
+                    "purge" => OnUnlink::Purge,
+                    "refuse" => OnUnlink::Refuse,
+                    _ => return Err("keep, purge or refuse"),
+                }
+            }
             "direct-restore" => {
                 self.direct_restore = match text {
                     "auto" => DirectRestore::Auto,
@@ -132,12 +155,14 @@ mod tests {
             ("max-snapshots", "3"),
             ("min-free", "10%"),
             ("browse", "No"),
+            ("on-unlink", "purge"),
             ("direct-restore", "off"),
             ("volume-type", "replicate"),
             ("something-else", "x"),
         ]);
         assert_eq!(bad, 0);
         assert_eq!((o.enabled, o.max_snapshots, o.min_free, o.browse), (false, 3, 10, false));
+        assert_eq!(o.on_unlink, OnUnlink::Purge);
         assert_eq!((o.direct_restore, o.volume_type), (DirectRestore::Off, Some(VolumeType::Replicate)));
     }
 
@@ -152,6 +177,7 @@ mod tests {
             ("min-free", "100"),
             ("min-free", "five"),
             ("browse", "2"),
+            ("on-unlink", "Keep"),
             ("volume-type", "x"),
         ] {
             assert_eq!(read(&[(name, value)]), (Options::default(), 1), "{name}={value}");

@@ -2,6 +2,7 @@
 //! what it is, bytes that anybody may have written: no symlink is ever followed, no device ever opened for I/O.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::xattrs;
 pub(crate) const GLUSTERFS: &str = ".glusterfs";
 
 /// No directory lies deeper than this: a name and its slash take two bytes at least, a path ends at 4096.
-const MAX_DEPTH: usize = 2048;
+pub(crate) const MAX_DEPTH: usize = 2048;
 /// How often a walk is tried again that a rename has made stumble.
 const TRIES: u32 = 5;
 
@@ -158,12 +159,7 @@ impl Brick {
             if way.len() == MAX_DEPTH {
                 return Err(Error::Damaged(format!("the handles above {gfid} never reach the root")));
             }
-            let link = match readlinkat(&self.root, &at.handle()) {
-                Ok(target) => decode_soft_handle(target.as_bytes()),
-                Err(Errno::ENOENT) => return Err(Error::Gone),
-                Err(Errno::EINVAL) => return Err(Errno::ENOTDIR).doing("not a directory"),
-                Err(e) => return Err(e).doing("read the handle of a directory"),
-            };
+            let link = self.soft_handle_of(at)?;
             let link =
                 link.ok_or_else(|| Error::Damaged(format!("{at} is not the handle of a directory")))?;
             at = link.parent;
@@ -171,9 +167,32 @@ impl Brick {
         }
         Ok(way)
     }
+
+    /// Where the directory `gfid` is, as its handle tells; `None` if that has an impossible text. [`Error::Gone`] if there
+    /// is none, `ENOTDIR` if it is no symlink.
+    pub(crate) fn soft_handle_of(&self, gfid: Gfid) -> Result<Option<Link>> {
+        match readlinkat(&self.root, &gfid.handle()) {
+            Ok(target) => Ok(decode_soft_handle(target.as_bytes())),
+            Err(Errno::ENOENT) => Err(Error::Gone),
+            Err(Errno::EINVAL) => Err(Errno::ENOTDIR).doing("not a directory"),
+            Err(e) => Err(e).doing("read the handle of a directory"),
+        }
+    }
+
+    /// Whether what has the handle of `gfid` has xattrs that start with `prefix`, by one system call: so it looks neither
+    /// at the kind of file nor at the way to it, and false also stands for what can't be read.
+    pub(crate) fn may_have_xattrs(&self, gfid: Gfid, prefix: &str) -> bool {
+        let path = format!("/proc/self/fd/{}/{}", self.root.as_raw_fd(), gfid.handle().display());
+        xattr::list(path).is_ok_and(|mut names| names.any(|n| n.as_bytes().starts_with(prefix.as_bytes())))
+    }
 }
 
 impl Dir {
+    /// Whether it is a `.fsnap`.
+    pub(crate) fn is_snap_dir(&self) -> bool {
+        self.way.first().is_some_and(|place| place.parent.snap_dir() == self.gfid)
+    }
+
     /// [`Error::ReadOnly`] or [`Error::Unsupported`] if no `.fsnap` may be made in here.
     pub(crate) fn may_have_snapshots(&self) -> Result<()> {
         let gfids = std::iter::once(self.gfid).chain(self.way.iter().map(|link| link.parent));

@@ -12,14 +12,10 @@ use nix::sys::stat::{FileStat, fstat};
 use crate::Store;
 use crate::brick::{Access, Dir, Inode, open_leaf};
 use crate::catalogue::write_entry;
-use crate::delete::links;
 use crate::payload;
 use crate::snapdir::{self, SnapDir};
 use crate::sys::{self, Doing, give_name};
 use crate::xattrs::{self, Names};
-
-/// How often the file's place is looked up again that a rename has made uncertain.
-const TRIES: u64 = 4;
 
 /// How much of the brick snapshots may take.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +55,7 @@ impl Store {
     ///
     /// Refused, with nothing on the disk changed: [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`),
     /// [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`] (`EBUSY`), [`Error::Unsupported`]
-    /// (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, no gfid2path xattr, a foreign `.fsnap`),
+    /// (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, no gfid2path xattr, a foreign `.fsnap`, deleted),
     /// [`Error::Exists`] (`EEXIST`: also if the snapshot of another file that once had this name is in the way),
     /// [`Error::TooMany`] (`EDQUOT`), [`Error::LowSpace`] (`ENOSPC`), [`Error::NameTooLong`] (`ENAMETOOLONG`),
     /// [`Error::Damaged`] (`EIO`: something on the disk is not what it should be, or a restore was begun and could
@@ -129,31 +125,6 @@ impl Store {
             leaf: what.name.file_name(&file_name)?,
             record: PayloadRecord { base: base.gfid, name: what.name.clone(), entry },
         })
-    }
-
-    /// The directory and the name of the file. Of several hard links the one that is the smallest as an xattr: that
-    /// is the same one on all bricks.
-    fn place_of(&self, base: &Inode) -> Result<(Dir, Vec<u8>)> {
-        for attempt in 0..TRIES {
-            // A rename sets the new xattr a moment after it has moved the file.
-            std::thread::sleep(Duration::from_millis(attempt * attempt));
-            let links = links(&base.file)?;
-            if links.is_empty() {
-                return Err(Error::unsupported("the file has no gfid2path xattr: set storage.gfid2path on"));
-            }
-            for Link { parent, name } in links {
-                let dir = match self.brick.open_dir(parent) {
-                    Err(Error::Gone) => continue,
-                    other => other?,
-                };
-                if sys::stat_in(&dir.file, name.as_slice())?.is_some_and(|s| sys::same_inode(&s, &base.stat))
-                {
-                    return Ok((dir, name));
-                }
-                tracing::warn!("{} is not {} in {parent} any more", base.gfid, name.escape_ascii());
-            }
-        }
-        Err(Error::Damaged(format!("{} is in none of the places that its gfid2path xattrs tell", base.gfid)))
     }
 
     fn take(&self, base: &Inode, names: &Names, plan: &Plan) -> Result<Cloned> {

@@ -2,29 +2,30 @@
 
 use std::fs::File;
 
-use fsnap_core::gfid2path::{self, Link};
 use fsnap_core::{Error, Gfid, Result, SnapName};
 
 use crate::Store;
 use crate::brick::{Access, Inode};
+use crate::names::links;
 use crate::sys;
 use crate::xattrs::{self, Names};
 
 impl Store {
     /// Deletes snapshot `name` of `base`. It is gone when its catalogue entry is: what can't be removed of the payload
-    /// after that is left where it is, with a line in the log.
+    /// after that is left where it is, with a line in the log. A deleted file goes with its last snapshot.
     ///
     /// [`Error::NoSnapshot`] (`ENODATA`), [`Error::Held`] (`EBUSY`), [`Error::Damaged`] (`EIO`) if the entry can't be
     /// read, [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn delete(&self, base: Gfid, name: &SnapName) -> Result<()> {
-        let file = self.brick.open_file(base, Access::Read)?.file;
-        let record = xattrs::expect_entry(&file, name)?;
+        let inode = self.brick.open_file(base, Access::Read)?;
+        let file = &inode.file;
+        let record = xattrs::expect_entry(file, name)?;
         if record.held {
             return Err(Error::Held(name.to_string()));
         }
-        xattrs::remove(&file, &xattrs::entry_key(name))?;
+        xattrs::remove(file, &xattrs::entry_key(name))?;
         // The entry must never outlive its payload.
-        self.brick.settle(&file)?;
+        self.brick.settle(file)?;
         let touched = match self.payload(base, name, record.gfid) {
             Ok(Some(payload)) => self.unlink_everywhere(&payload),
             Ok(None) => {
@@ -38,9 +39,26 @@ impl Store {
         };
         // Where the log is one sequence this covers the removal of the entry as well: the unlinks came after it.
         if touched.is_empty() {
-            return sys::sync(&file);
+            sys::sync(file)?;
         }
-        touched.iter().try_for_each(sys::sync)
+        touched.iter().try_for_each(sys::sync)?;
+        self.after_delete(&inode);
+        Ok(())
+    }
+
+    /// Deletes all snapshots of `base`. A failure on the way leaves those that it has not come to.
+    ///
+    /// [`Error::Held`] (`EBUSY`), with nothing changed, if any of them is held; [`Error::Damaged`] (`EIO`), with nothing
+    /// changed, if an entry can't be read; else as [`delete`](Store::delete).
+    pub fn purge(&self, base: Gfid) -> Result<()> {
+        let file = self.brick.open_file(base, Access::Read)?.file;
+        let names = Names::of(&file)?.snapshots()?;
+        for name in &names {
+            if xattrs::expect_entry(&file, name)?.held {
+                return Err(Error::Held(name.to_string()));
+            }
+        }
+        names.iter().try_for_each(|name| self.delete(base, name))
     }
 
     /// Removes all names of a payload: its notes, its handle, and those that its gfid2path tells. Each is checked to
@@ -70,16 +88,4 @@ impl Store {
         }
         if self.brick.ordered { touched.pop().into_iter().collect() } else { touched }
     }
-}
-
-/// All names of a file, as its gfid2path xattrs tell, the smallest first.
-pub(crate) fn links(file: &File) -> Result<Vec<Link>> {
-    let mut links = Vec::new();
-    for key in Names::of(file)?.starting(gfid2path::PREFIX) {
-        if let Some(value) = xattrs::get(file, key)? {
-            links.push(Link::decode(&value)?);
-        }
-    }
-    links.sort();
-    Ok(links)
 }

@@ -4,10 +4,13 @@
 //! ordered so that a crash leaves a snapshot whole or absent and a restored file wholly old or wholly new (after
 //! [`Store::open`] has replayed what was begun).
 //!
-//! All calls block, and any number of threads may make them, with one rule that the caller keeps: **no two of
-//! [`create`](Store::create), [`delete`](Store::delete), [`restore`](Store::restore) and [`hold`](Store::hold) on the
-//! same base at a time.** Different bases, in the same directory too, and [`list`](Store::list),
-//! [`info`](Store::info), [`base_of`](Store::base_of) and [`snap_dir`](Store::snap_dir) need no such care.
+//! All calls block, and any number of threads may make them, with one rule that the caller keeps: **of the calls that
+//! change a base or its snapshots no two on the same base at a time**: [`create`](Store::create),
+//! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`hold`](Store::hold),
+//! [`follow`](Store::follow), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
+//! [`revive`](Store::revive). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
+//! Different bases, in the same directory too, and all calls that only ask need no such care; nor do
+//! [`snap_dir`](Store::snap_dir) and [`clear_snap_dir`](Store::clear_snap_dir), of any number of threads.
 //!
 //! Nothing on the disk is trusted: not records, not gfids, not handles, not what kind of file it is.
 
@@ -15,23 +18,32 @@ mod brick;
 mod catalogue;
 mod create;
 mod delete;
+mod follow;
+mod grave;
+mod guard;
 mod intent;
 mod ioctl;
+mod lookup;
+mod names;
 mod payload;
 mod restore;
+mod revive;
 mod rights;
+mod rmdir;
 mod snapdir;
 mod state;
 mod sys;
 mod xattrs;
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, RwLock};
 
-use fsnap_core::Result;
+use fsnap_core::{Gfid, Result};
 
 pub use create::{Cloned, Limits};
+pub use guard::Kind;
 
 use brick::Brick;
 use state::State;
@@ -42,11 +54,14 @@ pub struct Store {
     brick: Brick,
     state: OnceLock<State>,
     reflink: bool,
+    /// The deleted files that are kept for their snapshots.
+    buried: RwLock<HashSet<Gfid>>,
 }
 
 impl Store {
     /// Opens the brick whose root is `brick`: finds out whether its file system shares blocks, and finishes the
-    /// restores that a crash interrupted. One that can't be finished is logged, never a reason to fail.
+    /// restores that a crash interrupted, then the burials and what else it did to deleted files. What can't be finished
+    /// is logged, never a reason to fail.
     ///
     /// Nothing is written to a brick that fsnap was never used on: `.glusterfs/fsnap` is made when it is needed.
     ///
@@ -55,13 +70,14 @@ impl Store {
     pub fn open(brick: &Path) -> Result<Self> {
         let brick = Brick::open(brick)?;
         let reflink = probe(&brick);
-        let store = Store { brick, state: OnceLock::new(), reflink };
+        let store = Store { brick, state: OnceLock::new(), reflink, buried: RwLock::default() };
         if let Some(state) = State::find(&store.brick)? {
             let state = store.state.get_or_init(|| state);
             if let Err(e) = state.sweep() {
                 tracing::warn!("cannot tidy .glusterfs/fsnap: {e}");
             }
             store.replay_intents(state);
+            store.tidy_graves(state);
         }
         Ok(store)
     }

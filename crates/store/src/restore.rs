@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid, Result, SnapName};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{FileStat, fstat};
 use nix::unistd::ftruncate;
 
 use crate::Store;
 use crate::brick::{Access, Inode};
 use crate::ioctl::ficlone;
+use crate::names::DELETED;
 use crate::payload::{self, set_times};
 use crate::state::State;
 use crate::sys::{self, Doing};
@@ -27,13 +28,22 @@ impl Store {
     /// Refused, with nothing changed: [`Error::NoSnapshot`] (`ENODATA`), [`Error::Gone`] (`ESTALE`),
     /// [`Error::NotRegular`] (`EINVAL`), [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`]
     /// (`EBUSY`), [`Error::Unsupported`] (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, signed by
-    /// bitrot), [`Error::Damaged`] (`EIO`: the payload is missing or is not this snapshot's, or an earlier restore
+    /// bitrot, deleted: see [`revive`](Store::revive)), [`Error::Damaged`] (`EIO`: the payload is missing or is not this snapshot's, or an earlier restore
     /// can't be finished). Else what a system call says, and the old content is back; if that fails as well the log
     /// tells, [`Error::Damaged`] is returned, and the restore is tried again at the next command or [`Store::open`].
     pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Duration> {
         let live = self.brick.open_file(base, Access::Write)?;
+        if self.only_grave(&live)?.is_some() {
+            return Err(DELETED);
+        }
+        self.restore_into(&live, name)
+    }
+
+    /// The same for a file that may be a tombstone.
+    pub(crate) fn restore_into(&self, live: &Inode, name: &SnapName) -> Result<Duration> {
+        let base = live.gfid;
         let names = Names::of(&live.file)?;
-        self.check_base(&live, &names)?;
+        self.check_base(live, &names)?;
         if names.has(xattrs::SIGNATURE) {
             return Err(Error::unsupported(
                 "bitrot has signed the file and would take the restore for corruption",
@@ -46,20 +56,20 @@ impl Store {
 
         let state = self.state()?;
         self.finish_earlier_restore(state, base)?;
-        let live = Inode { stat: fstat(&live.file).doing("stat")?, ..live };
+        let stat = fstat(&live.file).doing("stat")?;
         let (old, _) = payload::clone(&live.file, &state.dir)?;
         state.write_intent(&Intent { base, payload: entry.gfid, name: name.clone() })?;
         match overwrite(&snapshot.file, &live.file) {
             Ok(time) => state.remove_intent(base).map(|()| time),
-            Err(e) => Err(roll_back(state, &live, &old, e)),
+            Err(e) => Err(roll_back(state, live, &stat, &old, e)),
         }
     }
 }
 
 /// Puts the old content back because of `cause`; returns what to tell the caller.
-fn roll_back(state: &State, live: &Inode, old: &File, cause: Error) -> Error {
+fn roll_back(state: &State, live: &Inode, was: &FileStat, old: &File, cause: Error) -> Error {
     let back = overwrite(old, &live.file)
-        .and_then(|_| set_times(&live.file, &live.stat))
+        .and_then(|_| set_times(&live.file, was))
         .and_then(|()| state.remove_intent(live.gfid));
     match back {
         Ok(()) => cause,

@@ -123,6 +123,19 @@ impl Store {
     }
 }
 
+/// Opens the `.fsnap` that is in `parent`, whose gfid is `gfid`, if it is ours.
+pub(crate) fn find_own(parent: &File, gfid: Gfid) -> Result<Option<File>> {
+    let dir = match open_in(parent, SNAP_DIR, DIR) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+        other => other.doing("open .fsnap")?,
+    };
+    match xattrs::gfid(&dir) {
+        Ok(found) => Ok((found == Some(gfid.snap_dir())).then_some(dir)),
+        Err(Error::Damaged(_)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// Opens the `.fsnap` of `parent` if it has one. [`Error::Unsupported`] if it is not ours.
 pub(crate) fn find(parent: &Dir) -> Result<Option<File>> {
     // Heal and rebalance make `.fsnap` through storage/posix, which sets the gfid a moment after mkdir.

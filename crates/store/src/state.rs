@@ -4,13 +4,16 @@
 //! format        "fsnap 1"
 //! intents/      restores that were begun: BASE-GFID holds an Intent
 //! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid
+//! buried/       BASE-GFID is a symlink whose text is where the deleted file was: PARENT-GFID/NAME
 //! lost/         quarantine: what was in the way and might be somebody's data
 //! tmp-…         directories that are not finished yet
 //! ```
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 
+use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, readlinkat, renameat2};
@@ -27,6 +30,7 @@ pub(crate) const UNFINISHED: &str = "tmp";
 pub(crate) struct State {
     pub dir: File,
     pub intents: File,
+    pub buried: File,
     by_gfid: File,
     lost: File,
 }
@@ -63,6 +67,7 @@ impl State {
         Ok(State {
             intents: ensure_dir(&dir, "intents")?,
             by_gfid: ensure_dir(&dir, "by-gfid")?,
+            buried: ensure_dir(&dir, "buried")?,
             lost: ensure_dir(&dir, "lost")?,
             dir,
         })
@@ -80,22 +85,37 @@ impl State {
 
     /// Notes whose snapshot `payload` is.
     pub(crate) fn note_base(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
-        let (name, text) = (payload.to_string(), base.to_string());
-        match symlinkat(text.as_str(), &self.by_gfid, name.as_str()) {
-            Err(Errno::EEXIST) if readlinkat(&self.by_gfid, name.as_str()).is_ok_and(|old| old == *text) => {}
-            Err(Errno::EEXIST) => {
-                // Only a lead for healing, the payload's own record is the truth.
-                sys::unlink_in(&self.by_gfid, name.as_str())?;
-                symlinkat(text.as_str(), &self.by_gfid, name.as_str()).doing("note a snapshot's base")?;
-            }
-            other => other.doing("note a snapshot's base")?,
-        }
+        // Only a lead for healing, the payload's own record is the truth.
+        set_symlink(&self.by_gfid, payload, base.to_string().as_bytes())?;
         brick.settle(&self.by_gfid)
     }
 
     /// Takes that note back.
     pub(crate) fn forget_base(&self, payload: Gfid) -> Result<()> {
         sys::unlink_in(&self.by_gfid, payload.to_string().as_str())
+    }
+
+    /// Notes that `base` is buried, and where it was.
+    pub(crate) fn note_buried(&self, brick: &Brick, base: Gfid, place: &Link) -> Result<()> {
+        set_symlink(&self.buried, base, &place.encode())?;
+        brick.settle(&self.buried)
+    }
+
+    /// Where the buried file `base` was; `None` if it is not noted. [`Error::Damaged`] if the note can't be read.
+    pub(crate) fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
+        match readlinkat(&self.buried, base.to_string().as_str()) {
+            Ok(text) => Link::decode(text.as_bytes()).map(Some),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::EINVAL) => {
+                Err(Error::Damaged(format!("the note of the deleted file {base} is no symlink")))
+            }
+            Err(e) => Err(e).doing("read the note of a deleted file"),
+        }
+    }
+
+    /// Takes that note back.
+    pub(crate) fn forget_buried(&self, base: Gfid) -> Result<()> {
+        sys::unlink_in(&self.buried, base.to_string().as_str())
     }
 
     /// Removes directories that a crash has left unfinished; they are empty and were never in use.
@@ -106,6 +126,21 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the symlink `name` with the text `text`, whatever it said before.
+fn set_symlink(dir: &File, name: Gfid, text: &[u8]) -> Result<()> {
+    let name = name.to_string();
+    match symlinkat(text, dir, name.as_str()) {
+        Err(Errno::EEXIST) if readlinkat(dir, name.as_str()).is_ok_and(|old| old.as_bytes() == text) => {
+            Ok(())
+        }
+        Err(Errno::EEXIST) => {
+            sys::unlink_in(dir, name.as_str())?;
+            symlinkat(text, dir, name.as_str()).doing("make a note")
+        }
+        other => other.doing("make a note"),
     }
 }
 

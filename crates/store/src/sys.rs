@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -56,15 +57,25 @@ pub(crate) fn give_name<P: NixPath + ?Sized>(file: &File, dir: impl AsFd, name: 
 
 /// The names in a directory, without `.` and `..`.
 pub(crate) fn names_in(dir: &File) -> Result<Vec<Vec<u8>>> {
-    let mut listing = Dir::openat(dir, ".", DIR, Mode::empty()).doing("open a directory")?;
     let mut names = Vec::new();
+    each_name(dir, |name| {
+        names.push(name.to_vec());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(names)
+}
+
+/// Calls `look` for one name after the other in a directory, `.` and `..` left out, until it breaks.
+pub(crate) fn each_name(dir: &File, mut look: impl FnMut(&[u8]) -> Result<ControlFlow<()>>) -> Result<()> {
+    let mut listing = Dir::openat(dir, ".", DIR, Mode::empty()).doing("open a directory")?;
     for entry in listing.iter() {
-        let name = entry.doing("read a directory")?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
+        let entry = entry.doing("read a directory")?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." && look(name)?.is_break() {
+            break;
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// fstatat that does not follow a symlink; `None` if nothing is there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PayloadRecord, Record};
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp};
 use fsnap_store::{Cloned, Limits, Store};
-use fsnap_testbed::{Disk, Fs, Scene, getx, listx, run, setx};
+use fsnap_testbed::{Disk, Fs, Scene, getx, listx, removex, run, setx};
 
 pub const MIB: usize = 1 << 20;
 pub const PLENTY: Limits = Limits { max_snapshots: 256, min_free: 0 };
@@ -72,13 +72,16 @@ impl Brick {
         let (path, gfid, link) = (self.join(&at), next_gfid(), self.link_of(at.as_ref()));
         fs::create_dir(&path).unwrap();
         setx(&path, "trusted.gfid", gfid.as_bytes()).unwrap();
+        self.make_soft_handle(gfid, &link);
+        gfid
+    }
+
+    fn make_soft_handle(&self, gfid: Gfid, link: &Link) {
         let handle = self.handle(gfid);
         fs::create_dir_all(handle.parent().unwrap()).unwrap();
-        let parent = link.parent;
-        let [a, b, ..] = parent.as_bytes();
+        let [a, b, ..] = link.parent.as_bytes();
         let target = [format!("../../{a:02x}/{b:02x}/").into_bytes(), link.encode()].concat();
         symlink(OsString::from_vec(target), handle).unwrap();
-        gfid
     }
 
     /// A file, as storage/posix makes it.
@@ -107,6 +110,81 @@ impl Brick {
     pub fn link_of(&self, at: &Path) -> Link {
         let parent = getx(self.path.join(at).parent().unwrap(), "trusted.gfid").unwrap();
         Link { parent: Gfid::from_xattr(&parent).unwrap(), name: at.file_name().unwrap().as_bytes().to_vec() }
+    }
+
+    /// link(2) as storage/posix does it.
+    pub fn link(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+        fs::hard_link(self.join(from), self.join(&to)).unwrap();
+        self.note_link(to);
+    }
+
+    /// rename(2) of a file as storage/posix does it: the handle of a file that is replaced goes with its last name, while
+    /// the xattr of one of several names stays behind.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+        let (old, new) = (self.link_of(from.as_ref()), self.link_of(to.as_ref()));
+        let victim = fs::metadata(self.join(&to)).ok().map(|meta| (meta.nlink(), self.gfid(&to)));
+        fs::rename(self.join(from), self.join(&to)).unwrap();
+        removex(self.join(&to), old.key()).unwrap();
+        setx(self.join(&to), new.key(), new.encode()).unwrap();
+        if let Some((2, gfid)) = victim {
+            fs::remove_file(self.handle(gfid)).unwrap();
+        }
+    }
+
+    /// unlink(2) as storage/posix does it.
+    pub fn unlink(&self, at: impl AsRef<Path>) {
+        let path = self.join(&at);
+        match fs::metadata(&path).unwrap().nlink() {
+            2 => fs::remove_file(self.handle(self.gfid(&at))).unwrap(),
+            _ => removex(&path, self.link_of(at.as_ref()).key()).unwrap(),
+        }
+        fs::remove_file(path).unwrap();
+    }
+
+    /// rename(2) of a directory as storage/posix does it.
+    pub fn rename_dir(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+        let (gfid, link) = (self.gfid(&from), self.link_of(to.as_ref()));
+        fs::remove_file(self.handle(gfid)).unwrap();
+        fs::rename(self.join(from), self.join(to)).unwrap();
+        self.make_soft_handle(gfid, &link);
+    }
+
+    /// A link file as DHT has one made for the file `gfid`, which is on another brick.
+    pub fn make_link_file(&self, at: impl AsRef<Path>, gfid: Gfid) {
+        let path = self.join(&at);
+        fs::write(&path, b"").unwrap();
+        setx(&path, "trusted.gfid", gfid.as_bytes()).unwrap();
+        setx(&path, "trusted.glusterfs.dht.linkto", b"vol-client-1\0").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1000)).unwrap();
+        fs::create_dir_all(self.handle(gfid).parent().unwrap()).unwrap();
+        fs::hard_link(&path, self.handle(gfid)).unwrap();
+        self.note_link(&at);
+    }
+
+    pub fn gfid(&self, at: impl AsRef<Path>) -> Gfid {
+        Gfid::from_xattr(&getx(self.join(at), "trusted.gfid").unwrap()).unwrap()
+    }
+
+    /// What the gfid2path xattrs of a file say, with the parents' paths for their gfids, sorted.
+    pub fn names_of(&self, gfid: Gfid, parents: &[&str]) -> Vec<String> {
+        let keys = listx(self.handle(gfid)).unwrap().into_iter();
+        let keys = keys.filter(|key| key.to_str().unwrap().starts_with("trusted.gfid2path."));
+        let mut names: Vec<_> = keys
+            .map(|key| {
+                let link = Link::decode(&getx(self.handle(gfid), &key).unwrap()).unwrap();
+                assert_eq!(key.to_str().unwrap(), link.key());
+                let parent = parents.iter().find(|at| self.join(at).exists() && self.gfid(at) == link.parent);
+                let parent = parent.map_or(link.parent.to_string(), |at| at.to_string());
+                format!("{parent}/{}", String::from_utf8_lossy(&link.name))
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The names in `buried`.
+    pub fn buried(&self) -> Vec<String> {
+        names(&self.join(".glusterfs/fsnap/buried"))
     }
 
     /// What the xattr of the base says about a snapshot.

@@ -107,6 +107,67 @@ fn what_was_acknowledged_survives_a_power_cut() {
     }
 }
 
+#[test]
+fn the_life_of_a_file_survives_power_cuts() {
+    for fs in REFLINK {
+        eprintln!("on {fs:?}");
+        let (disk, b) = own_disk(fs, 320 << 20);
+        b.make_dir("d");
+        b.make_dir("e");
+        let base = b.make_file("d/f", &content(MIB, 1));
+        b.sync();
+        let stone = format!("f@.{base}");
+        let after = |store: Store| {
+            drop(store);
+            power_cut(&disk);
+            b.store()
+        };
+        let store = b.store();
+        snap(&store, base, "a");
+        snap(&store, base, "b");
+        b.rename("d/f", "e/f");
+        b.sync();
+        store.follow(base).unwrap();
+        let store = after(store);
+        assert_eq!(
+            (names(&b.join("e/.fsnap")), names(&b.join("d/.fsnap"))),
+            (vec!["f@a".into(), "f@b".into()], vec![])
+        );
+        for n in ["a", "b"] {
+            assert_eq!(b.names_of(b.record(base, n).gfid, &["e/.fsnap"]), [format!("e/.fsnap/f@{n}")]);
+        }
+
+        // The unlink reaches the disk or not: with the tombstone there all is well either way.
+        store.bury(base).unwrap();
+        let store = after(store);
+        assert_eq!(names(&b.join("e")), [".fsnap", "f"]);
+        assert!(!store.is_buried(base) && fs::read(b.join("e/f")).unwrap() == content(MIB, 1));
+        store.bury(base).unwrap();
+        b.unlink("e/f");
+        b.sync();
+        let store = after(store);
+        assert!(store.is_buried(base) && listed(&store, base) == ["a", "b"]);
+        assert_eq!(fs::metadata(b.join("e/.fsnap").join(&stone)).unwrap().len(), 0, "emptied at the start");
+        b.sync();
+
+        store.revive(base, &name("a"), |_, _| Ok(())).unwrap();
+        let store = after(store);
+        assert!(fs::read(b.join("e/f")).unwrap() == content(MIB, 1) && !store.is_buried(base));
+        assert_eq!(names(&b.join("e/.fsnap")), ["f@a", "f@b"]);
+        assert_eq!(b.names_of(base, &["e"]), ["e/f"]);
+
+        store.bury(base).unwrap();
+        b.unlink("e/f");
+        store.empty_grave(base).unwrap();
+        let store = after(store);
+        assert_eq!(names(&b.join("e")), [".fsnap"]);
+        store.purge(base).unwrap();
+        let store = after(store);
+        assert!(names(&b.join("e/.fsnap")).is_empty() && b.buried().is_empty() && !b.handle(base).exists());
+        assert!(!store.is_buried(base) && b.lost().is_empty());
+    }
+}
+
 /// What one file must look like.
 struct Expected {
     base: Gfid,

@@ -2,7 +2,11 @@
 
 mod common;
 mod damage;
+mod directories;
 mod durability;
+mod following;
+mod graves;
+mod guard;
 mod lifecycle;
 mod places;
 mod real;

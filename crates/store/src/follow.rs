@@ -1,0 +1,189 @@
+//! Snapshots go where their file goes.
+
+use std::fs::File;
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::{Error, Gfid, Result, SnapName};
+use nix::fcntl::{RenameFlags, renameat2};
+
+use crate::Store;
+use crate::brick::{Access, Dir, Inode};
+use crate::names::{self, links};
+use crate::snapdir::SnapDir;
+use crate::sys::{self, Doing};
+use crate::xattrs::{self, Names};
+
+/// How often a `.fsnap` is made again that the rmdir of its directory has taken away meanwhile.
+const TRIES: u32 = 3;
+
+/// Where the snapshots of a file belong: beside its first name.
+struct Home {
+    parent: Dir,
+    snap_dir: SnapDir,
+}
+
+/// What the gfid2path xattrs of a payload say.
+struct Found {
+    /// The names that it really has.
+    names: Vec<(Link, Dir)>,
+    /// Those that it does not have (any more).
+    stale: Vec<Link>,
+}
+
+impl Store {
+    /// Brings the snapshots of `base` to where it is now: those that lie beside none of its names move to beside the
+    /// smallest (as an xattr). To be called when a rename, or an unlink of one of several names, is done. It may be
+    /// repeated, and finishes what a crash has cut short. When it returns all is durable.
+    ///
+    /// A snapshot stays where it is, with a warning in the log, if its new place is taken or its name there would be longer
+    /// than 255 bytes: commands find it by its gfid. All stay if the file was deleted.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`) if what the file or a
+    /// snapshot carries can't be read, [`Error::Unsupported`] (`EOPNOTSUPP`) if a foreign `.fsnap` is where they are to
+    /// go, or what a system call says. What befalls one snapshot does not keep the others; the last such error is
+    /// returned.
+    pub fn follow(&self, base: Gfid) -> Result<()> {
+        let base = self.brick.open_file(base, Access::Read)?;
+        let mut tries = 0;
+        loop {
+            match self.follow_once(&base) {
+                Err(Error::Os { errno: libc::ENOENT, .. } | Error::Gone) if tries < TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn follow_once(&self, base: &Inode) -> Result<()> {
+        let snapshots = Names::of(&base.file)?.snapshots()?;
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        let current = self.current_names(base)?;
+        let (mut home, mut last, mut result) = (None, None, Ok(()));
+        for name in &snapshots {
+            match self.bring(base, name, &current, &mut home) {
+                Ok(changed) => last = changed.or(last),
+                Err(e) => {
+                    tracing::error!("snapshot {name} of {} does not follow its file: {e}", base.gfid);
+                    result = Err(e);
+                }
+            }
+        }
+        // See `Brick::settle`: where the log is one sequence this makes the other moves durable as well.
+        last.as_ref().map_or(Ok(()), sys::sync)?;
+        result
+    }
+
+    /// Brings one snapshot to beside one of the `current` names of its base. Returns the payload if it was touched.
+    fn bring(
+        &self,
+        base: &Inode,
+        name: &SnapName,
+        current: &[Link],
+        home: &mut Option<Result<Home>>,
+    ) -> Result<Option<File>> {
+        let entry = xattrs::expect_entry(&base.file, name)?;
+        let (Some(first), Some(payload)) = (current.first(), self.payload(base.gfid, name, entry.gfid)?)
+        else {
+            return Ok(None);
+        };
+        let found = self.names_of(&payload)?;
+        let place = |link: &Link| {
+            let name = name.file_name(&link.name)?;
+            Ok(Link { parent: link.parent.snap_dir(), name })
+        };
+        let places: Vec<Link> = current.iter().filter_map(|link| place(link).ok()).collect();
+        if found.names.iter().any(|(link, _)| places.contains(link)) {
+            return self.tidy_names(payload, found, &places);
+        }
+        let to = match place(first) {
+            Err(Error::NameTooLong) => {
+                tracing::warn!(
+                    "snapshot {name} of {} stays where it is: its name would be too long",
+                    base.gfid
+                );
+                return Ok(None);
+            }
+            other => other?,
+        };
+        // Once for all snapshots, be it a failure.
+        match home.get_or_insert_with(|| self.home(base, first)) {
+            Ok(home) => self.move_payload(payload, found, &to, home),
+            Err(e) => Err(e.clone()),
+        }
+    }
+
+    fn home(&self, base: &Inode, first: &Link) -> Result<Home> {
+        let parent = self.dir_of(first, &base.stat)?.ok_or(Error::Gone)?;
+        Ok(Home { snap_dir: self.ensure_snap_dir(&parent)?, parent })
+    }
+
+    fn names_of(&self, payload: &Inode) -> Result<Found> {
+        let mut found = Found { names: Vec::new(), stale: Vec::new() };
+        for link in links(&payload.file)? {
+            match self.dir_of(&link, &payload.stat)? {
+                Some(dir) => found.names.push((link, dir)),
+                None => found.stale.push(link),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes away what an interrupted move of a payload, which is where it belongs, has left elsewhere.
+    fn tidy_names(&self, payload: Inode, found: Found, places: &[Link]) -> Result<Option<File>> {
+        let mut gone = found.stale;
+        for (link, dir) in found.names {
+            if !places.contains(&link) {
+                sys::unlink_if_same(&dir.file, link.name.as_slice(), &payload.stat)?;
+                self.brick.settle(&dir.file)?;
+                gone.push(link);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(None);
+        }
+        names::forget(&payload.file, &gone)?;
+        self.brick.settle(&payload.file)?;
+        Ok(Some(payload.file))
+    }
+
+    /// The xattr of the new name comes before the move and that of the old one goes after it: a crash leaves one too many,
+    /// never one too few.
+    fn move_payload(&self, payload: Inode, found: Found, to: &Link, home: &Home) -> Result<Option<File>> {
+        let Some((from, dir)) = found.names.into_iter().next() else {
+            tracing::warn!("snapshot {} has no name that could follow its file", payload.gfid);
+            return Ok(None);
+        };
+        let into = &home.snap_dir.dir;
+        let there = sys::stat_in(into, to.name.as_slice())?;
+        let moved_already = there.is_some_and(|there| sys::same_inode(&there, &payload.stat));
+        if there.is_some() && !moved_already {
+            tracing::warn!(
+                "snapshot {} stays {} in {}: its new place {} is taken",
+                payload.gfid,
+                from.name.escape_ascii(),
+                from.parent,
+                to.name.escape_ascii()
+            );
+            names::forget(&payload.file, &found.stale)?;
+            return Ok(None);
+        }
+        names::note(&payload.file, to)?;
+        self.brick.settle(&payload.file)?;
+        if moved_already {
+            // A file system may have brought back the old name of a move that a crash cut short.
+            sys::unlink_if_same(&dir.file, from.name.as_slice(), &payload.stat)?;
+        } else {
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            renameat2(&dir.file, from.name.as_slice(), into, to.name.as_slice(), flags)
+                .doing("move a snapshot")?;
+        }
+        for step in [into, &home.snap_dir.handles, &home.parent.file, &dir.file] {
+            self.brick.settle(step)?;
+        }
+        let gone: Vec<Link> = found.stale.into_iter().chain([from]).filter(|link| link != to).collect();
+        names::forget(&payload.file, &gone)?;
+        self.brick.settle(&payload.file)?;
+        Ok(Some(payload.file))
+    }
+}

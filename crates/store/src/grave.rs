@@ -1,0 +1,265 @@
+//! Deleted files that have snapshots. The inode, which holds the catalogue, is kept by one more name in `.fsnap`: the
+//! tombstone. That it has, and where the file was, is noted in `.glusterfs/fsnap/buried`.
+
+use std::sync::PoisonError;
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
+use fsnap_core::{Error, Gfid, Result};
+use nix::errno::Errno;
+use nix::unistd::ftruncate;
+
+use crate::Store;
+use crate::brick::{Access, Dir, Inode};
+use crate::names::{self, DELETED, links};
+use crate::snapdir::SnapDir;
+use crate::state::State;
+use crate::sys::{self, Doing, give_name};
+use crate::xattrs::Names;
+
+/// The tombstone of a file.
+pub(crate) struct Grave {
+    /// Its place.
+    pub tombstone: Link,
+    /// The `.fsnap` that it is in.
+    pub dir: Dir,
+    /// The file's last name.
+    pub was: Link,
+}
+
+fn tombstone(base: Gfid, was: &Link) -> Link {
+    Link { parent: was.parent.snap_dir(), name: base.tombstone(&was.name) }
+}
+
+impl Store {
+    /// Whether `base` is buried: has a tombstone. From [`bury`](Store::bury) on it has, also as long as the file still has
+    /// its name.
+    pub fn is_buried(&self, base: Gfid) -> bool {
+        self.buried.read().unwrap_or_else(PoisonError::into_inner).contains(&base)
+    }
+
+    /// Whether `file` is a regular file with one name left. A tombstone counts for none.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn is_last_name(&self, file: Gfid) -> Result<bool> {
+        let inode = match self.brick.open_file(file, Access::Read) {
+            Err(Error::NotRegular) => return Ok(false),
+            other => other?,
+        };
+        let tombstones = u64::from(self.grave(&inode)?.is_some());
+        Ok(inode.stat.st_nlink == 2 + tombstones)
+    }
+
+    /// Gives `base`, which is about to lose its last name, a tombstone in the `.fsnap` beside it, so that it and its
+    /// snapshots outlive that. It does nothing if it has one. When this returns it is durable.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::ReadOnly`] (`EROFS`: it is a snapshot),
+    /// [`Error::Unsupported`] (`EOPNOTSUPP`: no gfid2path xattr, a foreign `.fsnap`), [`Error::Damaged`] (`EIO`: something
+    /// else is in the place), or what a system call says. Then what was made is taken back.
+    pub fn bury(&self, base: Gfid) -> Result<()> {
+        let base = self.brick.open_file(base, Access::Read)?;
+        if Names::of(&base.file)?.has(PAYLOAD) {
+            return Err(Error::ReadOnly("a snapshot has no snapshots of its own"));
+        }
+        if self.grave(&base)?.is_some() {
+            return Ok(());
+        }
+        let (parent, name) = self.place_of(&base)?;
+        let snap_dir = self.ensure_snap_dir(&parent)?;
+        let was = Link { parent: parent.gfid, name };
+        self.remember(base.gfid, true);
+        self.dig(&base, &was, &parent, &snap_dir).inspect_err(|_| {
+            if let Err(e) = self.unbury(base.gfid) {
+                tracing::error!("the burial of {} failed and was not taken back: {e}", base.gfid);
+            }
+        })
+    }
+
+    /// The note comes first: without it a tombstone that a crash leaves would never be found again.
+    fn dig(&self, base: &Inode, was: &Link, parent: &Dir, snap_dir: &SnapDir) -> Result<()> {
+        let tombstone = tombstone(base.gfid, was);
+        self.state()?.note_buried(&self.brick, base.gfid, was)?;
+        names::note(&base.file, &tombstone)?;
+        self.brick.settle(&base.file)?;
+        match give_name(&base.file, &snap_dir.dir, tombstone.name.as_slice()) {
+            Err(Errno::EEXIST) => {
+                return Err(Error::Damaged(format!("{} is in the way", tombstone.name.escape_ascii())));
+            }
+            other => other.doing("link a tombstone")?,
+        }
+        for step in [&base.file, &snap_dir.handles, &parent.file] {
+            self.brick.settle(step)?;
+        }
+        sys::sync(&snap_dir.dir)
+    }
+
+    /// Takes the tombstone of `base` away, which has kept, or got, another name. It does nothing if there is none.
+    ///
+    /// [`Error::Unsupported`] (`EOPNOTSUPP`), with nothing changed, if the tombstone is its only name; [`Error::Gone`]
+    /// (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn unbury(&self, base: Gfid) -> Result<()> {
+        let base = self.brick.open_file(base, Access::Read)?;
+        let Some(was) = self.buried_at(base.gfid)? else {
+            self.remember(base.gfid, false);
+            return Ok(());
+        };
+        let tombstone = tombstone(base.gfid, &was);
+        let dir = self.dir_of(&tombstone, &base.stat)?;
+        if dir.is_some() && base.stat.st_nlink <= 2 {
+            return Err(DELETED);
+        }
+        // storage/posix removes the xattr of a name before the name, and does not bring it back when that fails.
+        if self.dir_of(&was, &base.stat)?.is_some() {
+            names::note(&base.file, &was)?;
+            self.brick.settle(&base.file)?;
+        }
+        if let Some(dir) = dir {
+            sys::unlink_if_same(&dir.file, tombstone.name.as_slice(), &base.stat)?;
+            self.brick.settle(&dir.file)?;
+        }
+        self.forget_grave(&base, &tombstone)
+    }
+
+    /// Removes what tells of a tombstone that is gone.
+    pub(crate) fn forget_grave(&self, base: &Inode, tombstone: &Link) -> Result<()> {
+        names::forget(&base.file, std::slice::from_ref(tombstone))?;
+        self.brick.settle(&base.file)?;
+        self.state()?.forget_buried(base.gfid)?;
+        self.remember(base.gfid, false);
+        Ok(())
+    }
+
+    /// Takes the content of the buried `base`, which its snapshots do not need, when nobody has it open any more. It does
+    /// nothing if it is not buried or has another name. When this returns it is durable.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
+    /// says.
+    pub fn empty_grave(&self, base: Gfid) -> Result<()> {
+        let base = self.brick.open_file(base, Access::Write)?;
+        let Some(grave) = self.only_grave(&base)? else { return Ok(()) };
+        // A rename over the file leaves the xattr of the name that is another file's now.
+        let gone: Vec<Link> =
+            links(&base.file)?.into_iter().filter(|link| *link != grave.tombstone).collect();
+        if base.stat.st_size == 0 && gone.is_empty() {
+            return Ok(());
+        }
+        names::forget(&base.file, &gone)?;
+        ftruncate(&base.file, 0).doing("truncate")?;
+        sys::sync(&base.file)
+    }
+
+    /// The tombstone of `base`, if it has one.
+    pub(crate) fn grave(&self, base: &Inode) -> Result<Option<Grave>> {
+        let Some(was) = self.buried_at(base.gfid)? else { return Ok(None) };
+        let tombstone = tombstone(base.gfid, &was);
+        Ok(self.dir_of(&tombstone, &base.stat)?.map(|dir| Grave { tombstone, dir, was }))
+    }
+
+    /// The same, if it is the only name that `base` has.
+    pub(crate) fn only_grave(&self, base: &Inode) -> Result<Option<Grave>> {
+        Ok(self.grave(base)?.filter(|_| base.stat.st_nlink == 2))
+    }
+
+    fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
+        match self.state.get() {
+            Some(state) if self.is_buried(base) => state.buried_at(base),
+            _ => Ok(None),
+        }
+    }
+
+    fn remember(&self, base: Gfid, buried: bool) {
+        let mut all = self.buried.write().unwrap_or_else(PoisonError::into_inner);
+        if buried {
+            all.insert(base)
+        } else {
+            all.remove(&base)
+        };
+    }
+
+    /// Lets the buried `base` go if it has no snapshots any more. A failure is in the log: the next start tries again.
+    pub(crate) fn after_delete(&self, base: &Inode) {
+        let gfid = base.gfid;
+        let release = || {
+            if !self.is_buried(gfid) || Names::of(&base.file)?.raw_starting(ENTRY_PREFIX).next().is_some() {
+                return Ok(());
+            }
+            match self.only_grave(base)? {
+                Some(grave) => self.abandon(base, Some(&grave)),
+                None => Ok(()),
+            }
+        };
+        if let Err(e) = release() {
+            tracing::error!("the deleted file {gfid} has no snapshots any more and cannot be let go: {e}");
+        }
+    }
+
+    /// Removes the last names of a file that nobody needs any more. The note goes last: it brings us back here after a
+    /// crash.
+    fn abandon(&self, base: &Inode, grave: Option<&Grave>) -> Result<()> {
+        if let Some(Grave { tombstone, dir, .. }) = grave {
+            sys::unlink_if_same(&dir.file, tombstone.name.as_slice(), &base.stat)?;
+            self.brick.settle(&dir.file)?;
+        }
+        let handles = self.brick.handle_dir(base.gfid)?;
+        sys::unlink_if_same(&handles, base.gfid.to_string().as_str(), &base.stat)?;
+        self.brick.settle(&handles)?;
+        let state = self.state()?;
+        state.forget_buried(base.gfid)?;
+        self.remember(base.gfid, false);
+        sys::sync(&state.buried)
+    }
+
+    /// Learns who is buried, and finishes what a crash has cut short: a burial that the unlink did not follow, a grave that
+    /// was not emptied, a tombstone without snapshots. One look for each buried file; failures are logged.
+    pub(crate) fn tidy_graves(&self, state: &State) {
+        let names = match sys::names_in(&state.buried) {
+            Ok(names) => names,
+            Err(e) => return tracing::error!("cannot tell which deleted files have snapshots: {e}"),
+        };
+        for name in names {
+            let Some(base) = std::str::from_utf8(&name).ok().and_then(|name| Gfid::parse(name).ok()) else {
+                tracing::error!("{} is no note of a deleted file", name.escape_ascii());
+                continue;
+            };
+            self.remember(base, true);
+            if let Err(e) = self.tidy_grave(state, base) {
+                tracing::error!("the tombstone of the deleted file {base}: {e}");
+            }
+        }
+    }
+
+    fn tidy_grave(&self, state: &State, gfid: Gfid) -> Result<()> {
+        let base = match self.brick.open_file(gfid, Access::Read) {
+            Err(Error::Gone) => return self.tidy_without_handle(state, gfid),
+            other => other?,
+        };
+        let grave = self.grave(&base)?;
+        let names = Names::of(&base.file)?;
+        // Without the number as well it may be a metadata heal that was cut short: the entries will come back.
+        let unused = names.has(SEQ) && names.raw_starting(ENTRY_PREFIX).next().is_none();
+        match (grave, base.stat.st_nlink) {
+            (Some(_), 3..) => self.unbury(gfid),
+            (Some(grave), _) if unused => self.abandon(&base, Some(&grave)),
+            (Some(_), _) => self.empty_grave(gfid),
+            (None, 1) if unused => self.abandon(&base, None),
+            (None, 1) => Err(Error::Damaged("it has lost its name".into())),
+            // It came back: only the note is left.
+            (None, _) => self.unbury(gfid),
+        }
+    }
+
+    fn tidy_without_handle(&self, state: &State, gfid: Gfid) -> Result<()> {
+        if let Some(was) = state.buried_at(gfid)? {
+            let tombstone = tombstone(gfid, &was);
+            let there = match self.brick.open_dir(tombstone.parent) {
+                Err(Error::Gone) => None,
+                other => sys::stat_in(&other?.file, tombstone.name.as_slice())?,
+            };
+            if there.is_some() {
+                return Err(Error::Damaged(format!("it has no handle any more, and so no {gfid}")));
+            }
+        }
+        self.remember(gfid, false);
+        state.forget_buried(gfid)
+    }
+}

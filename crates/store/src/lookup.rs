@@ -1,0 +1,39 @@
+//! What is in a place: questions about directories that the translator asks before it lets others change them.
+
+use std::os::unix::ffi::OsStrExt;
+
+use fsnap_core::layout::{self, Layout};
+use fsnap_core::{Gfid, Result};
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
+
+use crate::Store;
+use crate::brick::{Access, open_leaf};
+use crate::sys::{self, DIR, open_in};
+use crate::xattrs;
+
+impl Store {
+    /// What has the name `name` in directory `parent`: its gfid, and whether it is a directory. `None` if there is
+    /// nothing, or what is neither file nor directory, or if it can't be told. Says nothing, at no cost, on a brick that
+    /// fsnap was never used on: nobody has snapshots there.
+    pub fn entry(&self, parent: Gfid, name: &[u8]) -> Option<(Gfid, bool)> {
+        self.state.get()?;
+        let parent = self.brick.open_dir(parent).ok()?;
+        let name = std::ffi::OsStr::from_bytes(name);
+        let seen = open_in(&parent.file, name, OFlag::O_PATH | OFlag::O_NOFOLLOW).and_then(fstat).ok()?;
+        let is_dir = sys::kind(&seen) == libc::S_IFDIR;
+        let file = match is_dir {
+            true => open_in(&parent.file, name, DIR).ok()?,
+            false => open_leaf(&parent.file, name.as_bytes(), Access::Read).ok()??.0,
+        };
+        Some((xattrs::gfid(&file).ok()??, is_dir))
+    }
+
+    /// DHT's layout of directory `dir` on this brick; `None` if it has none, as without DHT.
+    ///
+    /// [`Error::Gone`](fsnap_core::Error::Gone) (`ESTALE`) if the directory is not there, or what a system call says.
+    pub fn layout(&self, dir: Gfid) -> Result<Option<Layout>> {
+        let dir = self.brick.open_dir(dir)?;
+        Ok(xattrs::get(&dir.file, layout::XATTR)?.and_then(|bytes| Layout::decode(&bytes)))
+    }
+}

@@ -1,0 +1,122 @@
+//! The names that a file has: what its gfid2path xattrs say, and what of that is true.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Duration;
+
+use fsnap_core::gfid2path::{self, Link};
+use fsnap_core::{Error, Result};
+use nix::sys::stat::FileStat;
+
+use crate::Store;
+use crate::brick::{Dir, Inode};
+use crate::sys;
+use crate::xattrs::{self, Names};
+
+/// How often a file's place is looked up again that a rename has made uncertain.
+const TRIES: u64 = 4;
+
+impl Store {
+    /// The directory that `link` is in if it leads to the inode that `stat` is of.
+    pub(crate) fn dir_of(&self, link: &Link, stat: &FileStat) -> Result<Option<Dir>> {
+        let dir = match self.brick.open_dir(link.parent) {
+            Err(Error::Gone) => return Ok(None),
+            other => other?,
+        };
+        let there = sys::stat_in(&dir.file, link.name.as_slice())?;
+        Ok(there.is_some_and(|there| sys::same_inode(&there, stat)).then_some(dir))
+    }
+
+    /// The directory and the name of the file. Of several hard links the one that is the smallest as an xattr: that
+    /// is the same one on all bricks. [`Error::Unsupported`] for a file that was deleted, and without gfid2path xattrs.
+    pub(crate) fn place_of(&self, base: &Inode) -> Result<(Dir, Vec<u8>)> {
+        for attempt in 0..TRIES {
+            // A rename sets the new xattr a moment after it has moved the file.
+            std::thread::sleep(Duration::from_millis(attempt * attempt));
+            let links = links(&base.file)?;
+            if links.is_empty() {
+                return Err(Error::unsupported("the file has no gfid2path xattr: set storage.gfid2path on"));
+            }
+            let mut buried = false;
+            for link in links {
+                match self.dir_of(&link, &base.stat)? {
+                    Some(dir) if is_tombstone(base, &dir, &link) => buried = true,
+                    Some(dir) => return Ok((dir, link.name)),
+                    None => {
+                        tracing::warn!(
+                            "{} is not {} in {} any more",
+                            base.gfid,
+                            link.name.escape_ascii(),
+                            link.parent
+                        );
+                    }
+                }
+            }
+            if buried {
+                return Err(DELETED);
+            }
+        }
+        Err(Error::Damaged(format!("{} is in none of the places that its gfid2path xattrs tell", base.gfid)))
+    }
+
+    /// All names of the file that snapshots can lie beside, the smallest first.
+    pub(crate) fn current_names(&self, base: &Inode) -> Result<Vec<Link>> {
+        let mut current = Vec::new();
+        for link in links(&base.file)? {
+            if self.dir_of(&link, &base.stat)?.is_some_and(|dir| dir.may_have_snapshots().is_ok()) {
+                current.push(link);
+            }
+        }
+        Ok(current)
+    }
+}
+
+/// What is said of a file that has no name but its tombstone.
+pub(crate) const DELETED: Error = Error::unsupported("the file was deleted: bring it back first");
+
+fn is_tombstone(base: &Inode, dir: &Dir, link: &Link) -> bool {
+    dir.is_snap_dir() && base.gfid.is_tombstone(&link.name)
+}
+
+/// All names of a file, as its gfid2path xattrs tell, the smallest first.
+pub(crate) fn links(file: &File) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for key in Names::of(file)?.starting(gfid2path::PREFIX) {
+        if let Some(value) = xattrs::get(file, key)? {
+            links.push(Link::decode(&value)?);
+        }
+    }
+    links.sort();
+    Ok(links)
+}
+
+/// Notes on `file` that it has the name `link`, or is about to get it.
+pub(crate) fn note(file: &File, link: &Link) -> Result<()> {
+    xattrs::set(file, &link.key(), &link.encode())?;
+    count_parents(file)
+}
+
+/// Takes from `file` the notes of names that it does not have any more.
+pub(crate) fn forget(file: &File, gone: &[Link]) -> Result<()> {
+    for link in gone {
+        xattrs::remove(file, &link.key())?;
+    }
+    count_parents(file)
+}
+
+/// Sets the [`xattrs::PGFID`] counts to what the gfid2path xattrs say, if the file has any.
+fn count_parents(file: &File) -> Result<()> {
+    let names = Names::of(file)?;
+    let counted: Vec<&str> = names.starting(xattrs::PGFID).collect();
+    if counted.is_empty() {
+        return Ok(());
+    }
+    let mut counts = BTreeMap::<String, u32>::new();
+    for link in links(file)? {
+        *counts.entry(format!("{}{}", xattrs::PGFID, link.parent)).or_default() += 1;
+    }
+    for (key, count) in &counts {
+        xattrs::set(file, key, &count.to_be_bytes())?;
+    }
+    counted.into_iter().filter(|key| !counts.contains_key(*key)).try_for_each(|key| xattrs::remove(file, key))
+}

@@ -1,0 +1,76 @@
+//! Bringing a deleted file back.
+
+use std::time::Duration;
+
+use fsnap_core::{Error, Gfid, Result, SnapName};
+use nix::errno::Errno;
+use nix::fcntl::{RenameFlags, renameat2};
+
+use crate::Store;
+use crate::brick::{Access, Dir, Inode};
+use crate::grave::Grave;
+use crate::names;
+use crate::sys::{self, Doing};
+
+impl Store {
+    /// Brings the buried file `base` back, in its directory and under its name, with the content of its snapshot `name`.
+    /// It is the same inode: gfid, owner, mode and xattrs are those that it had when it was deleted, all its snapshots
+    /// are its own again. Returns how long the clone took. When this returns it is durable; after a crash the file is back
+    /// or still deleted.
+    ///
+    /// `may` is asked before anything is changed, with the gfid of the directory and the name that the file will have. Its
+    /// error is returned.
+    ///
+    /// Refused, with nothing changed: [`Error::Unsupported`] (`EOPNOTSUPP`: the file was not deleted, and as in
+    /// [`restore`](Store::restore)), [`Error::FileExists`] (`EEXIST`), [`Error::NoSnapshot`] (`ENODATA`), and what else
+    /// [`restore`](Store::restore) refuses. Else what a system call says; then the file stays deleted.
+    pub fn revive(
+        &self,
+        base: Gfid,
+        name: &SnapName,
+        may: impl Fn(Gfid, &[u8]) -> Result<()>,
+    ) -> Result<Duration> {
+        let base = self.brick.open_file(base, Access::Write)?;
+        let Some(grave) = self.only_grave(&base)? else {
+            return Err(Error::unsupported("the file was not deleted"));
+        };
+        let parent = self.brick.open_dir(grave.was.parent)?;
+        may(parent.gfid, &grave.was.name)?;
+        if sys::stat_in(&parent.file, grave.was.name.as_slice())?.is_some() {
+            return Err(exists(&grave));
+        }
+        let time = self.restore_into(&base, name)?;
+        match self.raise(&base, &grave, &parent) {
+            Ok(()) => Ok(time),
+            Err(e) => {
+                // Nothing but a grave is emptied: not what has its name back already.
+                if let Err(e) = self.empty_grave(base.gfid) {
+                    tracing::error!("the deleted file {} keeps a content: {e}", base.gfid);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Moves the tombstone to where the file was. As with a payload's move, there is an xattr too many for a moment, never
+    /// one too few.
+    fn raise(&self, base: &Inode, grave: &Grave, parent: &Dir) -> Result<()> {
+        let Grave { tombstone, dir, was } = grave;
+        names::note(&base.file, was)?;
+        self.brick.settle(&base.file)?;
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(&dir.file, tombstone.name.as_slice(), &parent.file, was.name.as_slice(), flags) {
+            Err(Errno::EEXIST) => return Err(exists(grave)),
+            other => other.doing("bring a file back")?,
+        }
+        for step in [&parent.file, &dir.file] {
+            self.brick.settle(step)?;
+        }
+        self.forget_grave(base, tombstone)?;
+        sys::sync(&base.file)
+    }
+}
+
+fn exists(grave: &Grave) -> Error {
+    Error::FileExists(grave.was.name.escape_ascii().to_string())
+}

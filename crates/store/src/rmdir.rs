@@ -1,0 +1,180 @@
+//! Directories that are to be removed: an empty `.fsnap` goes with them, a snapshot keeps them.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
+use nix::dir::{self, OwningIter};
+use nix::errno::Errno;
+use nix::fcntl::readlinkat;
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::Store;
+use crate::brick::{Access, Dir, MAX_DEPTH, open_leaf, soft_handle};
+use crate::guard::link_file;
+use crate::snapdir::find_own;
+use crate::sys::{self, DIR, Doing, open_in};
+use crate::xattrs;
+
+impl Store {
+    /// Removes the `.fsnap` of directory `dir`, which is about to be removed itself, if nothing but link files of DHT lies
+    /// in it, and those with it. It does nothing if there is none, if it is not ours, if `dir` has other entries as well
+    /// (storage/posix will refuse to remove it) or is no directory.
+    ///
+    /// [`Error::NotEmpty`] (`ENOTEMPTY`), with nothing changed, if snapshots lie in it, or anything else; or what a system
+    /// call says.
+    pub fn clear_snap_dir(&self, dir: Gfid) -> Result<()> {
+        let dir = match self.brick.open_dir(dir) {
+            Err(Error::Gone | Error::Os { errno: libc::ENOTDIR, .. }) => return Ok(()),
+            other => other?,
+        };
+        let Some(snaps) = find_own(&dir.file, dir.gfid)? else { return Ok(()) };
+        if has_another(&dir.file, SNAP_DIR.as_bytes())? {
+            return Ok(());
+        }
+        if let Some(name) = first_kept(&snaps)? {
+            return Err(Error::NotEmpty(explain(&dir, &snaps, &name)));
+        }
+        for name in sys::names_in(&snaps)? {
+            self.remove_link_file(&snaps, &name)?;
+        }
+        match unlinkat(&dir.file, SNAP_DIR, UnlinkatFlags::RemoveDir) {
+            Ok(()) => self.remove_soft_handle(&dir),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(Error::NotEmpty("one came this very moment".into())),
+            Err(e) => Err(e).doing("remove .fsnap"),
+        }
+    }
+
+    /// Whether a `.fsnap` anywhere below directory `dir`, or in it, holds more than link files of DHT. For whoever is about
+    /// to throw away the whole tree; it looks at every directory, and needs memory for the depth of the tree alone.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), `ENOTDIR`, [`Error::Damaged`] (`EIO`) if the tree is deeper than a path can be long, or
+    /// what a system call says.
+    pub fn tree_has_snapshots(&self, dir: Gfid) -> Result<bool> {
+        let top = self.brick.open_dir(dir)?.file;
+        if holds_snapshots(&top)? {
+            return Ok(true);
+        }
+        let mut open = vec![Level::of(top)?];
+        while let Some(level) = open.last_mut() {
+            let Some(entry) = level.entries.next() else {
+                open.pop();
+                continue;
+            };
+            let entry = entry.doing("read a directory")?;
+            let Some(below) = level.enter(&entry)? else { continue };
+            if open.len() == MAX_DEPTH {
+                return Err(Error::Damaged(format!("the tree below {dir} is too deep")));
+            }
+            if holds_snapshots(&below)? {
+                return Ok(true);
+            }
+            open.push(Level::of(below)?);
+        }
+        Ok(false)
+    }
+
+    fn remove_link_file(&self, snaps: &File, name: &[u8]) -> Result<()> {
+        // What has become something else meanwhile is met again when the directory is removed.
+        let Some((file, stat)) = link_file(snaps, name)? else { return Ok(()) };
+        if sys::unlink_if_same(snaps, name, &stat)?
+            && let Ok(Some(gfid)) = xattrs::gfid(&file)
+            && let Ok(handles) = self.brick.handle_dir(gfid)
+        {
+            sys::unlink_if_same(&handles, gfid.to_string().as_str(), &stat)?;
+        }
+        Ok(())
+    }
+
+    fn remove_soft_handle(&self, parent: &Dir) -> Result<()> {
+        let gfid = parent.gfid.snap_dir();
+        let Ok(handles) = self.brick.handle_dir(gfid) else { return Ok(()) };
+        let target = soft_handle(&Link { parent: parent.gfid, name: SNAP_DIR.into() });
+        match readlinkat(&handles, gfid.to_string().as_str()) {
+            Ok(there) if there.as_encoded_bytes() == target => {
+                sys::unlink_in(&handles, gfid.to_string().as_str())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A directory on the way through a tree.
+struct Level {
+    dir: File,
+    entries: OwningIter,
+}
+
+impl Level {
+    fn of(dir: File) -> Result<Self> {
+        let entries = dir::Dir::openat(&dir, ".", DIR, Mode::empty()).doing("open a directory")?.into_iter();
+        Ok(Level { dir, entries })
+    }
+
+    /// Opens an entry if it is a directory.
+    fn enter(&self, entry: &dir::Entry) -> Result<Option<File>> {
+        let name = entry.file_name().to_bytes();
+        let maybe = entry.file_type().is_none_or(|kind| kind == dir::Type::Directory);
+        if !maybe || name == b"." || name == b".." {
+            return Ok(None);
+        }
+        match open_in(&self.dir, name, DIR) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(e) => Err(e).doing("open a directory"),
+        }
+    }
+}
+
+/// Whether `dir` has a `.fsnap` of ours with more than link files in it.
+fn holds_snapshots(dir: &File) -> Result<bool> {
+    // Without a gfid storage/posix has not met it, nor has fsnap.
+    let Ok(Some(gfid)) = xattrs::gfid(dir) else { return Ok(false) };
+    match find_own(dir, gfid)? {
+        Some(snaps) => Ok(first_kept(&snaps)?.is_some()),
+        None => Ok(false),
+    }
+}
+
+fn has_another(dir: &File, known: &[u8]) -> Result<bool> {
+    let mut another = false;
+    sys::each_name(dir, |name| {
+        another = name != known;
+        Ok(if another { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(another)
+}
+
+/// What keeps a `.fsnap`: the first entry that is no link file.
+fn first_kept(snaps: &File) -> Result<Option<Vec<u8>>> {
+    let mut kept = None;
+    sys::each_name(snaps, |name| {
+        if link_file(snaps, name)?.is_some() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        kept = Some(name.to_vec());
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(kept)
+}
+
+/// What is in the way, and how to clear it.
+fn explain(dir: &Dir, snaps: &File, first: &[u8]) -> String {
+    let path: String = dir.way.iter().rev().map(|link| format!("/{}", link.name.escape_ascii())).collect();
+    let named = |name: &[u8]| {
+        let (file, _) = open_leaf(snaps, name, Access::Read).ok()??;
+        Some(xattrs::payload_record(&file).ok()??.name)
+    };
+    // Of a deleted file the first can be what keeps it alive: that goes with its last snapshot.
+    let names = sys::names_in(snaps).unwrap_or_default();
+    match names.iter().find_map(|name| Some((name, named(name)?))) {
+        Some((file, name)) => {
+            let at = format!("{path}/{SNAP_DIR}/{}", file.escape_ascii());
+            format!("{at}. Delete them first: setfattr -n glusterfs.fsnap.delete -v {name} 'MOUNT{at}'")
+        }
+        None => format!("{path}/{SNAP_DIR}/{} is none, but was put there; remove it", first.escape_ascii()),
+    }
+}

@@ -1,0 +1,172 @@
+//! Directories that are to go, and their `.fsnap`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use fsnap_core::{Error, Gfid};
+use fsnap_testbed::{Fs, setx};
+
+use crate::common::*;
+
+fn gone(b: &Brick, dir: Gfid) -> bool {
+    !b.handle(dir.snap_dir()).is_symlink()
+}
+
+#[test]
+fn an_empty_fsnap_goes_with_its_directory() {
+    on_both(|b| {
+        let store = b.store();
+        let dir = b.make_dir("d");
+        store.snap_dir(dir, None).unwrap();
+        store.clear_snap_dir(dir).unwrap();
+        assert!(gone(&b, dir) && names(&b.join("d")).is_empty());
+        let before = b.tree();
+        store.clear_snap_dir(dir).unwrap();
+        assert_eq!(b.tree(), before);
+
+        // DHT's link files count for nothing.
+        store.snap_dir(dir, None).unwrap();
+        let elsewhere: Vec<_> = (0..3).map(|_| next_gfid().snap_dir()).collect();
+        for (i, &gfid) in elsewhere.iter().enumerate() {
+            b.make_link_file(format!("d/.fsnap/f@{i}"), gfid);
+        }
+        // The handle of one is another file's by now.
+        fs::remove_file(b.handle(elsewhere[2])).unwrap();
+        fs::write(b.handle(elsewhere[2]), b"another").unwrap();
+        store.clear_snap_dir(dir).unwrap();
+        assert!(gone(&b, dir) && names(&b.join("d")).is_empty());
+        assert!(!b.handle(elsewhere[0]).exists() && !b.handle(elsewhere[1]).exists());
+        assert_eq!(fs::read(b.handle(elsewhere[2])).unwrap(), b"another");
+        fs::remove_dir(b.join("d")).unwrap();
+    });
+}
+
+#[test]
+fn snapshots_keep_their_directory() {
+    on_both(|b| {
+        let store = b.store();
+        b.make_dir("a b");
+        let dir = b.make_dir("a b/d");
+        let base = b.make_file("a b/d/f", b"x");
+        snap(&store, base, "mon");
+        b.make_link_file("a b/d/.fsnap/g@x", next_gfid().snap_dir());
+        let before = b.tree();
+        store.clear_snap_dir(dir).unwrap();
+        assert_eq!(b.tree(), before, "storage/posix itself refuses to remove a directory with other entries");
+
+        // A snapshot whose file has moved away but whose new place was taken.
+        b.rename("a b/d/f", "f");
+        let error = b.refuses(libc::ENOTEMPTY, || store.clear_snap_dir(dir));
+        let text = "setfattr -n glusterfs.fsnap.delete -v mon 'MOUNT/a b/d/.fsnap/f@mon'";
+        assert!(error.to_string().contains(text), "{error}");
+        store.delete(base, &name("mon")).unwrap();
+        store.clear_snap_dir(dir).unwrap();
+        assert!(gone(&b, dir));
+
+        // A deleted file and its snapshot: the text is about the snapshot.
+        let kept = b.make_file("a b/d/k", b"x");
+        snap(&store, kept, "tue");
+        store.bury(kept).unwrap();
+        b.unlink("a b/d/k");
+        let error = b.refuses(libc::ENOTEMPTY, || store.clear_snap_dir(dir));
+        assert!(error.to_string().contains("-v tue 'MOUNT/a b/d/.fsnap/k@tue'"), "{error}");
+        store.delete(kept, &name("tue")).unwrap();
+        store.clear_snap_dir(dir).unwrap();
+
+        // Whatever somebody has put there.
+        store.snap_dir(dir, None).unwrap();
+        fs::write(b.join("a b/d/.fsnap/note"), b"x").unwrap();
+        let error = b.refuses(libc::ENOTEMPTY, || store.clear_snap_dir(dir));
+        assert!(error.to_string().contains(".fsnap/note"), "{error}");
+        fs::remove_file(b.join("a b/d/.fsnap/note")).unwrap();
+        fs::create_dir(b.join("a b/d/.fsnap/dir")).unwrap();
+        b.refuses(libc::ENOTEMPTY, || store.clear_snap_dir(dir));
+    });
+}
+
+#[test]
+fn what_is_not_ours_is_not_removed() {
+    let b = brick(Fs::Xfs);
+    let store = b.store();
+    let base = b.make_file("f", b"x");
+    let dirs: Vec<_> = (0..5).map(|i| b.make_dir(format!("d{i}"))).collect();
+    fs::create_dir(b.join("d0/.fsnap")).unwrap();
+    fs::create_dir(b.join("d1/.fsnap")).unwrap();
+    setx(b.join("d1/.fsnap"), "trusted.gfid", next_gfid().as_bytes()).unwrap();
+    fs::write(b.join("d2/.fsnap"), b"mine").unwrap();
+    symlink("/tmp", b.join("d3/.fsnap")).unwrap();
+    let before = b.tree();
+    for dir in dirs.into_iter().chain([base, next_gfid()]) {
+        store.clear_snap_dir(dir).unwrap();
+    }
+    assert_eq!(b.tree(), before);
+}
+
+#[test]
+fn a_directory_that_is_used_again_at_once() {
+    on_both(|b| {
+        let store = b.store();
+        let dir = b.make_dir("d");
+        let (count, stop) =
+            (&std::sync::atomic::AtomicUsize::new(0), &std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    match store.clear_snap_dir(dir) {
+                        Ok(()) | Err(Error::NotEmpty(_)) => {}
+                        Err(e) => panic!("{e}"),
+                    }
+                    count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+            // A file moves in; its snapshots follow while the `.fsnap` is taken away under them.
+            for i in 0..60 {
+                let base = b.make_file(format!("f{i}"), b"x");
+                snap(&store, base, "a");
+                b.rename(format!("f{i}"), format!("d/f{i}"));
+                store.follow(base).unwrap();
+                assert!(b.join(format!("d/.fsnap/f{i}@a")).exists());
+                store.delete(base, &name("a")).unwrap();
+                b.unlink(format!("d/f{i}"));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert!(count.load(std::sync::atomic::Ordering::Relaxed) > 10);
+    });
+}
+
+#[test]
+fn whole_trees() {
+    on_both(|b| {
+        let store = b.store();
+        let top = b.make_dir("t");
+        let has = || store.tree_has_snapshots(top).unwrap();
+        assert!(!has());
+        let mut at = String::from("t");
+        for i in 0..60 {
+            at += "/d";
+            b.make_dir(&at);
+            b.make_dir(format!("{at}/empty{i}"));
+            b.make_file(format!("{at}/file"), b"x");
+        }
+        store.snap_dir(b.gfid(&at), None).unwrap();
+        b.make_link_file(format!("{at}/.fsnap/g@x"), next_gfid().snap_dir());
+        symlink("..", b.join(format!("{at}/loop"))).unwrap();
+        symlink("/", b.join(format!("{at}/root"))).unwrap();
+        fs::create_dir_all(b.join("t/d/d/.fsnap")).unwrap();
+        fs::write(b.join("t/d/d/.fsnap/foreign"), b"x").unwrap();
+        snap(&store, b.make_file("f", b"x"), "outside");
+        assert!(!has());
+        let base = b.gfid(format!("{at}/file"));
+        snap(&store, base, "a");
+        assert!(has());
+        store.delete(base, &name("a")).unwrap();
+        assert!(!has());
+        let first = b.make_file("t/f", b"x");
+        snap(&store, first, "a");
+        assert!(has(), "in the directory itself");
+        assert_eq!(store.tree_has_snapshots(next_gfid()), Err(Error::Gone));
+        let error = store.tree_has_snapshots(first).unwrap_err();
+        assert!(matches!(error, Error::Os { errno: libc::ENOTDIR, .. }), "{error}");
+    });
+}

@@ -1,0 +1,103 @@
+//! What an inode is, and whether it has snapshots.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use fsnap_core::Gfid;
+use fsnap_store::Kind;
+use fsnap_testbed::{Fs, getx, removex, setx};
+
+use crate::common::*;
+
+#[test]
+fn what_is_what() {
+    let b = brick(Fs::Xfs);
+    let store = b.store();
+    let dir = b.make_dir("d");
+    let (base, kept) = (b.make_file("d/f", b"x"), b.make_file("d/kept", b"x"));
+    let payload = snap(&store, base, "a").gfid;
+    snap(&store, kept, "a");
+    store.bury(kept).unwrap();
+    let elsewhere = kept.payload(&name("b"), None, 9);
+    b.make_link_file("d/.fsnap/kept@b", elsewhere);
+    for (gfid, kind) in [
+        (Gfid::ROOT, Kind::Other),
+        (dir, Kind::Other),
+        (base, Kind::Other),
+        (next_gfid(), Kind::Other),
+        (next_gfid().snap_dir(), Kind::Other),
+        (dir.snap_dir(), Kind::SnapDir),
+        (payload, Kind::Payload),
+        (kept, Kind::Tombstone),
+        (elsewhere, Kind::LinkFile),
+    ] {
+        assert_eq!(store.what_is(gfid), kind, "{gfid}");
+        assert_eq!(store.entry_in_snap_dir(gfid), kind == Kind::SnapDir);
+    }
+    assert!(store.link_file_at(dir.snap_dir(), b"kept@b"));
+    for (parent, file) in
+        [(dir.snap_dir(), "f@a"), (dir.snap_dir(), "none"), (dir, "f"), (dir, ".fsnap/kept@b")]
+    {
+        assert!(!store.link_file_at(parent, file.as_bytes()), "{file}");
+    }
+
+    // A damaged snapshot is one all the same, and a handle that leads elsewhere leads nowhere.
+    setx(b.handle(payload), "trusted.fsnap.record", b"garbage").unwrap();
+    assert_eq!(store.what_is(payload), Kind::Payload);
+    let stray = dir.payload(&name("x"), None, 1);
+    fs::create_dir_all(b.handle(stray).parent().unwrap()).unwrap();
+    fs::hard_link(b.join("d/f"), b.handle(stray)).unwrap();
+    assert_eq!(store.what_is(stray), Kind::Other);
+    fs::remove_file(b.handle(stray)).unwrap();
+    std::os::unix::fs::symlink(fs::read_link(b.handle(dir.snap_dir())).unwrap(), b.handle(stray)).unwrap();
+    assert_eq!(store.what_is(stray), Kind::Other);
+}
+
+#[test]
+fn link_files_are_of_one_shape_only() {
+    let b = brick(Fs::Xfs);
+    let store = b.store();
+    let snaps = store.snap_dir(Gfid::ROOT, None).unwrap();
+    let gfid = next_gfid().snap_dir();
+    b.make_link_file(".fsnap/l", gfid);
+    let path = b.join(".fsnap/l");
+    let is = |yes: bool| {
+        assert_eq!(store.link_file_at(snaps, b"l"), yes);
+        assert_eq!(store.what_is(gfid) == Kind::LinkFile, yes);
+    };
+    is(true);
+    for mode in [0o1644, 0o3000, 0] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        is(false);
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o1000)).unwrap();
+    is(true);
+    fs::File::options().write(true).open(&path).unwrap().set_len(1).unwrap();
+    is(false);
+    fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    removex(&path, "trusted.glusterfs.dht.linkto").unwrap();
+    is(false);
+}
+
+#[test]
+fn who_has_snapshots() {
+    on_both(|b| {
+        let store = b.store();
+        let dir = b.make_dir("d");
+        let base = b.make_file("d/f", b"x");
+        assert!(!store.has_snapshots(base), "on a brick that fsnap was never used on");
+        let payload = snap(&store, base, "a").gfid;
+        assert!(store.has_snapshots(base));
+        for gfid in [payload, dir, dir.snap_dir(), Gfid::ROOT, next_gfid(), b.make_file("d/g", b"x")] {
+            assert!(!store.has_snapshots(gfid), "{gfid}");
+        }
+        let seq = getx(b.join("d/f"), "trusted.fsnap.seq").unwrap();
+        removex(b.join("d/f"), "trusted.fsnap.seq").unwrap();
+        assert!(store.has_snapshots(base), "a metadata heal in its course");
+        setx(b.join("d/f"), "trusted.fsnap.seq", seq).unwrap();
+        setx(b.join("d"), "trusted.fsnap.snap.a", b"x").unwrap();
+        assert!(!store.has_snapshots(dir), "directories never have");
+        store.delete(base, &name("a")).unwrap();
+        assert!(!store.has_snapshots(base), "the number of the last one stays");
+    });
+}

@@ -1,0 +1,135 @@
+//! Nobody changes anything in `.fsnap`, and nobody but the cluster touches fsnap's xattrs.
+//!
+//! The cluster's own traffic must pass, and is told by what it carries, because DHT acts under the application's pid: a
+//! mkdir of `.fsnap` by exactly the gfid that all bricks derive, layouts, link files, heal's attributes, the stamping of
+//! times, and xattrops that add nothing. Self-heal has a pid of its own.
+
+use std::ffi::CStr;
+
+use fsnap_core::{Gfid, SNAP_DIR, mdata};
+use fsnap_store::{Kind, Store};
+
+use super::State;
+use crate::ffi::{Call, Change, Dict, HiddenXattrs, How, Place};
+
+/// What all our xattrs' names start with.
+const XATTRS: HiddenXattrs = c"trusted.fsnap.";
+
+/// `GF_CLIENT_PID_*` of glusterfs.h: self-heal (in any process), and the mount that fills a new replica.
+const HEAL: [i32; 2] = [-6, -12];
+/// Rebalance and glfsheal: they carry or compare all xattrs of a file.
+const CARRIERS: [i32; 2] = [-3, -7];
+
+/// DHT's link to the brick that has a file, and what all its xattrs' names start with.
+const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
+const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
+/// The gfid that a new entry is to have.
+const GFID_REQ: &CStr = c"gfid-req";
+/// `CTIME_MDATA_XDATA_KEY`: the times that a lookup wants stamped on a file which has none.
+const SET_MDATA: &[u8] = b"set-ctime-mdata";
+/// Self-heal of DHT sets all attributes at once (0xffffff or 0xffffffff); no application can ask for that.
+const ALL_ATTRIBUTES: i32 = 0xff_ffff;
+
+fn heals(call: &Call<'_>) -> bool {
+    call.from_within() || HEAL.contains(&call.pid())
+}
+
+fn sees_xattrs(call: &Call<'_>) -> bool {
+    heals(call) || CARRIERS.contains(&call.pid())
+}
+
+/// The xattrs that this caller is not shown.
+pub fn hidden_xattrs(call: &Call<'_>) -> Option<HiddenXattrs> {
+    (!sees_xattrs(call)).then_some(XATTRS)
+}
+
+/// getxattr of `key`, which is no question of ours: `ENODATA` for what is hidden from this caller.
+pub fn refuse_get(call: &Call<'_>, key: &CStr) -> Option<i32> {
+    (is_ours(key.to_bytes()) && !sees_xattrs(call)).then_some(libc::ENODATA)
+}
+
+/// removexattr of `name`: `EPERM` for what is the cluster's alone.
+pub fn refuse_xattr(call: &Call<'_>, name: &[u8]) -> Option<i32> {
+    (is_ours(name) && !sees_xattrs(call)).then_some(libc::EPERM)
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    name.starts_with(XATTRS.to_bytes())
+}
+
+/// setxattr of what is no command: `EROFS` in `.fsnap`, `EPERM` for what is the cluster's alone.
+pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32> {
+    if !sees_xattrs(call) && !dict.with_prefix(XATTRS.to_bytes()).is_empty() {
+        return Some(libc::EPERM);
+    }
+    if !call.gfid().is_derived() || heals(call) {
+        return None;
+    }
+    let only = |allowed: &dyn Fn(&[u8]) -> bool| dict.with_prefix(b"").iter().all(|(key, _)| allowed(key));
+    let stamps = |key: &[u8]| key == SET_MDATA || key == mdata::XATTR.as_bytes();
+    let allowed = match state.store().ok()?.what_is(call.gfid()) {
+        Kind::Other | Kind::LinkFile | Kind::Tombstone => true,
+        Kind::SnapDir => only(&|key| key.starts_with(DHT_XATTRS) || stamps(key)),
+        Kind::Payload => only(&stamps),
+    };
+    (!allowed).then_some(libc::EROFS)
+}
+
+/// Any other change: `EROFS` for what must not be.
+pub fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+    if heals(call) {
+        return None;
+    }
+    let store = state.store().ok()?;
+    let allowed = match change.place {
+        Place::File(gfid) => match store.what_is(gfid) {
+            Kind::Other | Kind::LinkFile | Kind::Tombstone => true,
+            Kind::SnapDir => match change.how {
+                How::Attributes(valid) => valid & ALL_ATTRIBUTES == ALL_ATTRIBUTES,
+                How::Xattrop(dict) => adds_nothing(dict) || only_dht(dict),
+                _ => false,
+            },
+            Kind::Payload => matches!(change.how, How::Xattrop(dict) if adds_nothing(dict)),
+        },
+        Place::Entry(parent, name) => entry_allowed(store, parent, name, change),
+    };
+    (!allowed).then_some(libc::EROFS)
+}
+
+fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) -> bool {
+    if store.entry_in_snap_dir(parent) {
+        return match change.how {
+            How::Mknod => change.xdata.is_some_and(|xdata| xdata.get(LINKTO).is_some()),
+            How::Unlink => store.link_file_at(parent, name),
+            _ => false,
+        };
+    }
+    if name != SNAP_DIR.as_bytes() {
+        return true;
+    }
+    let wanted = change.xdata.and_then(|xdata| xdata.get(GFID_REQ));
+    matches!(change.how, How::Mkdir) && wanted == Some(parent.snap_dir().as_bytes())
+}
+
+fn adds_nothing(dict: Option<Dict<'_>>) -> bool {
+    dict.is_none_or(|dict| dict.with_prefix(b"").iter().all(|(_, value)| value.iter().all(|&b| b == 0)))
+}
+
+fn only_dht(dict: Option<Dict<'_>>) -> bool {
+    dict.is_none_or(|dict| dict.with_prefix(b"").iter().all(|(key, _)| key.starts_with(DHT_XATTRS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use fsnap_core::record;
+
+    use super::*;
+
+    #[test]
+    fn the_prefix_covers_all_our_xattrs() {
+        for name in [record::SEQ, record::ENTRY_PREFIX, record::PAYLOAD] {
+            assert!(is_ours(name.as_bytes()), "{name}");
+        }
+        assert!(!is_ours(b"trusted.fsnapx"));
+    }
+}

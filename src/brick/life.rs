@@ -1,0 +1,214 @@
+//! The life of a file that has snapshots: they follow its renames, and outlive its last name or keep it from going.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fsnap_core::options::OnUnlink;
+use fsnap_core::{Error, Gfid, Result};
+use fsnap_store::Store;
+
+use super::{Brick, State};
+use crate::ffi::{Held, Outcome, Removal, Ticket};
+
+/// unlink, rename, rmdir: hands the ticket back if there is nothing for us to do.
+pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+    let Ok(store) = brick.state.store() else { return Some(ticket) };
+    match *removal {
+        Removal::Unlink(file) if store.has_snapshots(file) => {
+            hold(brick, Plan { moved: None, lost: Some(file) }, ticket);
+            None
+        }
+        Removal::Unlink(_) => Some(ticket),
+        Removal::Rmdir { dir, whole_tree } => or_fail(may_go(store, dir, whole_tree), ticket),
+        Removal::Rename { old, parent, name } => rename(brick, store, (old, parent, name), ticket),
+    }
+}
+
+fn or_fail<'a>(result: Result<()>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+    let Err(error) = result else { return Some(ticket) };
+    tracing::warn!("{error}");
+    ticket.fail(error.errno());
+    None
+}
+
+fn rename<'a>(
+    brick: &Brick,
+    store: &Store,
+    (old, parent, name): (Gfid, Gfid, &CStr),
+    ticket: Ticket<'a>,
+) -> Option<Ticket<'a>> {
+    let target = store.entry(parent, name.to_bytes()).filter(|(gfid, _)| *gfid != old);
+    if let Some((dir, true)) = target
+        && let Err(error) = may_go(store, dir, false)
+    {
+        return or_fail(Err(error), ticket);
+    }
+    let lost = target.filter(|(_, is_dir)| !is_dir).map(|(gfid, _)| gfid);
+    let plan = Plan {
+        moved: Some(old).filter(|&old| store.has_snapshots(old)),
+        lost: lost.filter(|&lost| store.has_snapshots(lost)),
+    };
+    if plan.moved.is_none() && plan.lost.is_none() {
+        return Some(ticket);
+    }
+    hold(brick, plan, ticket);
+    None
+}
+
+/// Whether a directory may be removed; takes an empty `.fsnap` out of its way.
+///
+/// [`Error::NotEmpty`] (`ENOTEMPTY`) if it holds snapshots.
+fn may_go(store: &Store, dir: Gfid, whole_tree: bool) -> Result<()> {
+    if whole_tree && store.tree_has_snapshots(dir)? {
+        return Err(Error::NotEmpty(format!(
+            "the tree of directory {dir}, which is to be discarded, holds snapshots"
+        )));
+    }
+    match store.clear_snap_dir(dir) {
+        // It is gone, or is none: storage/posix will say so in its own way.
+        Err(Error::Gone | Error::NotRegular) => Ok(()),
+        Err(Error::Os { errno: libc::ENOTDIR, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// The files with snapshots that an unlink or a rename is about.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Gets another name.
+    moved: Option<Gfid>,
+    /// Loses a name.
+    lost: Option<Gfid>,
+}
+
+/// How a file was prepared for the loss of a name.
+#[derive(Clone, Copy)]
+enum Prepared {
+    /// It has other names.
+    Stays,
+    /// It goes into its grave.
+    Buried,
+    /// It has no snapshots any more.
+    Purged,
+}
+
+/// Lets a worker prepare the fop, pass it on, and do what follows.
+fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
+    let Some(held) = ticket.hold() else { return };
+    let state = Arc::clone(&brick.state);
+    let files = plan.moved.into_iter().chain(plan.lost).collect();
+    brick.pool.submit(files, move |turn| {
+        let prepared = turn.in_time().and_then(|()| plan.lost.map(|lost| prepare(&state, lost)).transpose());
+        match prepared {
+            Err(error) => refuse(held, &error),
+            Ok(prepared) => {
+                let host = state.host;
+                held.proceed(host, move |outcome| follow_up(&state, plan, prepared, &outcome));
+            }
+        }
+    });
+}
+
+fn refuse(held: Held, error: &Error) {
+    tracing::warn!("an unlink or rename was refused: {error}");
+    held.fail(error.errno());
+}
+
+/// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
+/// that is to go with it must not.
+fn prepare(state: &State, file: Gfid) -> Result<Prepared> {
+    let store = state.store()?;
+    if !store.is_last_name(file)? {
+        return Ok(Prepared::Stays);
+    }
+    match state.options().on_unlink {
+        OnUnlink::Keep => store.bury(file).map(|()| Prepared::Buried),
+        OnUnlink::Purge => store.purge(file).map(|()| Prepared::Purged),
+        OnUnlink::Refuse => Err(Error::HasSnapshots),
+    }
+}
+
+/// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
+fn follow_up(state: &State, plan: Plan, prepared: Option<Prepared>, outcome: &Outcome<'_>) {
+    let Ok(store) = state.store() else { return };
+    let log = |what: &str, file: Gfid, result: Result<()>| {
+        if let Err(error) = result {
+            tracing::error!("{what} of {file}: {error}");
+        }
+    };
+    if let (Some(lost), Some(prepared)) = (plan.lost, prepared) {
+        match prepared {
+            Prepared::Buried if !outcome.done() => log("taking back the burial", lost, store.unbury(lost)),
+            Prepared::Buried => {
+                log("renaming the snapshots", lost, store.follow(lost));
+                if state.graves.is_closed(lost, outcome) {
+                    log("emptying the grave", lost, store.empty_grave(lost));
+                }
+            }
+            Prepared::Stays if outcome.done() => log("moving the snapshots", lost, store.follow(lost)),
+            Prepared::Stays | Prepared::Purged => {}
+        }
+    }
+    if let Some(moved) = plan.moved.filter(|_| outcome.done()) {
+        log("moving the snapshots", moved, store.follow(moved));
+    }
+}
+
+/// A file was closed: if it waits in its grave for that, its content goes now.
+pub fn released(brick: &Brick, file: Gfid, open: bool) {
+    if open || !brick.state.graves.is_waiting(file) {
+        return;
+    }
+    let state = Arc::clone(&brick.state);
+    brick.pool.submit(vec![file], move |turn| {
+        // What is not emptied now is when the brick starts next.
+        if turn.in_time().is_ok()
+            && state.graves.take(file)
+            && let Ok(store) = state.store()
+            && let Err(error) = store.empty_grave(file)
+        {
+            tracing::error!("emptying the grave of {file}: {error}");
+        }
+    });
+}
+
+/// Deleted files whose content somebody still has open.
+#[derive(Default)]
+pub struct Graves {
+    waiting: Mutex<HashSet<Gfid>>,
+    count: AtomicUsize,
+}
+
+impl Graves {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Gfid>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody has the file open; if somebody has, it waits for the close.
+    fn is_closed(&self, file: Gfid, outcome: &Outcome<'_>) -> bool {
+        if !outcome.open() {
+            return true;
+        }
+        let mut waiting = self.lock();
+        waiting.insert(file);
+        self.count.store(waiting.len(), Ordering::Release);
+        drop(waiting);
+        outcome.watch();
+        // Who closed it before that was not seen.
+        !outcome.open() && self.take(file)
+    }
+
+    /// Asked at every close: it costs one load if nobody waits.
+    fn is_waiting(&self, file: Gfid) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && self.lock().contains(&file)
+    }
+
+    fn take(&self, file: Gfid) -> bool {
+        let mut waiting = self.lock();
+        let was_there = waiting.remove(&file);
+        self.count.store(waiting.len(), Ordering::Release);
+        was_there
+    }
+}

@@ -1,0 +1,276 @@
+//! Fops that change something: told apart by what they touch, before they go on.
+//!
+//! Only gfids that fsnap derives, and the name `.fsnap`, are looked at any closer; everything else goes straight to the
+//! translator beneath.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr::NonNull;
+
+use fsnap_core::{Gfid, SNAP_DIR};
+
+use super::call::{Call, gfid_of};
+use super::dict::Dict;
+use super::fence::fence;
+use super::sys;
+use super::xlator::{Translator, role};
+
+/// Something that a fop is about to change.
+pub struct Change<'a> {
+    /// Where.
+    pub place: Place<'a>,
+    /// How.
+    pub how: How<'a>,
+    /// The request's own dictionary.
+    pub xdata: Option<Dict<'a>>,
+}
+
+/// What a change touches.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// A file or directory itself: its content, attributes or xattrs.
+    File(Gfid),
+    /// A name in a directory.
+    Entry(Gfid, &'a [u8]),
+}
+
+/// How a change is made, as far as that matters.
+#[derive(Clone, Copy)]
+pub enum How<'a> {
+    /// mkdir.
+    Mkdir,
+    /// mknod.
+    Mknod,
+    /// unlink.
+    Unlink,
+    /// setattr with these attributes (`GF_SET_ATTR_*`).
+    Attributes(i32),
+    /// xattrop with these xattrs.
+    Xattrop(Option<Dict<'a>>),
+    /// In another way.
+    Other,
+}
+
+impl Place<'_> {
+    fn file(loc: &sys::loc_t) -> Place<'static> {
+        Place::File(gfid_of(loc))
+    }
+
+    /// # Safety
+    /// `fd` is null or valid.
+    unsafe fn open(fd: *const sys::fd_t) -> Place<'static> {
+        // SAFETY: the caller's contract; an fd holds a reference to its inode.
+        let gfid =
+            unsafe { fd.as_ref().and_then(|fd| fd.inode.as_ref()) }.map_or([0; 16], |inode| inode.gfid);
+        Place::File(Gfid::from_bytes(gfid))
+    }
+
+    /// # Safety
+    /// `loc` comes from the host, and is valid as long as the result is used.
+    pub(super) unsafe fn entry(loc: &sys::loc_t) -> Place<'_> {
+        // SAFETY: the caller's contract.
+        match unsafe { entry(loc) } {
+            Some((parent, name)) => Place::Entry(parent, name.to_bytes()),
+            None => Place::File(gfid_of(loc)),
+        }
+    }
+
+    fn deserves_a_look(&self) -> bool {
+        match self {
+            Place::File(gfid) => gfid.is_derived(),
+            Place::Entry(parent, name) => parent.is_derived() || *name == SNAP_DIR.as_bytes(),
+        }
+    }
+}
+
+/// The directory and the name of a loc.
+///
+/// # Safety
+/// `loc` comes from the host, and is valid as long as the result is used.
+pub(super) unsafe fn entry(loc: &sys::loc_t) -> Option<(Gfid, &CStr)> {
+    let name = NonNull::new(loc.name.cast_mut())?;
+    // SAFETY: an inode in a loc is valid as long as the loc; a name is a C string.
+    let (parent, name) = unsafe { (loc.parent.as_ref().map(|p| p.gfid), CStr::from_ptr(name.as_ptr())) };
+    let parent = parent.filter(|g| *g != [0; 16]).unwrap_or(loc.pargfid);
+    (parent != [0; 16]).then_some((Gfid::from_bytes(parent), name))
+}
+
+/// The errno of a fop that must not be, `None` for one that may go on.
+///
+/// # Safety
+/// The arguments are a fop's.
+pub(super) unsafe fn refusal<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    places: &[Place<'_>],
+    how: How<'_>,
+    xdata: *mut sys::dict_t,
+) -> Option<i32> {
+    if !places.iter().any(Place::deserves_a_look) {
+        return None;
+    }
+    fence("a guard", Some(libc::EIO), || {
+        // SAFETY: the host's promise.
+        let (role, call) = unsafe { (role::<T>(this)?, Call::on_nothing(NonNull::new(frame)?)) };
+        places.iter().find_map(|&place| {
+            // SAFETY: the host's promise.
+            role.refuse(&call, &Change { place, how, xdata: unsafe { Dict::new(xdata) } })
+        })
+    })
+}
+
+/// A fop of the given arguments that is guarded, and then passed on.
+macro_rules! guarded {
+    ($($name:ident($($arg:ident: $type:ty),*) or $default:ident, $failure:ident: [$($place:expr),*], $how:expr;)*) => {$(
+        pub(super) unsafe extern "C" fn $name<T: Translator>(
+            frame: *mut sys::call_frame_t,
+            this: *mut sys::xlator_t,
+            $($arg: $type,)*
+            xdata: *mut sys::dict_t,
+        ) -> i32 {
+            // SAFETY: the host's promise, for looking and for passing on.
+            unsafe {
+                match refusal::<T>((frame, this), &[$($place),*], $how, xdata) {
+                    Some(errno) => sys::$failure(frame, errno),
+                    None => sys::$default(frame, this, $($arg,)* xdata),
+                }
+            }
+        }
+    )*};
+}
+
+type Loc = *mut sys::loc_t;
+type Fd = *mut sys::fd_t;
+
+guarded! {
+    create(loc: Loc, flags: i32, mode: sys::mode_t, umask: sys::mode_t, fd: Fd)
+        or default_create, default_create_failure_cbk: [Place::entry(&*loc)], How::Other;
+    mknod(loc: Loc, mode: sys::mode_t, rdev: sys::dev_t, umask: sys::mode_t)
+        or default_mknod, default_mknod_failure_cbk: [Place::entry(&*loc)], How::Mknod;
+    mkdir(loc: Loc, mode: sys::mode_t, umask: sys::mode_t)
+        or default_mkdir, default_mkdir_failure_cbk: [Place::entry(&*loc)], How::Mkdir;
+    symlink(target: *const c_char, loc: Loc, umask: sys::mode_t)
+        or default_symlink, default_symlink_failure_cbk: [Place::entry(&*loc)], How::Other;
+    link(oldloc: Loc, newloc: Loc)
+        or default_link, default_link_failure_cbk: [Place::file(&*oldloc), Place::entry(&*newloc)], How::Other;
+    put(
+        loc: Loc, mode: sys::mode_t, umask: sys::mode_t, flags: u32, vector: *mut sys::iovec, count: i32, offset: i64,
+        iobref: *mut sys::iobref, xattr: *mut sys::dict_t
+    ) or default_put, default_put_failure_cbk: [Place::entry(&*loc)], How::Other;
+    truncate(loc: Loc, offset: i64)
+        or default_truncate, default_truncate_failure_cbk: [Place::file(&*loc)], How::Other;
+    ftruncate(fd: Fd, offset: i64)
+        or default_ftruncate, default_ftruncate_failure_cbk: [Place::open(fd)], How::Other;
+    writev(fd: Fd, vector: *mut sys::iovec, count: i32, offset: i64, flags: u32, iobref: *mut sys::iobref)
+        or default_writev, default_writev_failure_cbk: [Place::open(fd)], How::Other;
+    fallocate(fd: Fd, keep_size: i32, offset: i64, len: usize)
+        or default_fallocate, default_fallocate_failure_cbk: [Place::open(fd)], How::Other;
+    discard(fd: Fd, offset: i64, len: usize)
+        or default_discard, default_discard_failure_cbk: [Place::open(fd)], How::Other;
+    zerofill(fd: Fd, offset: i64, len: i64)
+        or default_zerofill, default_zerofill_failure_cbk: [Place::open(fd)], How::Other;
+    setattr(loc: Loc, stbuf: *mut sys::iatt, valid: i32)
+        or default_setattr, default_setattr_failure_cbk: [Place::file(&*loc)], How::Attributes(valid);
+    xattrop(loc: Loc, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t)
+        or default_xattrop, default_xattrop_failure_cbk: [Place::file(&*loc)], How::Xattrop(Dict::new(xattrs));
+    fxattrop(fd: Fd, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t)
+        or default_fxattrop, default_fxattrop_failure_cbk: [Place::open(fd)], How::Xattrop(Dict::new(xattrs));
+    copy_file_range(fd_in: Fd, off_in: sys::off64_t, fd_out: Fd, off_out: sys::off64_t, len: usize, flags: u32)
+        or default_copy_file_range, default_copy_file_range_failure_cbk: [Place::open(fd_out)], How::Other;
+}
+
+/// Refused with `ESTALE`, whatever the reason: protocol/server of GlusterFS 10 crashes over any other errno that an
+/// fsetattr fails with, because it logs it with an argument less than its format has (`server4_fsetattr_cbk`).
+pub(super) unsafe extern "C" fn fsetattr<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    fd: Fd,
+    stbuf: *mut sys::iatt,
+    valid: i32,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        match refusal::<T>((frame, this), &[Place::open(fd)], How::Attributes(valid), xdata) {
+            Some(_) => sys::default_fsetattr_failure_cbk(frame, libc::ESTALE),
+            None => sys::default_fsetattr(frame, this, fd, stbuf, valid, xdata),
+        }
+    }
+}
+
+/// Opening a file for reading changes nothing.
+pub(super) unsafe extern "C" fn open<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: Loc,
+    flags: i32,
+    fd: Fd,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    let reads = flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_TRUNC == 0;
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        let refused =
+            if reads { None } else { refusal::<T>((frame, this), &[Place::file(&*loc)], How::Other, xdata) };
+        match refused {
+            Some(errno) => sys::default_open_failure_cbk(frame, errno),
+            None => sys::default_open(frame, this, loc, flags, fd, xdata),
+        }
+    }
+}
+
+/// Whether an xattr of that name is anybody's to remove.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn removal_refusal<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    place: Place<'_>,
+    name: *const c_char,
+    xdata: *mut sys::dict_t,
+) -> Option<i32> {
+    // SAFETY: the caller's contract.
+    if let Some(errno) = unsafe { refusal::<T>((frame, this), &[place], How::Other, xdata) } {
+        return Some(errno);
+    }
+    // SAFETY: the caller's contract: a name is a C string.
+    let name = unsafe { NonNull::new(name.cast_mut()).map(|name| CStr::from_ptr(name.as_ptr())) }?;
+    fence("a guard", Some(libc::EIO), || {
+        // SAFETY: the host's promise.
+        let (role, call) = unsafe { (role::<T>(this)?, Call::on_nothing(NonNull::new(frame)?)) };
+        role.refuse_xattr(&call, name.to_bytes())
+    })
+}
+
+pub(super) unsafe extern "C" fn removexattr<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: Loc,
+    name: *const c_char,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        match removal_refusal::<T>((frame, this), Place::file(&*loc), name, xdata) {
+            Some(errno) => sys::default_removexattr_failure_cbk(frame, errno),
+            None => sys::default_removexattr(frame, this, loc, name, xdata),
+        }
+    }
+}
+
+pub(super) unsafe extern "C" fn fremovexattr<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    fd: Fd,
+    name: *const c_char,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        match removal_refusal::<T>((frame, this), Place::open(fd), name, xdata) {
+            Some(errno) => sys::default_fremovexattr_failure_cbk(frame, errno),
+            None => sys::default_fremovexattr(frame, this, fd, name, xdata),
+        }
+    }
+}
+
+/// The flags of an rmdir that stands for a whole tree (`posix_rmdir` moves it into the landfill).
+pub(super) const WHOLE_TREE: c_int = 1;

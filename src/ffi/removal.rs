@@ -1,0 +1,332 @@
+//! Fops that take a name away: unlink, rename, rmdir. They can be held back until a worker of ours has prepared them,
+//! and followed up before they are answered.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr::{NonNull, null_mut};
+
+use fsnap_core::Gfid;
+
+use super::call::{Call, gfid_of};
+use super::fence::fence;
+use super::guard::{How, Place, WHOLE_TREE, entry, refusal};
+use super::host::{Host, this};
+use super::reply::{Fop, Pending};
+use super::sys;
+use super::xlator::{Translator, role};
+
+/// A name that is about to go.
+pub enum Removal<'a> {
+    /// unlink of a file.
+    Unlink(Gfid),
+    /// rename of a file or directory to `name` in `parent`, over what has that name.
+    Rename {
+        /// What is renamed.
+        old: Gfid,
+        /// Where to.
+        parent: Gfid,
+        /// The new name.
+        name: &'a CStr,
+    },
+    /// rmdir of a directory.
+    Rmdir {
+        /// The directory.
+        dir: Gfid,
+        /// With all that it holds.
+        whole_tree: bool,
+    },
+}
+
+/// Such a fop, not yet passed on.
+pub struct Ticket<'a> {
+    pending: Pending,
+    oldloc: &'a sys::loc_t,
+    newloc: Option<&'a sys::loc_t>,
+    flags: c_int,
+    xdata: *mut sys::dict_t,
+}
+
+impl Ticket<'_> {
+    /// Answers with an error.
+    pub fn fail(self, errno: i32) {
+        self.pending.fail(errno);
+    }
+
+    /// Copies what the fop needs, so that it can go on later. Answers `ENOMEM` if the host has no memory.
+    pub fn hold(self) -> Option<Held> {
+        // SAFETY: an empty loc is all zero; loc_copy reads the host's and takes references.
+        let (old, new) = unsafe {
+            let (mut old, mut new): (sys::loc_t, sys::loc_t) = std::mem::zeroed();
+            let first = sys::loc_copy(&raw mut old, (&raw const *self.oldloc).cast_mut());
+            let second =
+                self.newloc.map_or(0, |loc| sys::loc_copy(&raw mut new, (&raw const *loc).cast_mut()));
+            if first != 0 || second != 0 {
+                sys::loc_wipe(&raw mut old);
+                sys::loc_wipe(&raw mut new);
+                self.pending.fail(libc::ENOMEM);
+                return None;
+            }
+            (old, new)
+        };
+        // SAFETY: the fop's own dictionary; given back by `Arguments::drop`.
+        let xdata = if self.xdata.is_null() { null_mut() } else { unsafe { sys::dict_ref(self.xdata) } };
+        let arguments = Box::new(Arguments { old, new, flags: self.flags, xdata });
+        Some(Held { pending: self.pending, arguments })
+    }
+}
+
+/// A fop's arguments, in memory and with references of our own.
+struct Arguments {
+    old: sys::loc_t,
+    new: sys::loc_t,
+    flags: c_int,
+    xdata: *mut sys::dict_t,
+}
+
+// SAFETY: host references that any thread may use and give back.
+unsafe impl Send for Arguments {}
+
+impl Drop for Arguments {
+    fn drop(&mut self) {
+        // SAFETY: references and copies made in `Ticket::hold`.
+        unsafe {
+            sys::loc_wipe(&raw mut self.old);
+            sys::loc_wipe(&raw mut self.new);
+            if !self.xdata.is_null() {
+                sys::dict_unref(self.xdata);
+            }
+        }
+    }
+}
+
+/// A fop that waits for us.
+pub struct Held {
+    pending: Pending,
+    arguments: Box<Arguments>,
+}
+
+/// What is known when the fop has been done, before it is answered.
+pub struct Outcome<'a> {
+    done: bool,
+    lost: Option<&'a sys::inode_t>,
+}
+
+impl Outcome<'_> {
+    /// Whether it succeeded.
+    pub fn done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether the file that lost its name is open now; true if that is not known.
+    pub fn open(&self) -> bool {
+        // SAFETY: the inode is held; the host changes the count under a lock, and a value just out of date is good enough.
+        self.lost.is_none_or(|inode| unsafe { (&raw const inode.active_fd_count).read_volatile() } > 0)
+    }
+
+    /// Asks for [`Translator::released`] when those who have it open close it.
+    pub fn watch(&self) {
+        if let Some(inode) = self.lost {
+            // SAFETY: a removal is followed up in the name of this translator; the inode is held.
+            unsafe { sys::fsnap_watch_fds(this(), (&raw const *inode).cast_mut()) };
+        }
+    }
+}
+
+type After = Box<dyn FnOnce(Outcome<'_>) + Send>;
+
+/// A held fop on its way.
+struct Underway {
+    arguments: Box<Arguments>,
+    fop: Fop,
+    after: After,
+}
+
+impl Held {
+    /// Answers with an error.
+    pub fn fail(self, errno: i32) {
+        let Held { pending, arguments } = self;
+        // Before the answer: once a request is answered, the host may end.
+        drop(arguments);
+        pending.fail(errno);
+    }
+
+    /// Passes the fop on to the translator beneath; `after` runs when it is done, before it is answered.
+    pub fn proceed(self, host: Host, after: impl FnOnce(Outcome<'_>) + Send + 'static) {
+        let Held { pending, arguments } = self;
+        let fop = pending.fop();
+        let frame = pending.into_frame().as_ptr();
+        let underway = Box::into_raw(Box::new(Underway { arguments, fop, after: Box::new(after) }));
+        let (cookie, child) = (underway.cast(), host.child());
+        // SAFETY: the frame is pending and given up here; the box, and in it the arguments, live until they are taken
+        // back by the callback, or here if that is not called.
+        unsafe {
+            let args = &raw mut *(*underway).arguments;
+            let (old, new, flags, xdata) =
+                (&raw mut (*args).old, &raw mut (*args).new, (*args).flags, (*args).xdata);
+            let wound = match fop {
+                Fop::Unlink => sys::fsnap_wind_unlink(frame, cookie, Some(removed), child, old, flags, xdata),
+                Fop::Rmdir => sys::fsnap_wind_rmdir(frame, cookie, Some(removed), child, old, flags, xdata),
+                _ => sys::fsnap_wind_rename(frame, cookie, Some(renamed), child, old, new, xdata),
+            };
+            if wound == 0 {
+                Box::from_raw(underway).end(false);
+                Pending::new(NonNull::new_unchecked(frame), fop).fail(libc::ENOMEM);
+            }
+        }
+    }
+}
+
+impl Underway {
+    /// Runs what is to run after the fop, and gives back what was held.
+    fn end(self, done: bool) {
+        let Underway { arguments, fop, after } = self;
+        let lost = match fop {
+            Fop::Rename => arguments.new.inode,
+            _ => arguments.old.inode,
+        };
+        // SAFETY: the arguments hold a reference to the inode.
+        after(Outcome { done, lost: unsafe { lost.as_ref() } });
+        drop(arguments);
+    }
+}
+
+unsafe extern "C" fn removed(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    _this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    preparent: *mut sys::iatt,
+    postparent: *mut sys::iatt,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the cookie is the box of `proceed`; the host calls back once.
+    let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
+    let fop = underway.fop;
+    // The fop is done, whatever becomes of what follows it: the answer is the host's own.
+    fence("what follows a removal", (), || underway.end(op_ret == 0));
+    let (cookie, this) = (null_mut(), this());
+    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
+    unsafe {
+        match fop {
+            Fop::Rmdir => {
+                sys::default_rmdir_cbk(frame, cookie, this, op_ret, op_errno, preparent, postparent, xdata)
+            }
+            _ => sys::default_unlink_cbk(frame, cookie, this, op_ret, op_errno, preparent, postparent, xdata),
+        }
+    }
+}
+
+unsafe extern "C" fn renamed(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    _this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    stbuf: *mut sys::iatt,
+    preold: *mut sys::iatt,
+    postold: *mut sys::iatt,
+    prenew: *mut sys::iatt,
+    postnew: *mut sys::iatt,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the cookie is the box of `proceed`; the host calls back once.
+    let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
+    fence("what follows a rename", (), || underway.end(op_ret == 0));
+    let (cookie, this) = (null_mut(), this());
+    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
+    unsafe {
+        sys::default_rename_cbk(
+            frame, cookie, this, op_ret, op_errno, stbuf, preold, postold, prenew, postnew, xdata,
+        )
+    }
+}
+
+/// Asks the translator what is to become of a removal; true if it has taken it.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn asked<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    fop: Fop,
+    removal: Removal<'_>,
+    ticket: impl FnOnce(Pending) -> Ticket<'static>,
+) -> bool {
+    fence("a removal", true, || {
+        let Some(frame) = NonNull::new(frame) else { return false };
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
+        let (pending, call) = unsafe { (Pending::new(frame, fop), Call::on_nothing(frame)) };
+        let ticket = ticket(pending);
+        // SAFETY: the host's promise.
+        let back = match unsafe { role::<T>(this) } {
+            Some(role) => role.remove(&call, removal, ticket),
+            None => Some(ticket),
+        };
+        back.map(|ticket| ticket.pending.into_frame()).is_none()
+    })
+}
+
+pub(super) unsafe extern "C" fn unlink<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    flags: c_int,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking, for asking and for passing on.
+    unsafe {
+        if let Some(errno) = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Unlink, xdata) {
+            return sys::default_unlink_failure_cbk(frame, errno);
+        }
+        let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
+        if asked::<T>((frame, this), Fop::Unlink, Removal::Unlink(gfid_of(&*loc)), ticket) {
+            return 0;
+        }
+        sys::default_unlink(frame, this, loc, flags, xdata)
+    }
+}
+
+pub(super) unsafe extern "C" fn rmdir<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    flags: c_int,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking, for asking and for passing on.
+    unsafe {
+        if let Some(errno) = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Other, xdata) {
+            return sys::default_rmdir_failure_cbk(frame, errno);
+        }
+        let removal = Removal::Rmdir { dir: gfid_of(&*loc), whole_tree: flags & WHOLE_TREE != 0 };
+        let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
+        if asked::<T>((frame, this), Fop::Rmdir, removal, ticket) {
+            return 0;
+        }
+        sys::default_rmdir(frame, this, loc, flags, xdata)
+    }
+}
+
+pub(super) unsafe extern "C" fn rename<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    oldloc: *mut sys::loc_t,
+    newloc: *mut sys::loc_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking, for asking and for passing on.
+    unsafe {
+        let places = [Place::entry(&*oldloc), Place::entry(&*newloc)];
+        if let Some(errno) = refusal::<T>((frame, this), &places, How::Other, xdata) {
+            return sys::default_rename_failure_cbk(frame, errno);
+        }
+        if let Some((parent, name)) = entry(&*newloc) {
+            let removal = Removal::Rename { old: gfid_of(&*oldloc), parent, name };
+            let ticket =
+                |pending| Ticket { pending, oldloc: &*oldloc, newloc: Some(&*newloc), flags: 0, xdata };
+            if asked::<T>((frame, this), Fop::Rename, removal, ticket) {
+                return 0;
+            }
+        }
+        sys::default_rename(frame, this, oldloc, newloc, xdata)
+    }
+}

@@ -1,0 +1,246 @@
+//! Nobody can change anything in `.fsnap`, and nobody sees or touches fsnap's xattrs.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use common::{MIB, Setup, distribute, fsnap, ls, names, sees};
+use fsnap_testbed::{Errno, checksum, fill, getx, listx, removex, run, setx};
+
+#[track_caller]
+fn read_only<T>(what: &str, result: io::Result<T>) {
+    let errno = result.err().and_then(|error| error.raw_os_error());
+    assert_eq!(errno.map(Errno::from_raw), Some(Errno::EROFS), "{what}");
+}
+
+#[track_caller]
+fn read_only_x<T: std::fmt::Debug>(what: &str, result: Result<T, Errno>) {
+    assert_eq!(result.err(), Some(Errno::EROFS), "{what}");
+}
+
+/// Opens, writes, syncs: open-behind and write-behind in the client put off what they can.
+fn write(how: &OpenOptions, path: &Path) -> io::Result<()> {
+    let mut file = how.open(path)?;
+    file.write_all(b"changed")?;
+    file.sync_all()
+}
+
+/// Everything that root can try by path, in the directory `dir` of which `f` has the snapshot `s`.
+fn attack(dir: &Path) {
+    let (file, inside) = (dir.join("f"), dir.join(".fsnap"));
+    let snapshot = inside.join("f@s");
+    let other = dir.join("other");
+    fs::write(&other, b"other").unwrap();
+
+    read_only("write", write(OpenOptions::new().write(true), &snapshot));
+    read_only("read and write", write(OpenOptions::new().read(true).write(true), &snapshot));
+    read_only("append", write(OpenOptions::new().append(true), &snapshot));
+    read_only("open to truncate", OpenOptions::new().write(true).truncate(true).open(&snapshot));
+    read_only("truncate", nix_truncate(&snapshot));
+    read_only("create", File::create(inside.join("new")));
+    read_only("mkdir", fs::create_dir(inside.join("new")));
+    read_only("symlink", symlink("x", inside.join("new")));
+    read_only("mkfifo", mkfifo(&inside.join("new")));
+    read_only("link in", fs::hard_link(&other, inside.join("new")));
+    read_only("link out", fs::hard_link(&snapshot, dir.join("new")));
+    read_only("rename in", fs::rename(&other, inside.join("new")));
+    read_only("rename over", fs::rename(&other, &snapshot));
+    read_only("rename out", fs::rename(&snapshot, dir.join("new")));
+    read_only("rename within", fs::rename(&snapshot, inside.join("f@t")));
+    read_only("rename .fsnap", fs::rename(&inside, dir.join("snapshots")));
+    read_only("unlink", fs::remove_file(&snapshot));
+    // DHT sees that it is not empty before it asks a brick.
+    let rmdir = fs::remove_dir(&inside).unwrap_err().raw_os_error().map(Errno::from_raw);
+    assert!([Some(Errno::ENOTEMPTY), Some(Errno::EROFS)].contains(&rmdir), "rmdir .fsnap: {rmdir:?}");
+    read_only("chmod", fs::set_permissions(&snapshot, Permissions::from_mode(0o666)));
+    read_only("chmod .fsnap", fs::set_permissions(&inside, Permissions::from_mode(0o777)));
+    read_only("chown", chown(&snapshot, Some(1), Some(1)));
+    read_only("chown .fsnap", chown(&inside, Some(1), Some(1)));
+    read_only_x("setxattr", setx(&snapshot, "user.x", "1"));
+    read_only_x("setxattr .fsnap", setx(&inside, "user.x", "1"));
+    read_only_x("setxattr trusted", setx(&snapshot, "trusted.x", "1"));
+    read_only_x("removexattr", removex(&snapshot, "user.colour"));
+
+    let open = File::open(&snapshot).unwrap();
+    read_only("fchmod", open.set_permissions(Permissions::from_mode(0o666)));
+    read_only("fchown", std::os::unix::fs::fchown(&open, Some(1), None));
+    read_only("futimens", open.set_modified(std::time::SystemTime::UNIX_EPOCH));
+    assert_eq!(fs::read(&other).unwrap(), b"other");
+    assert_eq!(names(&file), ["s"]);
+}
+
+fn nix_truncate(path: &Path) -> io::Result<()> {
+    // std has no truncate by path.
+    let status = std::process::Command::new("truncate").args(["-c", "-s", "0"]).arg(path).output()?;
+    let text = String::from_utf8_lossy(&status.stderr).into_owned();
+    if text.contains("Read-only file system") {
+        Err(io::Error::from_raw_os_error(Errno::EROFS as i32))
+    } else {
+        Ok(())
+    }
+}
+
+fn mkfifo(path: &Path) -> io::Result<()> {
+    let output = std::process::Command::new("mkfifo").arg(path).output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if text.contains("Read-only file system") {
+        Err(io::Error::from_raw_os_error(Errno::EROFS as i32))
+    } else {
+        Ok(())
+    }
+}
+
+/// user::rw-, group::rw-, other::rw-
+fn acl() -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for tag in [1u16, 4, 0x20] {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(6u16.to_le_bytes());
+        bytes.extend(u32::MAX.to_le_bytes());
+    }
+    bytes
+}
+
+/// The directory `d` with the file `f`, which has the snapshot `s`; and the snapshot's checksum.
+fn scene(bricks: usize) -> (Setup, std::path::PathBuf, u64) {
+    let setup = distribute(bricks);
+    let dir = setup.mount.path().join("d");
+    fs::create_dir(&dir).unwrap();
+    fill(dir.join("f"), MIB, 1);
+    setx(dir.join("f"), "user.colour", "red").unwrap();
+    fsnap(dir.join("f"), "create", "s").unwrap();
+    let sum = checksum(dir.join(".fsnap/f@s"));
+    (setup, dir, sum)
+}
+
+#[test]
+fn by_path_and_by_open_file() {
+    for bricks in [1, 2] {
+        let (setup, dir, sum) = scene(bricks);
+        attack(&dir);
+        // Nothing of it rests on what the brick remembers.
+        setup.volume.stop();
+        setup.volume.start();
+        setup.mount.wait_connected(bricks);
+        attack(&dir);
+        assert_eq!(checksum(dir.join(".fsnap/f@s")), sum);
+        assert_eq!(getx(dir.join(".fsnap/f@s"), "user.colour").unwrap(), b"red");
+        // And the file itself is as free as ever.
+        fill(dir.join("f"), MIB, 2);
+        fsnap(dir.join("f"), "restore", "s").unwrap();
+        sees(dir.join("f"), sum);
+        fsnap(dir.join("f"), "delete", "s").unwrap();
+        assert!(ls(dir.join(".fsnap")).is_empty());
+        read_only("rmdir of an empty .fsnap", fs::remove_dir(dir.join(".fsnap")));
+    }
+}
+
+#[test]
+fn by_acl() {
+    let (setup, _, _) = scene(1);
+    let mount = setup.volume.mount_with("/run/scene/acl", &["--acl"]);
+    setx(mount.path().join("d/f"), "system.posix_acl_access", acl()).unwrap();
+    let snapshot = mount.path().join("d/.fsnap/f@s");
+    read_only_x("ACL", setx(snapshot, "system.posix_acl_access", acl()));
+}
+
+/// A mount that shows files by their gfids reaches them without a name.
+#[test]
+fn by_gfid() {
+    let (setup, dir, sum) = scene(1);
+    let gfid = common::ask(dir.join("f"), "info.s").unwrap()["gfid"].as_str().unwrap().to_owned();
+    let nameless = setup.volume.mount_with("/run/scene/gfid", &["--aux-gfid-mount"]);
+    for _ in 0..2 {
+        let snapshot = nameless.path().join(".gfid").join(&gfid);
+        assert_eq!(checksum(&snapshot), sum);
+        read_only("write", write(OpenOptions::new().write(true), &snapshot));
+        read_only("truncate", nix_truncate(&snapshot));
+        read_only("chmod", fs::set_permissions(&snapshot, Permissions::from_mode(0o666)));
+        read_only_x("setxattr", setx(&snapshot, "user.x", "1"));
+        setup.volume.kill_brick(0);
+        setup.volume.restart_brick(0);
+        setup.mount.wait_connected(1);
+        nameless.wait_connected(1);
+    }
+}
+
+#[test]
+fn the_name_is_reserved() {
+    let setup = distribute(2);
+    let root = setup.mount.path();
+    fs::create_dir(root.join("d")).unwrap();
+    fs::write(root.join("file"), b"x").unwrap();
+    fs::create_dir(root.join("dir")).unwrap();
+    for (what, result) in [
+        ("mkdir", fs::create_dir(root.join("d/.fsnap")).err()),
+        ("create", OpenOptions::new().write(true).create_new(true).open(root.join("d/.fsnap")).err()),
+        ("symlink", symlink("x", root.join("d/.fsnap")).err()),
+        ("link", fs::hard_link(root.join("file"), root.join("d/.fsnap")).err()),
+        ("rename file", fs::rename(root.join("file"), root.join("d/.fsnap")).err()),
+        ("rename dir", fs::rename(root.join("dir"), root.join("d/.fsnap")).err()),
+    ] {
+        // The kernel may have looked it up, and then knows it for a directory that exists.
+        let errno =
+            Errno::from_raw(result.unwrap_or_else(|| panic!("{what} went through")).raw_os_error().unwrap());
+        assert!([Errno::EROFS, Errno::EEXIST, Errno::EISDIR].contains(&errno), "{what}: {errno}");
+    }
+    assert!(ls(root.join("d/.fsnap")).is_empty());
+    assert_eq!(ls(&root), ["d", "dir", "file"]);
+}
+
+#[test]
+fn our_xattrs_are_nobodys_business() {
+    let (setup, dir, _) = scene(1);
+    let file = dir.join("f");
+    let below = setup.volume.brick_path(0).join("d/f");
+    assert!(listx(&below).unwrap().iter().any(|name| name == "trusted.fsnap.seq"));
+    for file in [&file, &dir.join(".fsnap/f@s")] {
+        let seen = listx(file).unwrap();
+        assert!(!seen.iter().any(|name| name.to_string_lossy().contains("fsnap")), "{seen:?}");
+        assert!(seen.iter().any(|name| name == "user.colour"), "{seen:?}");
+    }
+    for name in
+        ["trusted.fsnap.seq", "trusted.fsnap.snap.s", "trusted.fsnap.snap.new", "trusted.fsnap.record"]
+    {
+        assert_eq!(getx(&file, name), Err(Errno::ENODATA), "{name}");
+        assert_eq!(setx(&file, name, "1"), Err(Errno::EPERM), "{name}");
+        assert_eq!(removex(&file, name), Err(Errno::EPERM), "{name}");
+    }
+    assert_eq!(names(&file), ["s"]);
+}
+
+/// By file handle, and by files that are open for reading only: what a mount does not let through, libgfapi does.
+#[test]
+fn by_gfapi() {
+    let (setup, dir, sum) = scene(1);
+    let gfid = common::ask(dir.join("f"), "info.s").unwrap()["gfid"].as_str().unwrap().to_owned();
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gfapi");
+    let mut cc = std::process::Command::new("cc");
+    cc.args(["-D_FILE_OFFSET_BITS=64", "-D_GNU_SOURCE", "tests/gfapi.c", "-o"]).arg(&program);
+    run(cc.args(["-lgfapi", "-luuid"]).current_dir(env!("CARGO_MANIFEST_DIR")));
+    let inside = "/run/scene/gfapi";
+    fs::copy(&program, setup.scene.path(inside)).unwrap();
+    let mut command = setup.scene.command(inside);
+    let output = run(command.args(["v", "127.1.1.1", "/d", &gfid, "/var/log/glusterfs/gfapi.log"]));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = format!(" -1 {}", Errno::EROFS as i32);
+    assert_eq!(text.lines().count(), 26, "{text}");
+    for line in text.lines() {
+        // The client of GlusterFS 10.3 gives the wrong errno for a copy_file_range that a brick has refused; its server
+        // crashes over an fsetattr that is refused with any other errno than ESTALE.
+        let refused = match line.split(' ').next() {
+            Some(call) if call.starts_with("glfs_copy_file_range") => line.contains(" -1 "),
+            Some(call) if call.starts_with("glfs_fch") => line.contains(" -1 "),
+            _ => line.ends_with(&expected),
+        };
+        assert!(refused, "{line}");
+    }
+    assert_eq!(checksum(dir.join(".fsnap/f@s")), sum);
+    assert_eq!(fs::metadata(dir.join(".fsnap/f@s")).unwrap().permissions().mode() & 0o7777, 0o444);
+    assert_eq!(ls(dir.join(".fsnap")), ["f@s"]);
+    assert_eq!(ls(&dir), ["f", "gfapi"]);
+}

@@ -1,0 +1,296 @@
+//! The life of a file with snapshots: renamed, linked, replaced, removed, brought back.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{MIB, Setup, distribute, fsnap, ls, names, sees};
+use fsnap_testbed::{Errno, checksum, content, df_used, fill, wait_until};
+
+#[track_caller]
+fn refused<T>(result: std::io::Result<T>, errno: Errno) {
+    assert_eq!(result.err().and_then(|e| e.raw_os_error()).map(Errno::from_raw), Some(errno));
+}
+
+/// A file of one snapshot; the snapshot's checksum.
+fn snapped(file: &Path, seed: u64) -> u64 {
+    fill(file, 300_000, seed);
+    fsnap(file, "create", "s").unwrap();
+    let sum = checksum(file);
+    fill(file, 100_000, seed + 1000);
+    sum
+}
+
+/// Sees to it that `file` has the snapshot `s` under its present name, whole, and can be restored to it.
+#[track_caller]
+fn has_its_snapshot(file: &Path, sum: u64) {
+    assert_eq!(names(file), ["s"], "{}", file.display());
+    let name = file.file_name().unwrap().to_str().unwrap();
+    assert_eq!(checksum(file.with_file_name(".fsnap").join(format!("{name}@s"))), sum, "{}", file.display());
+    fsnap(file, "restore", "s").unwrap();
+    sees(file, sum);
+}
+
+/// The snapshot `name` of a deleted file in directory `dir`.
+#[track_caller]
+fn of_deleted(dir: &Path, name: &str) -> PathBuf {
+    let found: Vec<_> =
+        ls(dir.join(".fsnap")).into_iter().filter(|n| n.starts_with(&format!("{name}@"))).collect();
+    assert_eq!(found.len(), 1, "{name}: {found:?}");
+    dir.join(".fsnap").join(&found[0])
+}
+
+fn dirs(setup: &Setup) -> (PathBuf, PathBuf) {
+    let root = setup.mount.path();
+    let dirs = (root.join("a"), root.join("b"));
+    fs::create_dir(&dirs.0).unwrap();
+    fs::create_dir(&dirs.1).unwrap();
+    dirs
+}
+
+#[test]
+fn snapshots_follow_renames() {
+    for bricks in [1, 3] {
+        let setup = distribute(bricks);
+        let (a, b) = dirs(&setup);
+        // Enough names that DHT renames in each of its ways: in place, with link files, with links on the data's brick.
+        for n in 0..12 {
+            let old = a.join(format!("old{n}"));
+            let sum = snapped(&old, n);
+            let new = a.join(format!("new{n}"));
+            fs::rename(&old, &new).unwrap();
+            has_its_snapshot(&new, sum);
+            assert_eq!(ls(a.join(".fsnap")), [format!("new{n}@s")], "in its place only");
+            let moved = b.join(format!("moved{n}"));
+            fs::rename(&new, &moved).unwrap();
+            has_its_snapshot(&moved, sum);
+            assert!(ls(a.join(".fsnap")).is_empty());
+            fsnap(&moved, "delete", "s").unwrap();
+        }
+        assert!(ls(b.join(".fsnap")).is_empty());
+        // A directory takes all along.
+        let sum = snapped(&a.join("f"), 50);
+        fs::rename(&a, b.join("c")).unwrap();
+        has_its_snapshot(&b.join("c/f"), sum);
+    }
+}
+
+#[test]
+fn hard_links_share_snapshots() {
+    let setup = distribute(2);
+    let (a, b) = dirs(&setup);
+    let sum = snapped(&a.join("f"), 1);
+    fs::hard_link(a.join("f"), b.join("g")).unwrap();
+    assert_eq!(names(b.join("g")), ["s"]);
+    // A second one, taken by the other name, is the same file's.
+    fsnap(b.join("g"), "create", "t").unwrap();
+    assert_eq!(names(a.join("f")), ["s", "t"]);
+    fsnap(a.join("f"), "delete", "t").unwrap();
+    fs::remove_file(a.join("f")).unwrap();
+    has_its_snapshot(&b.join("g"), sum);
+    assert!(ls(a.join(".fsnap")).is_empty());
+    fs::remove_dir(&a).unwrap();
+}
+
+#[test]
+fn a_file_that_is_deleted_leaves_its_snapshots() {
+    for bricks in [1, 2] {
+        let setup = distribute(bricks);
+        let (a, _) = dirs(&setup);
+        let file = a.join("f");
+        let sum = snapped(&file, 1);
+        fsnap(&file, "create", "t").unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(ls(&a).is_empty());
+        let snapshot = of_deleted(&a, "f@s");
+        assert_eq!(ls(a.join(".fsnap")).len(), 2, "two snapshots, and no tombstone to be seen");
+        assert_eq!(checksum(&snapshot), sum);
+        assert_eq!(names(&snapshot), ["s", "t"]);
+        fsnap(&snapshot, "delete", "t").unwrap();
+        assert_eq!(names(&snapshot), ["s"]);
+        // A new file of the name has snapshots of its own, of the same names too.
+        fill(&file, 1000, 9);
+        assert!(names(&file).is_empty());
+        fsnap(&file, "create", "s").unwrap();
+        assert_eq!(fs::read(a.join(".fsnap/f@s")).unwrap().len(), 1000);
+        assert_eq!(checksum(&snapshot), sum);
+        assert_eq!(fsnap(&snapshot, "restore", "s"), Err(Errno::EEXIST), "the name is taken");
+        fsnap(&file, "delete", "s").unwrap();
+        fs::remove_file(&file).unwrap();
+        // Brought back, with everything.
+        fsnap(&snapshot, "restore", "s").unwrap();
+        wait_until("the file is back", Duration::from_secs(20), || file.exists());
+        sees(&file, sum);
+        has_its_snapshot(&file, sum);
+        assert_eq!(ls(&a), ["f"]);
+        fsnap(&file, "delete", "s").unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::remove_dir(&a).unwrap();
+    }
+}
+
+#[test]
+fn a_deleted_file_goes_with_its_last_snapshot() {
+    let setup = distribute(1);
+    let (a, _) = dirs(&setup);
+    let free = df_used(setup.disks[0].path());
+    let file = a.join("f");
+    fill(&file, 64 * MIB, 1);
+    fsnap(&file, "create", "s").unwrap();
+    fill(&file, 64 * MIB, 2);
+    fs::remove_file(&file).unwrap();
+    let kept = df_used(setup.disks[0].path()).saturating_sub(free);
+    assert!(kept < 70 * MIB, "only the snapshot's blocks stay, not the file's own: {} MiB", kept / MIB);
+    fsnap(of_deleted(&a, "f@s"), "delete", "s").unwrap();
+    wait_until("all blocks are free", Duration::from_secs(20), || {
+        df_used(setup.disks[0].path()).saturating_sub(free) < 4 * MIB
+    });
+    let brick = setup.volume.brick_path(0);
+    assert!(ls(brick.join("a/.fsnap")).is_empty());
+    assert!(ls(brick.join(".glusterfs/fsnap/buried")).is_empty());
+    fs::remove_dir(&a).unwrap();
+}
+
+#[test]
+fn who_has_a_deleted_file_open_goes_on_reading() {
+    let setup = distribute(1);
+    let (a, _) = dirs(&setup);
+    let path = a.join("f");
+    snapped(&path, 1);
+    fill(&path, 2 * MIB, 5);
+    let mut open = File::open(&path).unwrap();
+    let mut start = [0; 10];
+    open.read_exact(&mut start).unwrap();
+    fs::remove_file(&path).unwrap();
+    run_drop_caches(&setup);
+    let mut all = Vec::new();
+    open.rewind().unwrap();
+    open.read_to_end(&mut all).unwrap();
+    assert!(all == content(2 << 20, 5));
+    drop(open);
+    let tombstone = || {
+        let dir = setup.volume.brick_path(0).join("a/.fsnap");
+        let name = ls(&dir).into_iter().find(|name| name.contains("@.")).expect("a tombstone");
+        fs::metadata(dir.join(name)).unwrap().len()
+    };
+    wait_until("its content goes when it is closed", Duration::from_secs(20), || tombstone() == 0);
+}
+
+fn run_drop_caches(setup: &Setup) {
+    fsnap_testbed::run(setup.scene.command("sh").args(["-c", "echo 1 >/proc/sys/vm/drop_caches"]));
+}
+
+#[test]
+fn a_file_that_is_replaced_leaves_its_snapshots() {
+    for bricks in [1, 2] {
+        let setup = distribute(bricks);
+        let (a, _) = dirs(&setup);
+        for n in 0..6 {
+            let (old, new) = (a.join(format!("old{n}")), a.join(format!("new{n}")));
+            let (old_sum, new_sum) = (snapped(&old, n), snapped(&new, 100 + n));
+            fs::rename(&new, &old).unwrap();
+            assert_eq!(checksum(of_deleted(&a, &format!("old{n}@s"))), old_sum);
+            has_its_snapshot(&old, new_sum);
+            fsnap(&old, "delete", "s").unwrap();
+            fsnap(of_deleted(&a, &format!("old{n}@s")), "delete", "s").unwrap();
+        }
+        assert!(ls(a.join(".fsnap")).is_empty());
+    }
+}
+
+#[test]
+fn policies() {
+    let setup = distribute(2);
+    let (a, _) = dirs(&setup);
+    let file = a.join("f");
+    let set = |policy: &str| {
+        setup.volume.set("user.xlator.fsnap.on-unlink", policy);
+        wait_until("the policy is in force", Duration::from_secs(20), || {
+            // Any file's brick answers; both get the option from one glusterd.
+            (0..2).all(|n| setup.volume.statedump(n).contains(&format!("option.on-unlink=\"{policy}\"")))
+        });
+    };
+    set("refuse");
+    let sum = snapped(&file, 1);
+    fill(a.join("g"), 1000, 3);
+    refused(fs::remove_file(&file), Errno::EBUSY);
+    refused(fs::rename(a.join("g"), &file), Errno::EBUSY);
+    has_its_snapshot(&file, sum);
+    fs::remove_file(a.join("g")).unwrap();
+    fs::hard_link(&file, a.join("h")).unwrap();
+    fs::remove_file(a.join("h")).unwrap();
+    set("purge");
+    fsnap(&file, "hold", "s").unwrap();
+    refused(fs::remove_file(&file), Errno::EBUSY);
+    has_its_snapshot(&file, sum);
+    fsnap(&file, "release", "s").unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(ls(a.join(".fsnap")).is_empty());
+    fs::remove_dir(&a).unwrap();
+}
+
+#[test]
+fn directories_and_their_snapshots() {
+    for bricks in [1, 3] {
+        let setup = distribute(bricks);
+        let root = setup.mount.path();
+        // Looked into, or used and emptied: it goes silently with its directory.
+        fs::create_dir(root.join("empty")).unwrap();
+        assert!(ls(root.join("empty/.fsnap")).is_empty());
+        fs::remove_dir(root.join("empty")).unwrap();
+        fs::create_dir(root.join("used")).unwrap();
+        for n in 0..8 {
+            let file = root.join(format!("used/f{n}"));
+            snapped(&file, n);
+            checksum(root.join(format!("used/.fsnap/f{n}@s")));
+            fsnap(&file, "delete", "s").unwrap();
+        }
+        fsnap_testbed::run(setup.scene.command("rm").args(["-rf", "/run/scene/m/used"]));
+        assert!(!root.join("used").exists());
+        for n in 0..bricks {
+            assert!(!setup.volume.brick_path(n).join("used").exists(), "nothing is left on brick {n}");
+        }
+        // With snapshots it stays, whole, on all bricks.
+        fs::create_dir(root.join("kept")).unwrap();
+        let sum = snapped(&root.join("kept/f"), 1);
+        fs::remove_file(root.join("kept/f")).unwrap();
+        for _ in 0..2 {
+            refused(fs::remove_dir(root.join("kept")), Errno::ENOTEMPTY);
+            assert_eq!(checksum(of_deleted(&root.join("kept"), "f@s")), sum);
+        }
+        for n in 0..4 {
+            fs::write(root.join(format!("kept/new{n}")), b"x").unwrap();
+            fs::remove_file(root.join(format!("kept/new{n}"))).unwrap();
+        }
+        for n in 0..bricks {
+            assert!(setup.volume.brick_path(n).join("kept").is_dir(), "brick {n}");
+        }
+        // Nor does a rename throw it away.
+        fs::create_dir(root.join("other")).unwrap();
+        refused(fs::rename(root.join("other"), root.join("kept")), Errno::ENOTEMPTY);
+        fsnap(of_deleted(&root.join("kept"), "f@s"), "delete", "s").unwrap();
+        fs::rename(root.join("other"), root.join("kept")).unwrap();
+        fs::remove_dir(root.join("kept")).unwrap();
+        assert_eq!(ls(&root), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_log_names_the_command_that_clears_the_way() {
+    let setup = distribute(1);
+    let (a, _) = dirs(&setup);
+    snapped(&a.join("f"), 1);
+    fs::remove_file(a.join("f")).unwrap();
+    refused(fs::remove_dir(&a), Errno::ENOTEMPTY);
+    let log =
+        fs::read_to_string(setup.scene.path("/var/log/glusterfs/bricks/run-scene-b1-brick.log")).unwrap();
+    let line = log
+        .lines()
+        .find(|line| line.contains("setfattr -n glusterfs.fsnap.delete -v s"))
+        .expect("such a line");
+    assert!(line.contains(".fsnap/f@s"), "{line}");
+}
