@@ -106,7 +106,10 @@ impl Pending {
                 Fop::Getxattr => sys::default_getxattr_cbk(frame, cookie, this, 0, 0, dict, none),
                 Fop::Fgetxattr => sys::default_fgetxattr_cbk(frame, cookie, this, 0, 0, dict, none),
                 // The others have more to say than "done" and are never answered this way.
-                _ => return Pending::new(NonNull::new_unchecked(frame), fop).fail(libc::EIO),
+                _ => {
+                    Pending::new(NonNull::new_unchecked(frame), fop).fail(libc::EIO);
+                    0
+                }
             };
         }
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use fsnap_testbed::{
-    Disk, Errno, Fs, Layout, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, checksum,
-    getx, setx, translator_path, try_wait_until,
+    Disk, Errno, Fs, Layout, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, getx, setx,
+    translator_path, try_checksum, try_wait_until,
 };
 
 pub const MIB: u64 = 1 << 20;
@@ -94,7 +94,8 @@ pub fn ls(dir: impl AsRef<Path>) -> Vec<String> {
 #[track_caller]
 pub fn sees(file: impl AsRef<Path>, sum: u64) {
     let within = Duration::from_secs(10);
-    let seen = try_wait_until("the restored content", within, || checksum(&file) == sum);
+    let seen =
+        try_wait_until("the restored content", within, || try_checksum(&file).is_ok_and(|seen| seen == sum));
     assert!(seen.is_ok(), "{} does not show the restored content", file.as_ref().display());
 }
 

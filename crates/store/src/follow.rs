@@ -16,7 +16,26 @@ use crate::xattrs::{self, Names};
 /// How often a `.fsnap` is made again that the rmdir of its directory has taken away meanwhile.
 const TRIES: u32 = 3;
 
-/// Where the snapshots of a file belong: beside its first name.
+/// A place that snapshots of a file can have.
+enum Spot {
+    /// Beside a name of the file.
+    Beside(Link),
+    /// Where it had its last name: the file was deleted.
+    Grave(Link),
+}
+
+impl Spot {
+    /// Where snapshot `name` of `base` is then.
+    fn place(&self, name: &SnapName, base: Gfid) -> Result<Link> {
+        let (link, name) = match self {
+            Spot::Beside(link) => (link, name.file_name(&link.name)?),
+            Spot::Grave(was) => (was, name.deleted_file_name(&was.name, base)?),
+        };
+        Ok(Link { parent: link.parent.snap_dir(), name })
+    }
+}
+
+/// Where the snapshots of a file belong: at its first spot.
 struct Home {
     parent: Dir,
     snap_dir: SnapDir,
@@ -36,7 +55,8 @@ impl Store {
     /// repeated, and finishes what a crash has cut short. When it returns all is durable.
     ///
     /// A snapshot stays where it is, with a warning in the log, if its new place is taken or its name there would be longer
-    /// than 255 bytes: commands find it by its gfid. All stay if the file was deleted.
+    /// than 255 bytes: commands find it by its gfid. Those of a deleted file get the names that tell that
+    /// ([`SnapName::deleted_file_name`]).
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`) if what the file or a
     /// snapshot carries can't be read, [`Error::Unsupported`] (`EOPNOTSUPP`) if a foreign `.fsnap` is where they are to
@@ -58,7 +78,10 @@ impl Store {
         if snapshots.is_empty() {
             return Ok(());
         }
-        let current = self.current_names(base)?;
+        let mut current: Vec<Spot> = self.current_names(base)?.into_iter().map(Spot::Beside).collect();
+        if current.is_empty() {
+            current.extend(self.only_grave(base)?.map(|grave| Spot::Grave(grave.was)));
+        }
         let (mut home, mut last, mut result) = (None, None, Ok(()));
         for name in &snapshots {
             match self.bring(base, name, &current, &mut home) {
@@ -79,7 +102,7 @@ impl Store {
         &self,
         base: &Inode,
         name: &SnapName,
-        current: &[Link],
+        current: &[Spot],
         home: &mut Option<Result<Home>>,
     ) -> Result<Option<File>> {
         let entry = xattrs::expect_entry(&base.file, name)?;
@@ -88,15 +111,11 @@ impl Store {
             return Ok(None);
         };
         let found = self.names_of(&payload)?;
-        let place = |link: &Link| {
-            let name = name.file_name(&link.name)?;
-            Ok(Link { parent: link.parent.snap_dir(), name })
-        };
-        let places: Vec<Link> = current.iter().filter_map(|link| place(link).ok()).collect();
+        let places: Vec<Link> = current.iter().filter_map(|spot| spot.place(name, base.gfid).ok()).collect();
         if found.names.iter().any(|(link, _)| places.contains(link)) {
             return self.tidy_names(payload, found, &places);
         }
-        let to = match place(first) {
+        let to = match first.place(name, base.gfid) {
             Err(Error::NameTooLong) => {
                 tracing::warn!(
                     "snapshot {name} of {} stays where it is: its name would be too long",
@@ -113,8 +132,11 @@ impl Store {
         }
     }
 
-    fn home(&self, base: &Inode, first: &Link) -> Result<Home> {
-        let parent = self.dir_of(first, &base.stat)?.ok_or(Error::Gone)?;
+    fn home(&self, base: &Inode, first: &Spot) -> Result<Home> {
+        let parent = match first {
+            Spot::Beside(link) => self.dir_of(link, &base.stat)?.ok_or(Error::Gone)?,
+            Spot::Grave(was) => self.brick.open_dir(was.parent)?,
+        };
         Ok(Home { snap_dir: self.ensure_snap_dir(&parent)?, parent })
     }
 

@@ -240,11 +240,11 @@ impl Store {
         match (grave, base.stat.st_nlink) {
             (Some(_), 3..) => self.unbury(gfid),
             (Some(grave), _) if unused => self.abandon(&base, Some(&grave)),
-            (Some(_), _) => self.empty_grave(gfid),
+            (Some(_), _) => self.follow(gfid).and_then(|()| self.empty_grave(gfid)),
             (None, 1) if unused => self.abandon(&base, None),
             (None, 1) => Err(Error::Damaged("it has lost its name".into())),
-            // It came back: only the note is left.
-            (None, _) => self.unbury(gfid),
+            // It came back: the note is left, and its snapshots may be.
+            (None, _) => self.unbury(gfid).and_then(|()| self.follow(gfid)),
         }
     }
 

@@ -41,7 +41,15 @@ impl Store {
         }
         let time = self.restore_into(&base, name)?;
         match self.raise(&base, &grave, &parent) {
-            Ok(()) => Ok(time),
+            Ok(()) => {
+                if let Err(e) = self.follow(base.gfid) {
+                    tracing::error!(
+                        "snapshots of {}, which is back, have the names of a deleted file's: {e}",
+                        base.gfid
+                    );
+                }
+                Ok(time)
+            }
             Err(e) => {
                 // Nothing but a grave is emptied: not what has its name back already.
                 if let Err(e) = self.empty_grave(base.gfid) {

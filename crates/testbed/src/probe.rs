@@ -95,21 +95,23 @@ pub fn fill(path: impl AsRef<Path>, len: u64, seed: u64) {
 /// If the file cannot be read.
 pub fn checksum(path: impl AsRef<Path>) -> u64 {
     let path = path.as_ref();
-    let read = || -> io::Result<u64> {
-        let mut file = BufReader::with_capacity(1 << 17, File::open(path)?);
-        let mut sum = 0xcbf2_9ce4_8422_2325;
-        let mut buffer = vec![0; 1 << 17];
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(sum);
-            }
-            for &byte in &buffer[..count] {
-                sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
+    try_checksum(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+}
+
+/// Like [`checksum`], for a file that may not be readable.
+pub fn try_checksum(path: impl AsRef<Path>) -> io::Result<u64> {
+    let mut file = BufReader::with_capacity(1 << 17, File::open(path)?);
+    let mut sum = 0xcbf2_9ce4_8422_2325;
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(sum);
         }
-    };
-    read().unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
+        for &byte in &buffer[..count] {
+            sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 /// An endless stream of pseudo-random bytes (SplitMix64).

@@ -69,6 +69,12 @@ fn a_file_is_deleted_and_comes_back() {
         let error = b.refuses(libc::EOPNOTSUPP, || store.create(base, &bare("c"), &PLENTY));
         assert!(error.to_string().contains("bring it back first"), "{error}");
         b.refuses(libc::EOPNOTSUPP, || store.restore(base, &name("a")));
+        // Its snapshots make room for those of the next file of the name.
+        store.follow(base).unwrap();
+        let digits = &base.to_string()[..8];
+        let renamed = [tombstone(base), format!("f@a@{digits}"), format!("f@b@{digits}")];
+        assert_eq!(names(&b.join("d/.fsnap")), renamed);
+        assert_eq!(b.names_of(b.record(base, "a").gfid, &["d/.fsnap"]), [format!("d/.fsnap/f@a@{digits}")]);
         let before = b.tree();
         for call in [Store::follow, Store::bury, Store::empty_grave] {
             call(&store, base).unwrap();
