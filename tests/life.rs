@@ -216,11 +216,30 @@ fn policies() {
     };
     set("refuse");
     let sum = snapped(&file, 1);
-    fill(a.join("g"), 1000, 3);
     refused(fs::remove_file(&file), Errno::EBUSY);
-    refused(fs::rename(a.join("g"), &file), Errno::EBUSY);
     has_its_snapshot(&file, sum);
-    fs::remove_file(a.join("g")).unwrap();
+    // A rename over it is refused if both are on one brick; else DHT asks when it is too late, and it is kept.
+    for n in 0..8 {
+        let (other, snapped_too) = (a.join(format!("g{n}")), a.join(format!("f{n}")));
+        fill(&other, 1000, 3);
+        let sum = snapped(&snapped_too, n);
+        match fs::rename(&other, &snapped_too) {
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(Errno::EBUSY as i32));
+                has_its_snapshot(&snapped_too, sum);
+                fsnap(&snapped_too, "delete", "s").unwrap();
+            }
+            Ok(()) => {
+                assert_eq!(fs::read(&snapped_too).unwrap().len(), 1000);
+                let kept = of_deleted(&a, &format!("f{n}@s"));
+                assert_eq!(checksum(&kept), sum);
+                fsnap(&kept, "delete", "s").unwrap();
+            }
+        }
+        fs::remove_file(&snapped_too).unwrap();
+        let _ = fs::remove_file(&other);
+    }
+    assert_eq!(ls(&a), ["f"]);
     fs::hard_link(&file, a.join("h")).unwrap();
     fs::remove_file(a.join("h")).unwrap();
     set("purge");

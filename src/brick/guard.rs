@@ -1,8 +1,8 @@
 //! Nobody changes anything in `.fsnap`, and nobody but the cluster touches fsnap's xattrs.
 //!
 //! The cluster's own traffic must pass, and is told by what it carries, because DHT acts under the application's pid: a
-//! mkdir of `.fsnap` by exactly the gfid that all bricks derive, layouts, link files, heal's attributes, the stamping of
-//! times, and xattrops that add nothing. Self-heal has a pid of its own.
+//! mkdir of `.fsnap` by exactly the gfid that all bricks derive, layouts, heal's attributes, the stamping of times, and
+//! xattrops that add nothing. Self-heal has a pid of its own.
 
 use std::ffi::CStr;
 
@@ -20,8 +20,7 @@ const HEAL: [i32; 2] = [-6, -12];
 /// Rebalance and glfsheal: they carry or compare all xattrs of a file.
 const CARRIERS: [i32; 2] = [-3, -7];
 
-/// DHT's link to the brick that has a file, and what all its xattrs' names start with.
-const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
+/// What the names of all of DHT's xattrs start with.
 const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
 /// The gfid that a new entry is to have.
 const GFID_REQ: &CStr = c"gfid-req";
@@ -98,11 +97,10 @@ pub fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32
 
 fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) -> bool {
     if store.entry_in_snap_dir(parent) {
-        return match change.how {
-            How::Mknod => change.xdata.is_some_and(|xdata| xdata.get(LINKTO).is_some()),
-            How::Unlink => store.link_file_at(parent, name),
-            _ => false,
-        };
+        // DHT's link files are not let in. DHT does without (`dht_lookup_linkfile_create_cbk`), and one that points to a
+        // snapshot which was deleted, or renamed with its file, would make that name `ESTALE` for good: it compares
+        // gfids before it cleans up. Those that are there, it may remove.
+        return matches!(change.how, How::Unlink) && store.link_file_at(parent, name);
     }
     if name != SNAP_DIR.as_bytes() {
         return true;

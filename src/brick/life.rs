@@ -16,11 +16,11 @@ use crate::ffi::{Held, Outcome, Removal, Ticket};
 pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
     let Ok(store) = brick.state.store() else { return Some(ticket) };
     match *removal {
-        Removal::Unlink(file) if store.has_snapshots(file) => {
-            hold(brick, Plan { moved: None, lost: Some(file) }, ticket);
+        Removal::Unlink { file, internal } if store.has_snapshots(file) => {
+            hold(brick, Plan { moved: None, lost: Some(file), too_late: internal }, ticket);
             None
         }
-        Removal::Unlink(_) => Some(ticket),
+        Removal::Unlink { .. } => Some(ticket),
         Removal::Rmdir { dir, whole_tree } => or_fail(may_go(store, dir, whole_tree), ticket),
         Removal::Rename { old, parent, name } => rename(brick, store, (old, parent, name), ticket),
     }
@@ -49,6 +49,8 @@ fn rename<'a>(
     let plan = Plan {
         moved: Some(old).filter(|&old| store.has_snapshots(old)),
         lost: lost.filter(|&lost| store.has_snapshots(lost)),
+        // A link file takes the place of the data on this brick because the data that it points to has, on another.
+        too_late: lost.is_some() && store.is_link_file(old),
     };
     if plan.moved.is_none() && plan.lost.is_none() {
         return Some(ticket);
@@ -81,6 +83,9 @@ struct Plan {
     moved: Option<Gfid>,
     /// Loses a name.
     lost: Option<Gfid>,
+    /// It can't be refused any more: DHT has renamed another file to its name, on another brick, and asks us next. Were
+    /// this refused, there would be two files of one name.
+    too_late: bool,
 }
 
 /// How a file was prepared for the loss of a name.
@@ -100,7 +105,9 @@ fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
     let state = Arc::clone(&brick.state);
     let files = plan.moved.into_iter().chain(plan.lost).collect();
     brick.pool.submit(files, move |turn| {
-        let prepared = turn.in_time().and_then(|()| plan.lost.map(|lost| prepare(&state, lost)).transpose());
+        let prepared = turn
+            .in_time()
+            .and_then(|()| plan.lost.map(|lost| prepare(&state, lost, plan.too_late)).transpose());
         match prepared {
             Err(error) => refuse(held, &error),
             Ok(prepared) => {
@@ -117,15 +124,19 @@ fn refuse(held: Held, error: &Error) {
 }
 
 /// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
-/// that is to go with it must not.
-fn prepare(state: &State, file: Gfid) -> Result<Prepared> {
+/// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
+fn prepare(state: &State, file: Gfid, too_late: bool) -> Result<Prepared> {
     let store = state.store()?;
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);
     }
     match state.options().on_unlink {
+        OnUnlink::Purge => match store.purge(file) {
+            Err(Error::Held(_)) if too_late => store.bury(file).map(|()| Prepared::Buried),
+            other => other.map(|()| Prepared::Purged),
+        },
+        _ if too_late => store.bury(file).map(|()| Prepared::Buried),
         OnUnlink::Keep => store.bury(file).map(|()| Prepared::Buried),
-        OnUnlink::Purge => store.purge(file).map(|()| Prepared::Purged),
         OnUnlink::Refuse => Err(Error::HasSnapshots),
     }
 }

@@ -38,8 +38,6 @@ pub enum Place<'a> {
 pub enum How<'a> {
     /// mkdir.
     Mkdir,
-    /// mknod.
-    Mknod,
     /// unlink.
     Unlink,
     /// setattr with these attributes (`GF_SET_ATTR_*`).
@@ -144,7 +142,7 @@ guarded! {
     create(loc: Loc, flags: i32, mode: sys::mode_t, umask: sys::mode_t, fd: Fd)
         or default_create, default_create_failure_cbk: [Place::entry(&*loc)], How::Other;
     mknod(loc: Loc, mode: sys::mode_t, rdev: sys::dev_t, umask: sys::mode_t)
-        or default_mknod, default_mknod_failure_cbk: [Place::entry(&*loc)], How::Mknod;
+        or default_mknod, default_mknod_failure_cbk: [Place::entry(&*loc)], How::Other;
     mkdir(loc: Loc, mode: sys::mode_t, umask: sys::mode_t)
         or default_mkdir, default_mkdir_failure_cbk: [Place::entry(&*loc)], How::Mkdir;
     symlink(target: *const c_char, loc: Loc, umask: sys::mode_t)

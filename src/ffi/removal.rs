@@ -7,6 +7,7 @@ use std::ptr::{NonNull, null_mut};
 use fsnap_core::Gfid;
 
 use super::call::{Call, gfid_of};
+use super::dict::Dict;
 use super::fence::fence;
 use super::guard::{How, Place, WHOLE_TREE, entry, refusal};
 use super::host::{Host, this};
@@ -17,7 +18,12 @@ use super::xlator::{Translator, role};
 /// A name that is about to go.
 pub enum Removal<'a> {
     /// unlink of a file.
-    Unlink(Gfid),
+    Unlink {
+        /// The file.
+        file: Gfid,
+        /// By DHT, as a part of something that an application asked for (`GLUSTERFS_INTERNAL_FOP_KEY`).
+        internal: bool,
+    },
     /// rename of a file or directory to `name` in `parent`, over what has that name.
     Rename {
         /// What is renamed.
@@ -278,7 +284,9 @@ pub(super) unsafe extern "C" fn unlink<T: Translator>(
             return sys::default_unlink_failure_cbk(frame, errno);
         }
         let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
-        if asked::<T>((frame, this), Fop::Unlink, Removal::Unlink(gfid_of(&*loc)), ticket) {
+        let internal = Dict::new(xdata).is_some_and(|xdata| xdata.get(c"glusterfs-internal-fop").is_some());
+        let removal = Removal::Unlink { file: gfid_of(&*loc), internal };
+        if asked::<T>((frame, this), Fop::Unlink, removal, ticket) {
             return 0;
         }
         sys::default_unlink(frame, this, loc, flags, xdata)

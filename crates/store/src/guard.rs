@@ -91,7 +91,7 @@ pub(crate) fn link_file(dir: &File, name: &[u8]) -> Result<Option<(File, FileSta
 }
 
 /// Source: `check_is_linkfile` of cluster/dht; that such a file is empty is `dht_linkfile_create`'s doing.
-fn is_link_file(file: &File, stat: &FileStat) -> Result<bool> {
+pub(crate) fn is_link_file(file: &File, stat: &FileStat) -> Result<bool> {
     let shape =
         sys::kind(stat) == libc::S_IFREG && stat.st_mode & 0o7777 == libc::S_ISVTX && stat.st_size == 0;
     Ok(shape && xattrs::get(file, xattrs::LINKTO)?.is_some())

@@ -56,6 +56,8 @@ pub struct Store {
     reflink: bool,
     /// The deleted files that are kept for their snapshots.
     buried: RwLock<HashSet<Gfid>>,
+    /// Written by who takes a `.fsnap` away with its handle, read by who sees to both being there.
+    snap_dirs: RwLock<()>,
 }
 
 impl Store {
@@ -70,7 +72,13 @@ impl Store {
     pub fn open(brick: &Path) -> Result<Self> {
         let brick = Brick::open(brick)?;
         let reflink = probe(&brick);
-        let store = Store { brick, state: OnceLock::new(), reflink, buried: RwLock::default() };
+        let store = Store {
+            brick,
+            state: OnceLock::new(),
+            reflink,
+            buried: RwLock::default(),
+            snap_dirs: RwLock::default(),
+        };
         if let Some(state) = State::find(&store.brick)? {
             let state = store.state.get_or_init(|| state);
             if let Err(e) = state.sweep() {

@@ -9,6 +9,7 @@ use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::{Access, open_leaf};
+use crate::guard::is_link_file;
 use crate::sys::{self, DIR, open_in};
 use crate::xattrs;
 
@@ -27,6 +28,13 @@ impl Store {
             false => open_leaf(&parent.file, name.as_bytes(), Access::Read).ok()??.0,
         };
         Some((xattrs::gfid(&file).ok()??, is_dir))
+    }
+
+    /// Whether `file` is, on this brick, a link file of DHT. False if it can't be told.
+    pub fn is_link_file(&self, file: Gfid) -> bool {
+        self.brick
+            .open_file(file, Access::Read)
+            .is_ok_and(|inode| is_link_file(&inode.file, &inode.stat).unwrap_or(false))
     }
 
     /// DHT's layout of directory `dir` on this brick; `None` if it has none, as without DHT.

@@ -41,15 +41,7 @@ impl Store {
         }
         let time = self.restore_into(&base, name)?;
         match self.raise(&base, &grave, &parent) {
-            Ok(()) => {
-                if let Err(e) = self.follow(base.gfid) {
-                    tracing::error!(
-                        "snapshots of {}, which is back, have the names of a deleted file's: {e}",
-                        base.gfid
-                    );
-                }
-                Ok(time)
-            }
+            Ok(()) => Ok(time),
             Err(e) => {
                 // Nothing but a grave is emptied: not what has its name back already.
                 if let Err(e) = self.empty_grave(base.gfid) {
@@ -73,6 +65,13 @@ impl Store {
         }
         for step in [&parent.file, &dir.file] {
             self.brick.settle(step)?;
+        }
+        // Before the note goes: with it the next start finishes what a crash cuts short.
+        if let Err(e) = self.follow(base.gfid) {
+            tracing::error!(
+                "snapshots of {}, which is back, have the names of a deleted file's: {e}",
+                base.gfid
+            );
         }
         self.forget_grave(base, tombstone)?;
         sys::sync(&base.file)

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::sync::PoisonError;
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
@@ -40,6 +41,8 @@ impl Store {
         for name in sys::names_in(&snaps)? {
             self.remove_link_file(&snaps, &name)?;
         }
+        // Nobody may find the handle between the two, make `.fsnap` anew and then lose the handle.
+        let _alone = self.snap_dirs.write().unwrap_or_else(PoisonError::into_inner);
         match unlinkat(&dir.file, SNAP_DIR, UnlinkatFlags::RemoveDir) {
             Ok(()) => self.remove_soft_handle(&dir),
             Err(Errno::ENOENT) => Ok(()),

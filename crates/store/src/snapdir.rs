@@ -1,6 +1,7 @@
 //! The directory `.fsnap`, which holds the snapshots of the files beside it.
 
 use std::fs::File;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use fsnap_core::acl::Caller;
@@ -54,6 +55,7 @@ impl Store {
     /// Opens the `.fsnap` of `parent`, and makes it or sets it right where needed.
     pub(crate) fn ensure_snap_dir(&self, parent: &Dir) -> Result<SnapDir> {
         parent.may_have_snapshots()?;
+        let _shared = self.snap_dirs.read().unwrap_or_else(PoisonError::into_inner);
         let stat = fstat(&parent.file).doing("stat")?;
         let rights = Rights::of(&parent.file, &stat)?.limited_to(READ_AND_PASS);
         let dir = match find(parent)? {

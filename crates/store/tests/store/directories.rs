@@ -107,31 +107,28 @@ fn a_directory_that_is_used_again_at_once() {
     on_both(|b| {
         let store = b.store();
         let dir = b.make_dir("d");
-        let (count, stop) =
-            (&std::sync::atomic::AtomicUsize::new(0), &std::sync::atomic::AtomicBool::new(false));
-        std::thread::scope(|threads| {
-            threads.spawn(|| {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    match store.clear_snap_dir(dir) {
-                        Ok(()) | Err(Error::NotEmpty(_)) => {}
-                        Err(e) => panic!("{e}"),
-                    }
-                    count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                }
-            });
-            // A file moves in; its snapshots follow while the `.fsnap` is taken away under them.
-            for i in 0..60 {
-                let base = b.make_file(format!("f{i}"), b"x");
-                snap(&store, base, "a");
+        for i in 0..40 {
+            // The `.fsnap` is taken away, slowly, while a file moves in and its snapshots follow.
+            let base = b.make_file(format!("f{i}"), b"x");
+            snap(&store, base, "a");
+            store.snap_dir(dir, None).unwrap();
+            for j in 0..10 {
+                b.make_link_file(format!("d/.fsnap/l@{j}"), next_gfid().snap_dir());
+            }
+            std::thread::scope(|threads| {
+                threads.spawn(|| match store.clear_snap_dir(dir) {
+                    Ok(()) | Err(Error::NotEmpty(_)) => {}
+                    Err(e) => panic!("{e}"),
+                });
+                std::thread::sleep(std::time::Duration::from_micros(i * 20));
                 b.rename(format!("f{i}"), format!("d/f{i}"));
                 store.follow(base).unwrap();
-                assert!(b.join(format!("d/.fsnap/f{i}@a")).exists());
-                store.delete(base, &name("a")).unwrap();
-                b.unlink(format!("d/f{i}"));
-            }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        });
-        assert!(count.load(std::sync::atomic::Ordering::Relaxed) > 10);
+            });
+            assert!(b.join(format!("d/.fsnap/f{i}@a")).exists());
+            store.delete(base, &name("a")).unwrap();
+            b.unlink(format!("d/f{i}"));
+            store.clear_snap_dir(dir).unwrap();
+        }
     });
 }
 

@@ -139,7 +139,10 @@ fn the_life_of_a_file_survives_power_cuts() {
 
         // The unlink reaches the disk or not: with the tombstone there all is well either way.
         store.bury(base).unwrap();
-        let store = after(store);
+        drop(store);
+        power_cut(&disk);
+        assert!(b.join("e/.fsnap").join(&stone).exists() && b.buried() == [base.to_string()]);
+        let store = b.store();
         assert_eq!(names(&b.join("e")), [".fsnap", "f"]);
         assert!(!store.is_buried(base) && fs::read(b.join("e/f")).unwrap() == content(MIB, 1));
         store.bury(base).unwrap();

@@ -381,6 +381,8 @@ fn crashes_between_the_steps() {
         setx(b.handle(base), was.key(), was.encode()).unwrap();
         fs::write(&stone, content(30_000, 2)).unwrap();
         fs::rename(&stone, b.join("d/f")).unwrap();
+        let digits = &base.to_string()[..8];
+        assert!(b.join(format!("d/.fsnap/f@a@{digits}")).exists(), "they have the names of a deleted file's");
         unharmed("brought back");
     });
 }
