@@ -99,8 +99,12 @@ enum Prepared {
     Purged,
 }
 
-/// Lets a worker prepare the fop, pass it on, and do what follows.
+/// Lets a worker prepare the fop, pass it on, and do what follows. What the policy forbids is answered at once.
 fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
+    if let Err(error) = allowed(&brick.state, plan) {
+        or_fail(Err(error), ticket);
+        return;
+    }
     let Some(held) = ticket.hold() else { return };
     let state = Arc::clone(&brick.state);
     let files = plan.moved.into_iter().chain(plan.lost).collect();
@@ -109,7 +113,7 @@ fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
             .in_time()
             .and_then(|()| plan.lost.map(|lost| prepare(&state, lost, plan.too_late)).transpose());
         match prepared {
-            Err(error) => refuse(held, &error),
+            Err(error) => refuse(held, plan, &error),
             Ok(prepared) => {
                 let host = state.host;
                 held.proceed(host, move |outcome| follow_up(&state, plan, prepared, &outcome));
@@ -118,9 +122,20 @@ fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
     });
 }
 
-fn refuse(held: Held, error: &Error) {
-    tracing::warn!("an unlink or rename was refused: {error}");
+fn refuse(held: Held, plan: Plan, error: &Error) {
+    match plan {
+        Plan { lost: Some(lost), .. } => tracing::warn!("{lost} keeps its name: {error}"),
+        Plan { moved, .. } => tracing::warn!("{} is not renamed: {error}", moved.unwrap_or(Gfid::ROOT)),
+    }
     held.fail(error.errno());
+}
+
+/// [`Error::HasSnapshots`] (`EBUSY`) if a file with snapshots must not lose its last name.
+fn allowed(state: &State, plan: Plan) -> Result<()> {
+    match plan.lost.filter(|_| state.options().on_unlink == OnUnlink::Refuse && !plan.too_late) {
+        Some(lost) if state.store()?.is_last_name(lost)? => Err(Error::HasSnapshots),
+        _ => Ok(()),
+    }
 }
 
 /// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
