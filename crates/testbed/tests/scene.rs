@@ -141,7 +141,10 @@ fn a_killed_command_takes_its_process_along() {
     let what = "unshare, the holder and its cat run";
     wait_until(what, Duration::from_secs(10), || trace.processes().len() == idle);
     let mut child = scene.command("sleep").arg("1000").spawn().expect("sleep");
-    wait_until("sleep runs", Duration::from_secs(10), || trace.processes().len() >= idle + 2);
+    // By then it has asked for its parent's death; before, nothing could kill it.
+    wait_until("sleep runs", Duration::from_secs(10), || {
+        trace.processes().iter().any(|p| p.ends_with(" sleep"))
+    });
     child.kill().expect("SIGKILL");
     child.wait().expect("its end");
     wait_until("sleep is gone", Duration::from_secs(10), || trace.processes().len() == idle);

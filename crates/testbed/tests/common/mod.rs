@@ -60,7 +60,10 @@ impl Trace {
                 fs::read_link(pid.path().join("ns").join(kind)).is_ok_and(|link| link == **of)
             })
         })
-        .map(|pid| format!("process {}", pid.path().display()))
+        .map(|pid| {
+            let comm = fs::read_to_string(pid.path().join("comm")).unwrap_or_default();
+            format!("process {} {}", pid.path().display(), comm.trim())
+        })
         .collect()
     }
 
