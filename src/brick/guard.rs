@@ -20,6 +20,13 @@ const HEAL: [i32; 2] = [-6, -12];
 /// Rebalance and glfsheal: they carry or compare all xattrs of a file.
 const CARRIERS: [i32; 2] = [-3, -7];
 
+/// Rebalance.
+const REBALANCE: i32 = -3;
+/// Who stamps times on what has none, at a first lookup.
+const STAMPER: i32 = -13;
+
+/// DHT's link to the brick that has a file: rebalance sets it on a file that it is about to move.
+const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
 /// What the names of all of DHT's xattrs start with.
 const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
 /// The gfid that a new entry is to have.
@@ -61,11 +68,18 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
     if !sees_xattrs(call) && !dict.with_prefix(XATTRS.to_bytes()).is_empty() {
         return Some(libc::EPERM);
     }
+    if call.pid() == REBALANCE
+        && dict.get(LINKTO).is_some()
+        && state.store().is_ok_and(|store| store.has_snapshots(call.gfid()))
+    {
+        tracing::warn!("{} stays on this brick: rebalance can't move a file with snapshots", call.shown());
+        return Some(libc::EBUSY);
+    }
     if !call.gfid().is_derived() || heals(call) {
         return None;
     }
     let only = |allowed: &dyn Fn(&[u8]) -> bool| dict.with_prefix(b"").iter().all(|(key, _)| allowed(key));
-    let stamps = |key: &[u8]| key == SET_MDATA || key == mdata::XATTR.as_bytes();
+    let stamps = |key: &[u8]| call.pid() == STAMPER && (key == SET_MDATA || key == mdata::XATTR.as_bytes());
     let allowed = match state.store().ok()?.what_is(call.gfid()) {
         Kind::Other | Kind::LinkFile | Kind::Tombstone => true,
         Kind::SnapDir => only(&|key| key.starts_with(DHT_XATTRS) || stamps(key)),
@@ -103,6 +117,10 @@ fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) 
         return matches!(change.how, How::Unlink) && store.link_file_at(parent, name);
     }
     if name != SNAP_DIR.as_bytes() {
+        return true;
+    }
+    // Somebody else's, from before our time: it may be renamed or removed.
+    if store.entry(parent, name).is_some_and(|(gfid, _)| gfid != parent.snap_dir()) {
         return true;
     }
     let wanted = change.xdata.and_then(|xdata| xdata.get(GFID_REQ));

@@ -1,7 +1,7 @@
 //! The life of a file that has snapshots: they follow its renames, and outlive its last name or keep it from going.
 
 use std::collections::HashSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,11 +16,17 @@ use crate::ffi::{Held, Outcome, Removal, Ticket};
 pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
     let Ok(store) = brick.state.store() else { return Some(ticket) };
     match *removal {
-        Removal::Unlink { file, internal } if store.has_snapshots(file) => {
-            hold(brick, Plan { moved: None, lost: Some(file), too_late: internal }, ticket);
-            None
+        Removal::Unlink { parent, name, internal } => {
+            // By what is on the disk: the host may still take the name for a file that another rename has replaced.
+            match store.entry(parent, name.to_bytes()) {
+                Some((file, false)) if store.has_snapshots(file) => {
+                    let place = Place { parent, name: name.to_owned() };
+                    hold(brick, Plan { moved: None, lost: Some(file), place, too_late: internal }, ticket);
+                    None
+                }
+                _ => Some(ticket),
+            }
         }
-        Removal::Unlink { .. } => Some(ticket),
         Removal::Rmdir { dir, whole_tree } => or_fail(may_go(store, dir, whole_tree), ticket),
         Removal::Rename { old, parent, name } => rename(brick, store, (old, parent, name), ticket),
     }
@@ -49,6 +55,7 @@ fn rename<'a>(
     let plan = Plan {
         moved: Some(old).filter(|&old| store.has_snapshots(old)),
         lost: lost.filter(|&lost| store.has_snapshots(lost)),
+        place: Place { parent, name: name.to_owned() },
         // A link file takes the place of the data on this brick because the data that it points to has, on another.
         too_late: lost.is_some() && store.is_link_file(old),
     };
@@ -76,13 +83,20 @@ fn may_go(store: &Store, dir: Gfid, whole_tree: bool) -> Result<()> {
     }
 }
 
+/// A name that an unlink or a rename takes from whoever has it.
+struct Place {
+    parent: Gfid,
+    name: CString,
+}
+
 /// The files with snapshots that an unlink or a rename is about.
-#[derive(Clone, Copy)]
 struct Plan {
     /// Gets another name.
     moved: Option<Gfid>,
     /// Loses a name.
     lost: Option<Gfid>,
+    /// The name that it loses.
+    place: Place,
     /// It can't be refused any more: DHT has renamed another file to its name, on another brick, and asks us next. Were
     /// this refused, there would be two files of one name.
     too_late: bool,
@@ -95,13 +109,13 @@ enum Prepared {
     Stays,
     /// It goes into its grave.
     Buried,
-    /// It has no snapshots any more.
-    Purged,
+    /// Its snapshots go when it has gone.
+    Doomed,
 }
 
 /// Lets a worker prepare the fop, pass it on, and do what follows. What the policy forbids is answered at once.
 fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
-    if let Err(error) = allowed(&brick.state, plan) {
+    if let Err(error) = allowed(&brick.state, &plan) {
         or_fail(Err(error), ticket);
         return;
     }
@@ -109,20 +123,18 @@ fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
     let state = Arc::clone(&brick.state);
     let files = plan.moved.into_iter().chain(plan.lost).collect();
     brick.pool.submit(files, move |turn| {
-        let prepared = turn
-            .in_time()
-            .and_then(|()| plan.lost.map(|lost| prepare(&state, lost, plan.too_late)).transpose());
+        let prepared = turn.in_time().and_then(|()| prepare(&state, &plan));
         match prepared {
-            Err(error) => refuse(held, plan, &error),
+            Err(error) => refuse(held, &plan, &error),
             Ok(prepared) => {
                 let host = state.host;
-                held.proceed(host, move |outcome| follow_up(&state, plan, prepared, &outcome));
+                held.proceed(host, move |outcome| follow_up(&state, &plan, prepared, &outcome));
             }
         }
     });
 }
 
-fn refuse(held: Held, plan: Plan, error: &Error) {
+fn refuse(held: Held, plan: &Plan, error: &Error) {
     match plan {
         Plan { lost: Some(lost), .. } => tracing::warn!("{lost} keeps its name: {error}"),
         Plan { moved, .. } => tracing::warn!("{} is not renamed: {error}", moved.unwrap_or(Gfid::ROOT)),
@@ -131,7 +143,7 @@ fn refuse(held: Held, plan: Plan, error: &Error) {
 }
 
 /// [`Error::HasSnapshots`] (`EBUSY`) if a file with snapshots must not lose its last name.
-fn allowed(state: &State, plan: Plan) -> Result<()> {
+fn allowed(state: &State, plan: &Plan) -> Result<()> {
     match plan.lost.filter(|_| state.options().on_unlink == OnUnlink::Refuse && !plan.too_late) {
         Some(lost) if state.store()?.is_last_name(lost)? => Err(Error::HasSnapshots),
         _ => Ok(()),
@@ -140,15 +152,28 @@ fn allowed(state: &State, plan: Plan) -> Result<()> {
 
 /// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
 /// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
-fn prepare(state: &State, file: Gfid, too_late: bool) -> Result<Prepared> {
+/// [`Error::Renamed`] (`EBUSY`) if the name is another file's by now.
+fn prepare(state: &State, plan: &Plan) -> Result<Option<Prepared>> {
     let store = state.store()?;
+    let there = store.entry(plan.place.parent, plan.place.name.to_bytes());
+    let lost = there.filter(|(file, is_dir)| !is_dir && Some(*file) != plan.moved).map(|(file, _)| file);
+    match lost.filter(|&file| store.has_snapshots(file)) {
+        now if now != plan.lost => Err(Error::Renamed),
+        Some(file) => prepare_file(state, store, file, plan.too_late).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn prepare_file(state: &State, store: &Store, file: Gfid, too_late: bool) -> Result<Prepared> {
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);
     }
     match state.options().on_unlink {
-        OnUnlink::Purge => match store.purge(file) {
-            Err(Error::Held(_)) if too_late => store.bury(file).map(|()| Prepared::Buried),
-            other => other.map(|()| Prepared::Purged),
+        // Buried first all the same: the unlink may fail, and then nothing is to be gone.
+        OnUnlink::Purge => match store.list(file)?.into_iter().find(|snapshot| snapshot.held) {
+            Some(held) if !too_late => Err(Error::Held(held.name.to_string())),
+            Some(_) => store.bury(file).map(|()| Prepared::Buried),
+            None => store.bury(file).map(|()| Prepared::Doomed),
         },
         _ if too_late => store.bury(file).map(|()| Prepared::Buried),
         OnUnlink::Keep => store.bury(file).map(|()| Prepared::Buried),
@@ -157,7 +182,7 @@ fn prepare(state: &State, file: Gfid, too_late: bool) -> Result<Prepared> {
 }
 
 /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
-fn follow_up(state: &State, plan: Plan, prepared: Option<Prepared>, outcome: &Outcome<'_>) {
+fn follow_up(state: &State, plan: &Plan, prepared: Option<Prepared>, outcome: &Outcome<'_>) {
     let Ok(store) = state.store() else { return };
     let log = |what: &str, file: Gfid, result: Result<()>| {
         if let Err(error) = result {
@@ -166,7 +191,10 @@ fn follow_up(state: &State, plan: Plan, prepared: Option<Prepared>, outcome: &Ou
     };
     if let (Some(lost), Some(prepared)) = (plan.lost, prepared) {
         match prepared {
-            Prepared::Buried if !outcome.done() => log("taking back the burial", lost, store.unbury(lost)),
+            Prepared::Buried | Prepared::Doomed if !outcome.done() => {
+                log("taking back the burial", lost, store.unbury(lost));
+            }
+            Prepared::Doomed => log("deleting the snapshots", lost, store.purge(lost)),
             Prepared::Buried => {
                 log("renaming the snapshots", lost, store.follow(lost));
                 if state.graves.is_closed(lost, outcome) {
@@ -174,7 +202,7 @@ fn follow_up(state: &State, plan: Plan, prepared: Option<Prepared>, outcome: &Ou
                 }
             }
             Prepared::Stays if outcome.done() => log("moving the snapshots", lost, store.follow(lost)),
-            Prepared::Stays | Prepared::Purged => {}
+            Prepared::Stays => {}
         }
     }
     if let Some(moved) = plan.moved.filter(|_| outcome.done()) {

@@ -42,7 +42,7 @@ pub enum How<'a> {
     Unlink,
     /// setattr with these attributes (`GF_SET_ATTR_*`).
     Attributes(i32),
-    /// xattrop with these xattrs.
+    /// xattrop that adds these values to xattrs.
     Xattrop(Option<Dict<'a>>),
     /// In another way.
     Other,
@@ -115,6 +115,16 @@ pub(super) unsafe fn refusal<T: Translator>(
     })
 }
 
+/// # Safety
+/// `xattrs` is the dictionary of an xattrop.
+unsafe fn xattrop_how<'a>(operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t) -> How<'a> {
+    match operation {
+        // SAFETY: the caller's contract.
+        sys::GF_XATTROP_ADD_ARRAY | sys::GF_XATTROP_ADD_ARRAY64 => How::Xattrop(unsafe { Dict::new(xattrs) }),
+        _ => How::Other,
+    }
+}
+
 /// A fop of the given arguments that is guarded, and then passed on.
 macro_rules! guarded {
     ($($name:ident($($arg:ident: $type:ty),*) or $default:ident, $failure:ident: [$($place:expr),*], $how:expr;)*) => {$(
@@ -168,9 +178,9 @@ guarded! {
     setattr(loc: Loc, stbuf: *mut sys::iatt, valid: i32)
         or default_setattr, default_setattr_failure_cbk: [Place::file(&*loc)], How::Attributes(valid);
     xattrop(loc: Loc, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t)
-        or default_xattrop, default_xattrop_failure_cbk: [Place::file(&*loc)], How::Xattrop(Dict::new(xattrs));
+        or default_xattrop, default_xattrop_failure_cbk: [Place::file(&*loc)], xattrop_how(operation, xattrs);
     fxattrop(fd: Fd, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t)
-        or default_fxattrop, default_fxattrop_failure_cbk: [Place::open(fd)], How::Xattrop(Dict::new(xattrs));
+        or default_fxattrop, default_fxattrop_failure_cbk: [Place::open(fd)], xattrop_how(operation, xattrs);
     copy_file_range(fd_in: Fd, off_in: sys::off64_t, fd_out: Fd, off_out: sys::off64_t, len: usize, flags: u32)
         or default_copy_file_range, default_copy_file_range_failure_cbk: [Place::open(fd_out)], How::Other;
 }

@@ -19,8 +19,10 @@ use super::xlator::{Translator, role};
 pub enum Removal<'a> {
     /// unlink of a file.
     Unlink {
-        /// The file.
-        file: Gfid,
+        /// The directory.
+        parent: Gfid,
+        /// The name in it.
+        name: &'a CStr,
         /// By DHT, as a part of something that an application asked for (`GLUSTERFS_INTERNAL_FOP_KEY`).
         internal: bool,
     },
@@ -174,8 +176,9 @@ impl Held {
                 _ => sys::fsnap_wind_rename(frame, cookie, Some(renamed), child, old, new, xdata),
             };
             if wound == 0 {
-                Box::from_raw(underway).end(false);
-                Pending::new(NonNull::new_unchecked(frame), fop).fail(libc::ENOMEM);
+                let pending = Pending::new(NonNull::new_unchecked(frame), fop);
+                fence("what follows a removal", (), || Box::from_raw(underway).end(false));
+                pending.fail(libc::ENOMEM);
             }
         }
     }
@@ -283,9 +286,12 @@ pub(super) unsafe extern "C" fn unlink<T: Translator>(
         if let Some(errno) = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Unlink, xdata) {
             return sys::default_unlink_failure_cbk(frame, errno);
         }
+        let Some((parent, name)) = entry(&*loc) else {
+            return sys::default_unlink(frame, this, loc, flags, xdata);
+        };
         let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
         let internal = Dict::new(xdata).is_some_and(|xdata| xdata.get(c"glusterfs-internal-fop").is_some());
-        let removal = Removal::Unlink { file: gfid_of(&*loc), internal };
+        let removal = Removal::Unlink { parent, name, internal };
         if asked::<T>((frame, this), Fop::Unlink, removal, ticket) {
             return 0;
         }

@@ -37,6 +37,9 @@ pub enum Error {
         "the file has snapshots, and on-unlink is refuse: delete them first (glusterfs.fsnap.list names them)"
     )]
     HasSnapshots,
+    /// `EBUSY`: a name has changed hands between the look at it and the deed.
+    #[error("the name was given to another file meanwhile: try again")]
+    Renamed,
     /// `EBUSY`: rebalance is at work on the file.
     #[error("the file is being migrated or was migrated away: try again when rebalance is done with it")]
     Migrating,
@@ -91,7 +94,9 @@ impl Error {
             Error::ReadOnly(_) => libc::EROFS,
             Error::Exists(_) | Error::FileExists(_) => libc::EEXIST,
             Error::NoSnapshot(_) => libc::ENODATA,
-            Error::Held(_) | Error::HasSnapshots | Error::Migrating | Error::Busy(_) => libc::EBUSY,
+            Error::Held(_) | Error::HasSnapshots | Error::Renamed | Error::Migrating | Error::Busy(_) => {
+                libc::EBUSY
+            }
             Error::TooMany(_) => libc::EDQUOT,
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,

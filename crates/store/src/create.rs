@@ -175,6 +175,10 @@ impl Store {
         }
         xattrs::set(&base.file, SEQ, entry.seq.to_string().as_bytes())?;
         write_entry(&base.file, name, entry)?;
+        // An unlink does not wait for a file without snapshots, which it was until now.
+        if fstat(&base.file).doing("stat")?.st_nlink < 2 {
+            return Err(Error::Gone);
+        }
         sys::sync(&base.file)
     }
 

@@ -7,6 +7,7 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
 use crate::Store;
@@ -141,6 +142,10 @@ impl Store {
         let gone: Vec<Link> =
             links(&base.file)?.into_iter().filter(|link| *link != grave.tombstone).collect();
         if base.stat.st_size == 0 && gone.is_empty() {
+            return Ok(());
+        }
+        // A link may have given it another name since.
+        if fstat(&base.file).doing("stat")?.st_nlink != 2 {
             return Ok(());
         }
         names::forget(&base.file, &gone)?;
