@@ -316,3 +316,38 @@ fn the_log_names_the_command_that_clears_the_way() {
         .expect("such a line");
     assert!(line.contains(".fsnap/f@s"), "{line}");
 }
+
+/// Moving snapshots comes later; until then rebalance fails to move the file, and nothing is lost.
+#[test]
+fn rebalance_leaves_files_with_snapshots_where_they_are() {
+    let setup = distribute(2);
+    let (a, _) = dirs(&setup);
+    let mut files = Vec::new();
+    for n in 0..20 {
+        let file = a.join(format!("file{n}"));
+        files.push((snapped(&file, n), checksum(&file), file));
+    }
+    let bricks = || -> Vec<Vec<String>> {
+        let on = |n: u32| {
+            let dir = setup.scene.path(format!("/run/scene/b{n}/brick/a"));
+            // Not the link files that rebalance makes.
+            let has_data = |name: &String| fs::metadata(dir.join(name)).unwrap().len() == 100_000;
+            ls(&dir).into_iter().filter(has_data).collect()
+        };
+        (1..=2).map(on).collect()
+    };
+    let before = bricks();
+    let disk = setup.scene.disk(fsnap_testbed::Fs::Xfs, 1024 * MIB, "/run/scene/b3");
+    let brick = format!("127.1.1.3:{}", disk.at().join("brick").display());
+    setup.scene.gluster(["volume", "add-brick", "v", &brick, "force"]).unwrap();
+    setup.scene.gluster(["volume", "rebalance", "v", "start", "force"]).unwrap();
+    wait_until("rebalance is done", Duration::from_secs(60), || {
+        let status = setup.scene.gluster(["volume", "rebalance", "v", "status"]).unwrap_or_default();
+        status.contains("completed") || status.contains("failed  ")
+    });
+    assert_eq!(bricks(), before, "none was moved away");
+    for (snapshot, content, file) in &files {
+        sees(file, *content);
+        has_its_snapshot(file, *snapshot);
+    }
+}
