@@ -47,11 +47,6 @@ fn attack(dir: &Path) {
     read_only("mkfifo", mkfifo(&inside.join("new")));
     read_only("link in", fs::hard_link(&other, inside.join("new")));
     read_only("link out", fs::hard_link(&snapshot, dir.join("new")));
-    read_only("rename in", fs::rename(&other, inside.join("new")));
-    read_only("rename over", fs::rename(&other, &snapshot));
-    read_only("rename out", fs::rename(&snapshot, dir.join("new")));
-    read_only("rename within", fs::rename(&snapshot, inside.join("f@t")));
-    read_only("rename .fsnap", fs::rename(&inside, dir.join("snapshots")));
     read_only("unlink", fs::remove_file(&snapshot));
     // DHT sees that it is not empty before it asks a brick.
     let rmdir = fs::remove_dir(&inside).unwrap_err().raw_os_error().map(Errno::from_raw);
@@ -71,6 +66,33 @@ fn attack(dir: &Path) {
     read_only("futimens", open.set_modified(std::time::SystemTime::UNIX_EPOCH));
     assert_eq!(fs::read(&other).unwrap(), b"other");
     assert_eq!(names(&file), ["s"]);
+}
+
+/// The renames that root can try, each on a mount of its own: under load GlusterFS 10.3 reports a rename that a brick
+/// has refused as done now and then, also without fsnap, and the mount that asked believes it. The bricks decide.
+fn attack_by_rename(setup: &Setup) {
+    for (from, to) in [
+        ("other", ".fsnap/new"),
+        ("other", ".fsnap/f@s"),
+        (".fsnap/f@s", "new"),
+        (".fsnap/f@s", ".fsnap/f@t"),
+        (".fsnap", "snapshots"),
+    ] {
+        let mount = setup.volume.mount("/run/scene/renames");
+        let dir = mount.path().join("d");
+        let result = fs::rename(dir.join(from), dir.join(to)).err().and_then(|error| error.raw_os_error());
+        assert!([None, Some(Errno::EROFS as i32)].contains(&result), "rename {from} to {to}: {result:?}");
+        let on_bricks = |sub: &str| {
+            let bricks = 0..setup.volume.bricks().len();
+            let mut all: Vec<String> =
+                bricks.flat_map(|n| ls(setup.volume.brick_path(n).join("d").join(sub))).collect();
+            all.sort();
+            all.dedup();
+            all
+        };
+        assert_eq!(on_bricks("."), [".fsnap", "f", "other"], "rename {from} to {to}");
+        assert_eq!(on_bricks(".fsnap"), ["f@s"], "rename {from} to {to}");
+    }
 }
 
 fn nix_truncate(path: &Path) -> io::Result<()> {
@@ -122,11 +144,13 @@ fn by_path_and_by_open_file() {
     for bricks in [1, 2] {
         let (setup, dir, sum) = scene(bricks);
         attack(&dir);
+        attack_by_rename(&setup);
         // Nothing of it rests on what the brick remembers.
         setup.volume.stop();
         setup.volume.start();
         setup.mount.wait_connected(bricks);
         attack(&dir);
+        attack_by_rename(&setup);
         assert_eq!(checksum(dir.join(".fsnap/f@s")), sum);
         assert_eq!(getx(dir.join(".fsnap/f@s"), "user.colour").unwrap(), b"red");
         // And the file itself is as free as ever.

@@ -351,3 +351,24 @@ fn rebalance_leaves_files_with_snapshots_where_they_are() {
         has_its_snapshot(file, *snapshot);
     }
 }
+
+/// To those who come by its gfid, because their kernel remembers the name, a deleted file is gone as it ever was.
+#[test]
+fn a_deleted_file_is_gone_for_who_comes_late() {
+    let setup = distribute(1);
+    let (a, _) = dirs(&setup);
+    let file = a.join("f");
+    snapped(&file, 1);
+    let late = setup.volume.mount_with("/run/scene/m2", &["--entry-timeout=60", "--attribute-timeout=60"]);
+    let there = late.path().join("a/f");
+    assert_eq!(fs::metadata(&there).unwrap().len(), 100_000);
+    fs::remove_file(&file).unwrap();
+    let gone = [Some(Errno::ENOENT as i32), Some(Errno::ESTALE as i32)];
+    let read = fs::read(&there).map(|content| content.len());
+    assert!(gone.contains(&read.as_ref().err().and_then(|e| e.raw_os_error())), "{read:?}");
+    let linked = fs::hard_link(&there, late.path().join("a/linked"));
+    assert!(gone.contains(&linked.as_ref().err().and_then(|e| e.raw_os_error())), "{linked:?}");
+    let cut = fs::OpenOptions::new().write(true).truncate(true).open(&there).map(drop);
+    assert!(gone.contains(&cut.as_ref().err().and_then(|e| e.raw_os_error())), "{cut:?}");
+    assert_eq!(ls(&a), Vec::<String>::new());
+}

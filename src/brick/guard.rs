@@ -88,25 +88,29 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
     (!allowed).then_some(libc::EROFS)
 }
 
-/// Any other change: `EROFS` for what must not be.
+/// Any other change, and opens: `EROFS` for what must not be, `ESTALE` for a deleted file that is kept for its snapshots:
+/// to everybody but those who have it open it is gone.
 pub fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     if heals(call) {
         return None;
     }
     let store = state.store().ok()?;
     let allowed = match change.place {
-        Place::File(gfid) => match store.what_is(gfid) {
-            Kind::Other | Kind::LinkFile | Kind::Tombstone => true,
-            Kind::SnapDir => match change.how {
-                How::Attributes(valid) => valid & ALL_ATTRIBUTES == ALL_ATTRIBUTES,
-                How::Xattrop(dict) => adds_nothing(dict) || only_dht(dict),
-                _ => false,
-            },
-            Kind::Payload => matches!(change.how, How::Xattrop(dict) if adds_nothing(dict)),
-        },
+        Place::File(gfid) if store.is_deleted(gfid) => return Some(libc::ESTALE),
+        Place::File(gfid) | Place::Open(gfid) => file_allowed(store.what_is(gfid), change.how),
         Place::Entry(parent, name) => entry_allowed(store, parent, name, change),
     };
     (!allowed).then_some(libc::EROFS)
+}
+
+fn file_allowed(kind: Kind, how: How<'_>) -> bool {
+    match (kind, how) {
+        (Kind::Other | Kind::LinkFile | Kind::Tombstone, _) | (_, How::Read) => true,
+        (Kind::SnapDir, How::Attributes(valid)) => valid & ALL_ATTRIBUTES == ALL_ATTRIBUTES,
+        (Kind::SnapDir, How::Xattrop(dict)) => adds_nothing(dict) || only_dht(dict),
+        (Kind::Payload, How::Xattrop(dict)) => adds_nothing(dict),
+        _ => false,
+    }
 }
 
 fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) -> bool {

@@ -138,6 +138,10 @@ impl Translator for Brick {
         self.state.counters.dump(out);
     }
 
+    fn watches(&self, file: Gfid) -> bool {
+        self.state.store.get().is_some_and(|store| store.is_buried(file))
+    }
+
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
         guard::refuse(&self.state, call, change)
     }

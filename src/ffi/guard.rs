@@ -27,8 +27,10 @@ pub struct Change<'a> {
 /// What a change touches.
 #[derive(Clone, Copy)]
 pub enum Place<'a> {
-    /// A file or directory itself: its content, attributes or xattrs.
+    /// A file or directory itself, reached by its gfid: its content, attributes or xattrs.
     File(Gfid),
+    /// The same, by somebody who has it open.
+    Open(Gfid),
     /// A name in a directory.
     Entry(Gfid, &'a [u8]),
 }
@@ -36,6 +38,8 @@ pub enum Place<'a> {
 /// How a change is made, as far as that matters.
 #[derive(Clone, Copy)]
 pub enum How<'a> {
+    /// It is opened for reading.
+    Read,
     /// mkdir.
     Mkdir,
     /// unlink.
@@ -59,7 +63,7 @@ impl Place<'_> {
         // SAFETY: the caller's contract; an fd holds a reference to its inode.
         let gfid =
             unsafe { fd.as_ref().and_then(|fd| fd.inode.as_ref()) }.map_or([0; 16], |inode| inode.gfid);
-        Place::File(Gfid::from_bytes(gfid))
+        Place::Open(Gfid::from_bytes(gfid))
     }
 
     /// # Safety
@@ -72,9 +76,10 @@ impl Place<'_> {
         }
     }
 
-    fn deserves_a_look(&self) -> bool {
+    fn deserves_a_look(&self, role: &impl Translator) -> bool {
         match self {
-            Place::File(gfid) => gfid.is_derived(),
+            Place::File(gfid) => gfid.is_derived() || role.watches(*gfid),
+            Place::Open(gfid) => gfid.is_derived(),
             Place::Entry(parent, name) => parent.is_derived() || *name == SNAP_DIR.as_bytes(),
         }
     }
@@ -102,12 +107,14 @@ pub(super) unsafe fn refusal<T: Translator>(
     how: How<'_>,
     xdata: *mut sys::dict_t,
 ) -> Option<i32> {
-    if !places.iter().any(Place::deserves_a_look) {
+    // SAFETY: the host's promise.
+    let role = unsafe { role::<T>(this) }?;
+    if !places.iter().any(|place| place.deserves_a_look(role)) {
         return None;
     }
     fence("a guard", Some(libc::EIO), || {
         // SAFETY: the host's promise.
-        let (role, call) = unsafe { (role::<T>(this)?, Call::on_nothing(NonNull::new(frame)?)) };
+        let call = unsafe { Call::on_nothing(NonNull::new(frame)?) };
         places.iter().find_map(|&place| {
             // SAFETY: the host's promise.
             role.refuse(&call, &Change { place, how, xdata: unsafe { Dict::new(xdata) } })
@@ -204,7 +211,6 @@ pub(super) unsafe extern "C" fn fsetattr<T: Translator>(
     }
 }
 
-/// Opening a file for reading changes nothing.
 pub(super) unsafe extern "C" fn open<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
@@ -214,11 +220,10 @@ pub(super) unsafe extern "C" fn open<T: Translator>(
     xdata: *mut sys::dict_t,
 ) -> i32 {
     let reads = flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_TRUNC == 0;
+    let how = if reads { How::Read } else { How::Other };
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        let refused =
-            if reads { None } else { refusal::<T>((frame, this), &[Place::file(&*loc)], How::Other, xdata) };
-        match refused {
+        match refusal::<T>((frame, this), &[Place::file(&*loc)], how, xdata) {
             Some(errno) => sys::default_open_failure_cbk(frame, errno),
             None => sys::default_open(frame, this, loc, flags, fd, xdata),
         }

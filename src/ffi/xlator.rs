@@ -35,6 +35,10 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// Writes the translator's part of a statedump.
     fn dump(&self, out: &mut StateDump);
 
+    /// Whether changes and opens of `file` deserve a look, though its gfid is an ordinary one. Asked at many fops, so it
+    /// must cost next to nothing.
+    fn watches(&self, file: Gfid) -> bool;
+
     /// A fop that changes something which deserves a look: the errno to answer with, or `None` to let it go on.
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32>;
 

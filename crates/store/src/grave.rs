@@ -2,6 +2,7 @@
 //! tombstone. That it has, and where the file was, is noted in `.glusterfs/fsnap/buried`.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
@@ -36,7 +37,19 @@ impl Store {
     /// Whether `base` is buried: has a tombstone. From [`bury`](Store::bury) on it has, also as long as the file still has
     /// its name.
     pub fn is_buried(&self, base: Gfid) -> bool {
-        self.buried.read().unwrap_or_else(PoisonError::into_inner).contains(&base)
+        // Asked at many fops, and mostly there is nobody.
+        self.burials.load(Ordering::Acquire) > 0
+            && self.buried.read().unwrap_or_else(PoisonError::into_inner).contains(&base)
+    }
+
+    /// Whether `base` has no name but its tombstone. False if it can't be told.
+    pub fn is_deleted(&self, base: Gfid) -> bool {
+        self.is_buried(base)
+            && self
+                .brick
+                .open_file(base, Access::Read)
+                .and_then(|inode| self.only_grave(&inode))
+                .is_ok_and(|grave| grave.is_some())
     }
 
     /// Whether `file` is a regular file with one name left. A tombstone counts for none.
@@ -179,6 +192,7 @@ impl Store {
         } else {
             all.remove(&base)
         };
+        self.burials.store(all.len(), Ordering::Release);
     }
 
     /// Lets the buried `base` go if it has no snapshots any more. A failure is in the log: the next start tries again.

@@ -38,6 +38,7 @@ mod xattrs;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{OnceLock, RwLock};
 
 use fsnap_core::{Gfid, Result};
@@ -56,6 +57,8 @@ pub struct Store {
     reflink: bool,
     /// The deleted files that are kept for their snapshots.
     buried: RwLock<HashSet<Gfid>>,
+    /// How many those are.
+    burials: AtomicUsize,
     /// Written by who takes a `.fsnap` away with its handle, read by who sees to both being there.
     snap_dirs: RwLock<()>,
 }
@@ -77,6 +80,7 @@ impl Store {
             state: OnceLock::new(),
             reflink,
             buried: RwLock::default(),
+            burials: AtomicUsize::new(0),
             snap_dirs: RwLock::default(),
         };
         if let Some(state) = State::find(&store.brick)? {
