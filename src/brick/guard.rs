@@ -17,11 +17,10 @@ const XATTRS: HiddenXattrs = c"trusted.fsnap.";
 
 /// `GF_CLIENT_PID_*` of glusterfs.h: self-heal (in any process), and the mount that fills a new replica.
 const HEAL: [i32; 2] = [-6, -12];
-/// Rebalance and glfsheal: they carry or compare all xattrs of a file.
-const CARRIERS: [i32; 2] = [-3, -7];
-
 /// Rebalance.
 const REBALANCE: i32 = -3;
+/// Rebalance and glfsheal: they carry or compare all xattrs of a file.
+const CARRIERS: [i32; 2] = [REBALANCE, -7];
 /// Who stamps times on what has none, at a first lookup.
 const STAMPER: i32 = -13;
 
