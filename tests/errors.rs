@@ -30,7 +30,8 @@ fn picture(brick: &Path) -> Vec<String> {
             todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
     }
-    lines.retain(|line| !line.contains("/.glusterfs/health_check") && !line.contains("/.glusterfs/brick.db"));
+    let works = ["/.glusterfs/health_check", "/.glusterfs/brick.db", "/.glusterfs/changelogs"];
+    lines.retain(|line| !works.iter().any(|own| line.contains(own)));
     lines.sort();
     lines
 }
@@ -321,6 +322,36 @@ fn a_foreign_snap_dir_is_left_alone() {
     fill(&file, 1000, 1);
     refused(mount.brick(), &file, "create", "s", Errno::EOPNOTSUPP);
     assert_eq!(fs::read(below.join(".fsnap/precious")).unwrap(), b"somebody's");
+}
+
+/// A directory of the name that was there before fsnap is its owner's: he may take it away, and then there is room.
+#[test]
+fn a_foreign_snap_dir_makes_way() {
+    let scene = common::scene_with_fsnap();
+    scene.start_glusterd();
+    let disks = scene.disks(2, Fs::Xfs, 2048 * MIB);
+    let volume = scene.volume("v").disks(&disks).start();
+    let mount = volume.mount("/run/scene/m");
+    let root = mount.path();
+    for dir in ["renamed", "removed"] {
+        fs::create_dir_all(root.join(dir).join(".fsnap")).unwrap();
+        fill(root.join(dir).join("f"), 1000, 1);
+    }
+    fs::write(root.join("renamed/.fsnap/precious"), b"somebody's").unwrap();
+    volume.set("user.xlator.fsnap", "posix");
+    volume.stop();
+    volume.start();
+    mount.wait_connected(2);
+    for dir in ["renamed", "removed"] {
+        assert_eq!(fsnap(root.join(dir).join("f"), "create", "s"), Err(Errno::EOPNOTSUPP));
+    }
+    fs::rename(root.join("renamed/.fsnap"), root.join("renamed/mine")).unwrap();
+    fs::remove_dir(root.join("removed/.fsnap")).unwrap();
+    assert_eq!(fs::read(root.join("renamed/mine/precious")).unwrap(), b"somebody's");
+    for dir in ["renamed", "removed"] {
+        fsnap(root.join(dir).join("f"), "create", "s").unwrap();
+        assert_eq!(common::ls(root.join(dir).join(".fsnap")), ["f@s"]);
+    }
 }
 
 #[test]

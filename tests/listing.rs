@@ -59,6 +59,22 @@ fn nothing_is_lost_behind_a_hidden_entry() {
     }
 }
 
+/// A piece of a listing may hold nothing but what is hidden: the tombstones of deleted files, in `.fsnap`.
+#[test]
+fn nothing_is_lost_behind_many_hidden_entries() {
+    let single = single(Fs::Xfs);
+    let root = single.mount.path();
+    let (file, inside) = (root.join("f"), single.mount.brick().join(".fsnap"));
+    fill(&file, 100, 1);
+    assert!(ls(root.join(".fsnap")).is_empty());
+    for n in 0..3000 {
+        fs::write(inside.join(format!("gone@.00000000-0000-7000-8000-{n:012}")), b"").unwrap();
+    }
+    assert!(ls(root.join(".fsnap")).is_empty());
+    fsnap(&file, "create", "s").unwrap();
+    assert_eq!(ls(root.join(".fsnap")), ["f@s"]);
+}
+
 #[test]
 fn snapshots_are_ordinary_files_to_read() {
     let setup = distribute(1);

@@ -8,7 +8,7 @@ use fsnap_core::command::{self, Command, Question};
 use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
-use super::pool::{PATIENCE, Turn};
+use super::pool::Key;
 use super::{Brick, State, guard, volume};
 use crate::ffi::{Call, Dict, GetReply, SetReply, dht_hash};
 
@@ -35,8 +35,10 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
         Err(error) => reply.fail(order.refuse(error)),
         Ok((base, command)) => {
             let file = call.inode();
-            brick.pool.submit(vec![base], move |turn| {
-                let result = order.account(turn.in_time().and_then(|()| order.run(base, &command)));
+            brick.pool.submit(vec![Key::File(base)], move |turn| {
+                let turn = turn.in_time();
+                let result = order
+                    .account(turn.as_ref().map_err(Clone::clone).and_then(|_| order.run(base, &command)));
                 match (result, command, file) {
                     (Err(errno), _, file) => {
                         // Before the answer: once a request is answered, the host may end.
@@ -72,8 +74,8 @@ pub fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Optio
         },
         Ok((Some(base), question)) => {
             let key = key.to_owned();
-            brick.pool.submit(vec![base], move |turn| {
-                match order.account(turn.in_time().and_then(|()| order.answer(base, &question))) {
+            brick.pool.submit(vec![Key::File(base)], move |turn| {
+                match order.account(turn.in_time().and_then(|_turn| order.answer(base, &question))) {
                     Ok(answer) => reply.value(&key, answer.as_bytes()),
                     Err(errno) => reply.fail(errno),
                 }
@@ -81,13 +83,6 @@ pub fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Optio
         }
     }
     None
-}
-
-impl Turn {
-    /// [`Error::Busy`] (`EBUSY`) for one that waited too long.
-    pub fn in_time(self) -> Result<()> {
-        if self == Turn::Now { Ok(()) } else { Err(Error::Busy(PATIENCE.as_secs())) }
-    }
 }
 
 fn command_kind(command: &Command) -> &'static str {
@@ -112,13 +107,15 @@ fn question_kind(question: &Question) -> &'static str {
 struct Order {
     state: Arc<State>,
     kind: &'static str,
-    /// The file, for the log.
+    /// What it was set on: a file or one of its snapshots.
+    file: Gfid,
+    /// The same, for the log.
     shown: String,
 }
 
 impl Order {
     fn new(brick: &Brick, call: &Call<'_>, kind: &'static str) -> Self {
-        Order { state: Arc::clone(&brick.state), kind, shown: call.shown() }
+        Order { state: Arc::clone(&brick.state), kind, file: call.gfid(), shown: call.shown() }
     }
 
     /// The file whose snapshots the command is about. What outlived its file can be managed through the snapshot itself;
@@ -157,6 +154,7 @@ impl Order {
                     Limits { max_snapshots: options.max_snapshots.into(), min_free: options.min_free };
                 self.state.counters.cloned(store.create(base, create, &limits)?.clone_time);
             }
+            Command::Delete(name) if self.file != base => store.delete_by(self.file, name)?,
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
@@ -233,7 +231,7 @@ mod faults {
         provoke(&place);
         match place.as_str() {
             "fop" => provoked("fop"),
-            "worker" => brick.pool.submit(vec![call.gfid()], |_| {
+            "worker" => brick.pool.submit(vec![Key::File(call.gfid())], |_turn| {
                 provoked("worker");
                 drop(reply);
             }),

@@ -1,69 +1,48 @@
 //! The life of a file that has snapshots: they follow its renames, and outlive its last name or keep it from going.
 
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::Store;
 
+use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State};
-use crate::ffi::{Held, Outcome, Removal, Ticket};
+use crate::ffi::{Held, Inodes, Removal, Ticket};
+
+/// How often a removal looks again because a name has changed hands before it had the right files to itself.
+const TRIES: u32 = 8;
+
+/// How long a deleted file keeps its content, at least, and how long until it is looked at again if somebody has it open:
+/// what opened it before it was deleted shows in the inode by then.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// unlink, rename, rmdir: hands the ticket back if there is nothing for us to do.
 pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
     let Ok(store) = brick.state.store() else { return Some(ticket) };
     match *removal {
-        Removal::Unlink { parent, name, internal } => {
-            // By what is on the disk: the host may still take the name for a file that another rename has replaced.
-            match store.entry(parent, name.to_bytes()) {
-                Some((file, false)) if store.has_snapshots(file) => {
-                    let place = Place { parent, name: name.to_owned() };
-                    hold(brick, Plan { moved: None, lost: Some(file), place, too_late: internal }, ticket);
-                    None
-                }
-                _ => Some(ticket),
-            }
+        Removal::Unlink { parent, name, file, internal } => {
+            let names = Names { from: None, to: Place::new(parent, name), internal };
+            take(brick, store, names, &[file], ticket);
+            None
         }
-        Removal::Rmdir { dir, whole_tree } => or_fail(may_go(store, dir, whole_tree), ticket),
-        Removal::Rename { old, parent, name } => rename(brick, store, (old, parent, name), ticket),
+        Removal::Rename { from, to, files } => {
+            let names =
+                Names { from: Some(Place::new(from.0, from.1)), to: Place::new(to.0, to.1), internal: false };
+            take(brick, store, names, &files, ticket);
+            None
+        }
+        Removal::Rmdir { dir, whole_tree } => match may_go(store, dir, whole_tree) {
+            Ok(()) => Some(ticket),
+            Err(error) => {
+                tracing::warn!("{error}");
+                ticket.fail(error.errno());
+                None
+            }
+        },
     }
-}
-
-fn or_fail<'a>(result: Result<()>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
-    let Err(error) = result else { return Some(ticket) };
-    tracing::warn!("{error}");
-    ticket.fail(error.errno());
-    None
-}
-
-fn rename<'a>(
-    brick: &Brick,
-    store: &Store,
-    (old, parent, name): (Gfid, Gfid, &CStr),
-    ticket: Ticket<'a>,
-) -> Option<Ticket<'a>> {
-    let target = store.entry(parent, name.to_bytes()).filter(|(gfid, _)| *gfid != old);
-    if let Some((dir, true)) = target
-        && let Err(error) = may_go(store, dir, false)
-    {
-        return or_fail(Err(error), ticket);
-    }
-    let lost = target.filter(|(_, is_dir)| !is_dir).map(|(gfid, _)| gfid);
-    let plan = Plan {
-        moved: Some(old).filter(|&old| store.has_snapshots(old)),
-        lost: lost.filter(|&lost| store.has_snapshots(lost)),
-        place: Place { parent, name: name.to_owned() },
-        // A link file takes the place of the data on this brick because the data that it points to has, on another.
-        too_late: lost.is_some() && store.is_link_file(old),
-    };
-    if plan.moved.is_none() && plan.lost.is_none() {
-        return Some(ticket);
-    }
-    hold(brick, plan, ticket);
-    None
 }
 
 /// Whether a directory may be removed; takes an empty `.fsnap` out of its way.
@@ -83,10 +62,81 @@ fn may_go(store: &Store, dir: Gfid, whole_tree: bool) -> Result<()> {
     }
 }
 
-/// A name that an unlink or a rename takes from whoever has it.
+/// A name in a directory.
 struct Place {
     parent: Gfid,
     name: CString,
+}
+
+impl Place {
+    fn new(parent: Gfid, name: &CStr) -> Self {
+        Place { parent, name: name.to_owned() }
+    }
+
+    fn key(&self) -> Key {
+        Key::name(self.parent, self.name.to_bytes())
+    }
+
+    /// What has the name on the disk, and whether that is a directory. Not asked on a brick where nobody has snapshots.
+    fn entry(&self, store: &Store) -> Option<(Gfid, bool)> {
+        store.is_used().then(|| store.entry(self.parent, self.name.to_bytes())).flatten()
+    }
+}
+
+/// What an unlink or a rename is about.
+struct Names {
+    /// The name that a rename takes from a file.
+    from: Option<Place>,
+    /// The name that an unlink takes from a file, or a rename gives to another one.
+    to: Place,
+    /// DHT's own unlink.
+    internal: bool,
+}
+
+/// What has these names, on the disk: that is what storage/posix will act on, whatever the host believes.
+struct Found {
+    /// What gets another name.
+    moved: Option<Gfid>,
+    /// The file that loses a name.
+    lost: Option<Gfid>,
+    /// The directory that is renamed over.
+    replaced: Option<Gfid>,
+}
+
+impl Names {
+    fn look(&self, store: &Store) -> Found {
+        let moved = self.from.as_ref().and_then(|from| from.entry(store)).map(|(gfid, _)| gfid);
+        let there = self.to.entry(store).filter(|(gfid, _)| Some(*gfid) != moved);
+        let dir = there.is_some_and(|(_, is_dir)| is_dir);
+        let there = there.map(|(gfid, _)| gfid);
+        Found { moved, lost: there.filter(|_| !dir), replaced: there.filter(|_| dir && self.from.is_some()) }
+    }
+
+    /// As long as these are ours, nobody else gives or takes these names, and no command runs on these files.
+    fn keys(&self, files: &[Gfid]) -> Vec<Key> {
+        let names = self.from.iter().chain([&self.to]).map(Place::key);
+        names.chain(files.iter().filter(|file| !file.is_null()).map(|&file| Key::File(file))).collect()
+    }
+
+    /// What will be lost, what will follow.
+    fn plan(&self, store: &Store, found: &Found) -> Plan {
+        let lost = found.lost.filter(|&lost| store.has_snapshots(lost));
+        let moved = found.moved.filter(|&moved| store.has_snapshots(moved));
+        // A link file takes the place of the data on this brick because the data that it points to has, on another.
+        let too_late =
+            lost.is_some() && (self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
+        Plan { moved, lost, too_late }
+    }
+}
+
+impl Found {
+    fn files(&self) -> Vec<Gfid> {
+        self.moved.into_iter().chain(self.lost).collect()
+    }
+
+    fn is_within(&self, files: &[Gfid]) -> bool {
+        self.files().iter().all(|file| files.contains(file))
+    }
 }
 
 /// The files with snapshots that an unlink or a rename is about.
@@ -95,8 +145,6 @@ struct Plan {
     moved: Option<Gfid>,
     /// Loses a name.
     lost: Option<Gfid>,
-    /// The name that it loses.
-    place: Place,
     /// It can't be refused any more: DHT has renamed another file to its name, on another brick, and asks us next. Were
     /// this refused, there would be two files of one name.
     too_late: bool,
@@ -113,33 +161,34 @@ enum Prepared {
     Doomed,
 }
 
-/// Lets a worker prepare the fop, pass it on, and do what follows. What the policy forbids is answered at once.
-fn hold(brick: &Brick, plan: Plan, ticket: Ticket<'_>) {
-    if let Err(error) = allowed(&brick.state, &plan) {
-        or_fail(Err(error), ticket);
-        return;
+/// Sees to it that the names stay whose they are while the fop is under way. Without snapshots it goes on here and now; for
+/// the others a worker prepares it, passes it on, and does what follows. What the policy forbids is answered at once.
+fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: Ticket<'_>) {
+    let mut files = believed.to_vec();
+    for _ in 0..2 {
+        let Some(entered) = brick.pool.enter(&names.keys(&files)) else { break };
+        let found = names.look(store);
+        if !found.is_within(&files) {
+            files = found.files();
+            continue;
+        }
+        if let Err(error) = found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)) {
+            tracing::warn!("{error}");
+            return ticket.fail(error.errno());
+        }
+        let plan = names.plan(store, &found);
+        if plan.moved.is_none() && plan.lost.is_none() {
+            return ticket.proceed(brick.state.host, move |_| drop(entered));
+        }
+        if let Err(error) = allowed(&brick.state, &plan) {
+            tracing::warn!("{error}");
+            return ticket.fail(error.errno());
+        }
+        break;
     }
     let Some(held) = ticket.hold() else { return };
-    let state = Arc::clone(&brick.state);
-    let files = plan.moved.into_iter().chain(plan.lost).collect();
-    brick.pool.submit(files, move |turn| {
-        let prepared = turn.in_time().and_then(|()| prepare(&state, &plan));
-        match prepared {
-            Err(error) => refuse(held, &plan, &error),
-            Ok(prepared) => {
-                let host = state.host;
-                held.proceed(host, move |outcome| follow_up(&state, &plan, prepared, &outcome));
-            }
-        }
-    });
-}
-
-fn refuse(held: Held, plan: &Plan, error: &Error) {
-    match plan {
-        Plan { lost: Some(lost), .. } => tracing::warn!("{lost} keeps its name: {error}"),
-        Plan { moved, .. } => tracing::warn!("{} is not renamed: {error}", moved.unwrap_or(Gfid::ROOT)),
-    }
-    held.fail(error.errno());
+    let job = Job { state: Arc::clone(&brick.state), entrance: (*brick.pool).clone(), names };
+    job.wait(files, held, TRIES);
 }
 
 /// [`Error::HasSnapshots`] (`EBUSY`) if a file with snapshots must not lose its last name.
@@ -150,21 +199,95 @@ fn allowed(state: &State, plan: &Plan) -> Result<()> {
     }
 }
 
-/// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
-/// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
-/// [`Error::Renamed`] (`EBUSY`) if the name is another file's by now.
-fn prepare(state: &State, plan: &Plan) -> Result<Option<Prepared>> {
-    let store = state.store()?;
-    let there = store.entry(plan.place.parent, plan.place.name.to_bytes());
-    let lost = there.filter(|(file, is_dir)| !is_dir && Some(*file) != plan.moved).map(|(file, _)| file);
-    match lost.filter(|&file| store.has_snapshots(file)) {
-        now if now != plan.lost => Err(Error::Renamed),
-        Some(file) => prepare_file(state, store, file, plan.too_late).map(Some),
-        None => Ok(None),
+/// A removal in the hands of a worker.
+struct Job {
+    state: Arc<State>,
+    entrance: Entrance,
+    names: Names,
+}
+
+impl Job {
+    /// Waits until the names and `files` are free.
+    fn wait(self, files: Vec<Gfid>, held: Held, tries: u32) {
+        let entrance = self.entrance.clone();
+        entrance.submit(self.names.keys(&files), move |turn| match turn.in_time() {
+            Ok(entered) => self.run(entered, &files, held, tries),
+            Err(error) => self.refuse(held, &error),
+        });
+    }
+
+    fn refuse(&self, held: Held, error: &Error) {
+        let Place { parent, name } = &self.names.to;
+        tracing::warn!("{} in directory {parent} stays whose it is: {error}", name.to_bytes().escape_ascii());
+        held.fail(error.errno());
+    }
+
+    fn run(self, entered: Entered, files: &[Gfid], held: Held, tries: u32) {
+        let store = match self.state.store() {
+            Ok(store) => store,
+            Err(error) => return self.refuse(held, &error),
+        };
+        let found = self.names.look(store);
+        if !found.is_within(files) {
+            drop(entered);
+            return match tries.checked_sub(1) {
+                Some(left) => self.wait(found.files(), held, left),
+                None => self.refuse(held, &Error::Renamed),
+            };
+        }
+        let plan = self.names.plan(store, &found);
+        let prepared = found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)).and_then(|()| {
+            plan.lost.map(|lost| prepare(&self.state, store, lost, plan.too_late)).transpose()
+        });
+        match prepared {
+            Err(error) => self.refuse(held, &error),
+            Ok(prepared) => {
+                let (host, inodes) = (self.state.host, held.inodes());
+                held.proceed(host, move |done| {
+                    self.follow_up(&plan, prepared, done, inodes);
+                    drop(entered);
+                });
+            }
+        }
+    }
+
+    /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
+    fn follow_up(&self, plan: &Plan, prepared: Option<Prepared>, done: bool, inodes: Option<Inodes>) {
+        let Ok(store) = self.state.store() else { return };
+        let log = |what: &str, file: Gfid, result: Result<()>| {
+            if let Err(error) = result {
+                tracing::error!("{what} of {file}: {error}");
+            }
+        };
+        if let (Some(lost), Some(prepared)) = (plan.lost, prepared) {
+            // storage/posix may fail when the name has gone already: then it has gone.
+            let kept = !done
+                && !matches!(prepared, Prepared::Stays)
+                && store.unbury(lost).unwrap_or_else(|error| {
+                    tracing::error!("taking back the burial of {lost}: {error}");
+                    true
+                });
+            match prepared {
+                Prepared::Doomed if !kept => log("deleting the snapshots", lost, store.purge(lost)),
+                Prepared::Buried if !kept => {
+                    log("renaming the snapshots", lost, store.follow(lost));
+                    if let Some(inodes) = inodes {
+                        empty_grave(&self.state, &self.entrance, lost, inodes);
+                    }
+                }
+                Prepared::Stays if done => log("moving the snapshots", lost, store.follow(lost)),
+                _ => {}
+            }
+        }
+        if let Some(moved) = plan.moved.filter(|_| done) {
+            log("moving the snapshots", moved, store.follow(moved));
+        }
     }
 }
 
-fn prepare_file(state: &State, store: &Store, file: Gfid, too_late: bool) -> Result<Prepared> {
+/// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
+/// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
+fn prepare(state: &State, store: &Store, file: Gfid, too_late: bool) -> Result<Prepared> {
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);
     }
@@ -181,88 +304,24 @@ fn prepare_file(state: &State, store: &Store, file: Gfid, too_late: bool) -> Res
     }
 }
 
-/// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
-fn follow_up(state: &State, plan: &Plan, prepared: Option<Prepared>, outcome: &Outcome<'_>) {
-    let Ok(store) = state.store() else { return };
-    let log = |what: &str, file: Gfid, result: Result<()>| {
-        if let Err(error) = result {
-            tracing::error!("{what} of {file}: {error}");
+/// Takes the content of a deleted file when nobody has it open any more. A brick that ends before does it when it starts
+/// again.
+fn empty_grave(state: &Arc<State>, entrance: &Entrance, file: Gfid, inodes: Inodes) {
+    let (state, again) = (Arc::clone(state), entrance.clone());
+    entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
+        let Ok(store) = state.store() else { return };
+        // Deleted for good meanwhile, or brought back.
+        if !store.is_deleted(file) {
+            return;
         }
-    };
-    if let (Some(lost), Some(prepared)) = (plan.lost, prepared) {
-        match prepared {
-            Prepared::Buried | Prepared::Doomed if !outcome.done() => {
-                log("taking back the burial", lost, store.unbury(lost));
-            }
-            Prepared::Doomed => log("deleting the snapshots", lost, store.purge(lost)),
-            Prepared::Buried => {
-                log("renaming the snapshots", lost, store.follow(lost));
-                if state.graves.is_closed(lost, outcome) {
-                    log("emptying the grave", lost, store.empty_grave(lost));
+        match turn.in_time() {
+            Ok(_entered) if !inodes.is_open(file) => {
+                if let Err(error) = store.empty_grave(file) {
+                    tracing::error!("emptying the grave of {file}: {error}");
                 }
             }
-            Prepared::Stays if outcome.done() => log("moving the snapshots", lost, store.follow(lost)),
-            Prepared::Stays => {}
-        }
-    }
-    if let Some(moved) = plan.moved.filter(|_| outcome.done()) {
-        log("moving the snapshots", moved, store.follow(moved));
-    }
-}
-
-/// A file was closed: if it waits in its grave for that, its content goes now.
-pub fn released(brick: &Brick, file: Gfid, open: bool) {
-    if open || !brick.state.graves.is_waiting(file) {
-        return;
-    }
-    let state = Arc::clone(&brick.state);
-    brick.pool.submit(vec![file], move |turn| {
-        // What is not emptied now is when the brick starts next.
-        if turn.in_time().is_ok()
-            && state.graves.take(file)
-            && let Ok(store) = state.store()
-            && let Err(error) = store.empty_grave(file)
-        {
-            tracing::error!("emptying the grave of {file}: {error}");
+            _ if again.takes_tasks() => empty_grave(&state, &again, file, inodes),
+            _ => {}
         }
     });
-}
-
-/// Deleted files whose content somebody still has open.
-#[derive(Default)]
-pub struct Graves {
-    waiting: Mutex<HashSet<Gfid>>,
-    count: AtomicUsize,
-}
-
-impl Graves {
-    fn lock(&self) -> MutexGuard<'_, HashSet<Gfid>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether nobody has the file open; if somebody has, it waits for the close.
-    fn is_closed(&self, file: Gfid, outcome: &Outcome<'_>) -> bool {
-        if !outcome.open() {
-            return true;
-        }
-        let mut waiting = self.lock();
-        waiting.insert(file);
-        self.count.store(waiting.len(), Ordering::Release);
-        drop(waiting);
-        outcome.watch();
-        // Who closed it before that was not seen.
-        !outcome.open() && self.take(file)
-    }
-
-    /// Asked at every close: it costs one load if nobody waits.
-    fn is_waiting(&self, file: Gfid) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.lock().contains(&file)
-    }
-
-    fn take(&self, file: Gfid) -> bool {
-        let mut waiting = self.lock();
-        let was_there = waiting.remove(&file);
-        self.count.store(waiting.len(), Ordering::Release);
-        was_there
-    }
 }

@@ -23,7 +23,6 @@ use crate::ffi::{
     Call, Change, Dict, GetReply, HiddenXattrs, Hides, Host, Removal, SetReply, StateDump, Ticket, Translator,
 };
 use counters::Counters;
-use life::Graves;
 use pool::Pool;
 
 /// One brick's translator.
@@ -44,7 +43,6 @@ struct State {
     volume_id: Option<Gfid>,
     options: RwLock<Arc<Options>>,
     counters: Counters,
-    graves: Graves,
 }
 
 impl State {
@@ -100,7 +98,6 @@ impl Translator for Brick {
             volume_id,
             options,
             counters: Counters::default(),
-            graves: Graves::default(),
         });
         Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()) })
     }
@@ -152,10 +149,6 @@ impl Translator for Brick {
 
     fn remove<'a>(&self, _: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
         life::remove(self, &removal, ticket)
-    }
-
-    fn released(&self, file: Gfid, open: bool) {
-        life::released(self, file, open);
     }
 
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {

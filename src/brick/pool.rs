@@ -1,12 +1,14 @@
-//! The translator's own workers: commands on one file run one at a time and in order, commands on different files side
-//! by side, and a long clone never holds one of the host's threads.
+//! The translator's own workers, and who may be at work on what: commands and removals of one file or name run one at a
+//! time and in order, those of different ones side by side, and a long clone never holds one of the host's threads.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fsnap_core::Gfid;
+use fsnap_core::{Error, Gfid, Result};
 
 use crate::ffi::fence;
 
@@ -14,25 +16,68 @@ use crate::ffi::fence;
 pub const WORKERS: usize = 4;
 
 /// How long a command waits for its turn before it is answered `EBUSY`.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many commands may wait; more are answered `EBUSY` at once.
 const QUEUE: usize = 1024;
 
+/// What only one can be at work on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Key {
+    /// A file.
+    File(Gfid),
+    /// A name in a directory, by its hash: that two names share one costs a wait and no more.
+    Name(u64),
+}
+
+impl Key {
+    /// The name `name` in directory `parent`.
+    pub fn name(parent: Gfid, name: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (parent, name).hash(&mut hasher);
+        Key::Name(hasher.finish())
+    }
+}
+
 /// What a task is told when its turn comes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
-    /// Run.
-    Now,
+    /// Run. Its keys are its own until this is dropped.
+    Now(Entered),
     /// It waited too long: answer and be gone.
     TooLate,
+}
+
+impl Turn {
+    /// [`Error::Busy`] (`EBUSY`) for one that waited too long.
+    pub fn in_time(self) -> Result<Entered> {
+        match self {
+            Turn::Now(entered) => Ok(entered),
+            Turn::TooLate => Err(Error::Busy(PATIENCE.as_secs())),
+        }
+    }
+}
+
+/// Holds keys; dropping it gives them back.
+pub struct Entered {
+    shared: Arc<Shared>,
+    keys: Vec<Key>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.busy.retain(|key| !self.keys.contains(key));
+        if !queue.waiting.is_empty() {
+            // Whoever waited for these may go on, on any worker.
+            self.shared.changed.notify_all();
+        }
+    }
 }
 
 type Task = Box<dyn FnOnce(Turn) + Send>;
 
 struct Waiting {
-    /// One, or two where a file takes the place of another.
-    files: Vec<Gfid>,
+    keys: Vec<Key>,
     since: Instant,
     task: Task,
 }
@@ -40,8 +85,12 @@ struct Waiting {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// The files that a command runs on.
-    busy: HashSet<Gfid>,
+    /// What is to wait from a time still to come, by that time and a number.
+    later: BTreeMap<(Instant, u64), Waiting>,
+    /// How many there were of these.
+    postponed: u64,
+    /// What somebody is at work on.
+    busy: HashSet<Key>,
     /// How many workers are in a task.
     running: usize,
     /// No more tasks are taken.
@@ -54,14 +103,16 @@ struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
     patience: Duration,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    setup: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Threads and the queue in front of them. The threads start with the first task; dropping the pool waits for all tasks.
-pub struct Pool {
-    shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    setup: Arc<dyn Fn() + Send + Sync>,
-}
+pub struct Pool(Entrance);
+
+/// Where tasks are handed in; tasks hand in what follows them.
+#[derive(Clone)]
+pub struct Entrance(Arc<Shared>);
 
 impl Pool {
     /// `setup` runs at the start of each thread.
@@ -70,61 +121,125 @@ impl Pool {
     }
 
     fn with_patience(patience: Duration, setup: impl Fn() + Send + Sync + 'static) -> Self {
-        let shared = Shared { queue: Mutex::default(), changed: Condvar::new(), patience };
-        Pool { shared: Arc::new(shared), threads: Mutex::default(), setup: Arc::new(setup) }
-    }
-
-    /// Runs `task` on a worker when no other task of any of `files` runs. Where that can't be (queue full, closed, no
-    /// thread to be had) it is told [`Turn::TooLate`] right here.
-    pub fn submit(&self, files: Vec<Gfid>, task: impl FnOnce(Turn) + Send + 'static) {
-        if !self.started() {
-            return task(Turn::TooLate);
-        }
-        let mut queue = self.shared.lock();
-        if queue.closed || queue.waiting.len() >= QUEUE {
-            drop(queue);
-            return task(Turn::TooLate);
-        }
-        queue.waiting.push_back(Waiting { files, since: Instant::now(), task: Box::new(task) });
-        // While the lock is held: a task that has answered may be the last thing that kept the pool.
-        self.shared.changed.notify_one();
+        Pool(Entrance(Arc::new(Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            patience,
+            threads: Mutex::default(),
+            setup: Box::new(setup),
+        })))
     }
 
     /// How many tasks run, and how many wait.
     pub fn load(&self) -> (usize, usize) {
-        let queue = self.shared.lock();
+        let queue = self.0.0.lock();
         (queue.running, queue.waiting.len())
     }
 
     /// Takes no more tasks, tells those that wait that it is too late, and returns when none runs any more.
     pub fn close(&self) {
-        let mut queue = self.shared.lock();
+        let shared = &self.0.0;
+        let mut queue = shared.lock();
         queue.closed = true;
-        while queue.running > 0 || !queue.waiting.is_empty() {
-            let late = std::mem::take(&mut queue.waiting);
+        while queue.running > 0 || !queue.waiting.is_empty() || !queue.later.is_empty() {
+            let late = std::mem::take(&mut queue.waiting).into_iter();
+            let late: Vec<_> = late.chain(std::mem::take(&mut queue.later).into_values()).collect();
             drop(queue);
             for waiting in late {
                 fence("a command", (), || (waiting.task)(Turn::TooLate));
             }
-            queue = self.shared.lock();
+            queue = shared.lock();
             if queue.running > 0 {
-                queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
 
     /// Takes tasks again.
     pub fn reopen(&self) {
-        self.shared.lock().closed = false;
+        self.0.0.lock().closed = false;
+    }
+}
+
+impl std::ops::Deref for Pool {
+    type Target = Entrance;
+
+    fn deref(&self) -> &Entrance {
+        &self.0
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        let mut queue = shared.lock();
+        (queue.closed, queue.ending) = (true, true);
+        let later = std::mem::take(&mut queue.later);
+        drop(queue);
+        for waiting in later.into_values() {
+            fence("a command", (), || (waiting.task)(Turn::TooLate));
+        }
+        shared.changed.notify_all();
+        let threads = std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A worker's panics end at its fence.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Entrance {
+    /// Runs `task` on a worker when nobody else has any of `keys`. Where that can't be (queue full, closed, no thread to
+    /// be had) it is told [`Turn::TooLate`] right here.
+    pub fn submit(&self, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
+        self.submit_after(Duration::ZERO, keys, task);
+    }
+
+    /// The same, but not before some time has passed.
+    pub fn submit_after(&self, pause: Duration, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
+        if !self.started() {
+            return task(Turn::TooLate);
+        }
+        let mut queue = self.0.lock();
+        if queue.closed || pause.is_zero() && queue.waiting.len() >= QUEUE {
+            drop(queue);
+            return task(Turn::TooLate);
+        }
+        let waiting = Waiting { keys, since: Instant::now() + pause, task: Box::new(task) };
+        if pause.is_zero() {
+            queue.waiting.push_back(waiting);
+        } else {
+            queue.postponed += 1;
+            let place = (waiting.since, queue.postponed);
+            queue.later.insert(place, waiting);
+        }
+        // While the lock is held: a task that has answered may be the last thing that kept the pool.
+        self.0.changed.notify_one();
+    }
+
+    /// Whether tasks are taken: not when the brick is about to end.
+    pub fn takes_tasks(&self) -> bool {
+        !self.0.lock().closed
+    }
+
+    /// Takes `keys` at once, for a caller that is no task; `None` if somebody has one of them or waits for it.
+    pub fn enter(&self, keys: &[Key]) -> Option<Entered> {
+        let mut queue = self.0.lock();
+        let wanted = queue.waiting.iter().any(|waiting| waiting.keys.iter().any(|key| keys.contains(key)));
+        if wanted || keys.iter().any(|key| queue.busy.contains(key)) {
+            return None;
+        }
+        queue.busy.extend(keys);
+        Some(Entered { shared: Arc::clone(&self.0), keys: keys.to_vec() })
     }
 
     /// Starts the threads if they are not there yet; true if there is one at least.
     fn started(&self) -> bool {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
         while threads.len() < WORKERS {
-            let (shared, setup) = (Arc::clone(&self.shared), Arc::clone(&self.setup));
+            let shared = Arc::clone(&self.0);
             let body = move || {
-                setup();
+                (shared.setup)();
                 shared.work();
             };
             match Builder::new().name(format!("fsnap{}", threads.len())).spawn(body) {
@@ -139,60 +254,61 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.shared.lock().ending = true;
-        self.shared.changed.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A worker's panics end at its fence.
-            let _ = thread.join();
-        }
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn work(self: &Arc<Self>) {
         let mut queue = self.lock();
         loop {
             let now = Instant::now();
-            if let Some((waiting, turn)) = queue.next(now, self.patience) {
+            if let Some((Waiting { keys, task, .. }, in_time)) = queue.next(now, self.patience) {
                 queue.running += 1;
                 drop(queue);
-                fence("a command", (), || (waiting.task)(turn));
+                let turn = match in_time {
+                    true => Turn::Now(Entered { shared: Arc::clone(self), keys }),
+                    false => Turn::TooLate,
+                };
+                fence("a command", (), || task(turn));
                 queue = self.lock();
                 queue.running -= 1;
-                if turn == Turn::Now {
-                    queue.busy.retain(|file| !waiting.files.contains(file));
-                }
-                // Whoever waited for these files may go on, on any worker; and so may who waits for the end.
+                // Who waits for the end.
                 self.changed.notify_all();
             } else if queue.ending && queue.waiting.is_empty() {
                 return;
             } else {
-                let patience = queue.waiting.front().map_or(self.patience, |first| {
-                    (first.since + self.patience).saturating_duration_since(now)
-                });
-                queue = self.changed.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0;
+                let pause = queue.pause(now, self.patience);
+                queue = self.changed.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner).0;
             }
         }
     }
 }
 
 impl Queue {
-    /// Takes the next task out: one that waited too long, or the first whose files are free (which are then busy).
-    fn next(&mut self, now: Instant, patience: Duration) -> Option<(Waiting, Turn)> {
-        if self.waiting.front().is_some_and(|first| now.duration_since(first.since) >= patience) {
-            return self.waiting.pop_front().map(|waiting| (waiting, Turn::TooLate));
+    /// Takes the next task out: one that waited too long, or (true) the first whose keys are free, which then are busy.
+    fn next(&mut self, now: Instant, patience: Duration) -> Option<(Waiting, bool)> {
+        // However many are due, they leave room for commands.
+        while self.waiting.len() < WORKERS
+            && let Some(first) = self.later.first_entry()
+            && first.get().since <= now
+        {
+            self.waiting.push_back(Waiting { since: now, ..first.remove() });
         }
-        let free = |waiting: &Waiting| waiting.files.iter().all(|file| !self.busy.contains(file));
+        if self.waiting.front().is_some_and(|first| now.duration_since(first.since) >= patience) {
+            return self.waiting.pop_front().map(|waiting| (waiting, false));
+        }
+        let free = |waiting: &Waiting| waiting.keys.iter().all(|key| !self.busy.contains(key));
         let waiting = self.waiting.iter().position(free).and_then(|at| self.waiting.remove(at))?;
-        self.busy.extend(&waiting.files);
-        Some((waiting, Turn::Now))
+        self.busy.extend(&waiting.keys);
+        Some((waiting, true))
+    }
+
+    /// How long nothing will happen by itself.
+    fn pause(&self, now: Instant, patience: Duration) -> Duration {
+        let expiry = self.waiting.front().map(|first| first.since + patience);
+        let due = self.later.keys().next().filter(|_| self.waiting.len() < WORKERS).map(|(then, _)| *then);
+        due.into_iter().chain(expiry).min().map_or(patience, |then| then.saturating_duration_since(now))
     }
 }
 
@@ -204,8 +320,12 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    fn file(n: u8) -> Gfid {
-        Gfid::from_bytes([n; 16])
+    fn file(n: u8) -> Key {
+        Key::File(Gfid::from_bytes([n; 16]))
+    }
+
+    fn now(turn: &Turn) -> bool {
+        matches!(turn, Turn::Now(_))
     }
 
     #[test]
@@ -216,7 +336,7 @@ mod tests {
         for n in 0..200 {
             let (send, inside) = (send.clone(), Arc::clone(&inside));
             pool.submit(vec![file(1)], move |turn| {
-                assert_eq!((turn, inside.fetch_add(1, Ordering::SeqCst)), (Turn::Now, 0));
+                assert_eq!((now(&turn), inside.fetch_add(1, Ordering::SeqCst)), (true, 0));
                 std::thread::yield_now();
                 inside.fetch_sub(1, Ordering::SeqCst);
                 send.send(n).unwrap();
@@ -249,9 +369,9 @@ mod tests {
         let pool = Pool::with_patience(Duration::from_millis(20), || ());
         let (go, wait) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();
-        pool.submit(vec![file(1)], move |_| wait.recv_timeout(LONG).unwrap());
-        pool.submit(vec![file(1)], move |turn| tell.send(turn).unwrap());
-        assert_eq!(told.recv_timeout(LONG), Ok(Turn::TooLate));
+        pool.submit(vec![file(1)], move |_turn| wait.recv_timeout(LONG).unwrap());
+        pool.submit(vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
+        assert_eq!(told.recv_timeout(LONG), Ok(false));
         go.send(()).unwrap();
     }
 
@@ -262,8 +382,8 @@ mod tests {
             pool.submit(vec![file(1)], |_| panic!("on purpose"));
         }
         let (tell, told) = mpsc::channel();
-        pool.submit(vec![file(1)], move |turn| tell.send(turn).unwrap());
-        assert_eq!(told.recv_timeout(LONG), Ok(Turn::Now));
+        pool.submit(vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
+        assert_eq!(told.recv_timeout(LONG), Ok(true));
     }
 
     #[test]
@@ -288,17 +408,17 @@ mod tests {
             let tell = tell.clone();
             pool.submit(vec![file(1)], move |turn| {
                 std::thread::sleep(Duration::from_millis(20));
-                tell.send(turn).unwrap();
+                tell.send(now(&turn)).unwrap();
             });
         }
         pool.close();
         let turns: Vec<_> = told.try_iter().collect();
         assert_eq!(turns.len(), 10);
-        assert!(turns.contains(&Turn::TooLate));
-        pool.submit(vec![file(1)], move |turn| assert_eq!(turn, Turn::TooLate));
+        assert!(turns.contains(&false));
+        pool.submit(vec![file(1)], move |turn| assert!(!now(&turn)));
         pool.reopen();
-        pool.submit(vec![file(1)], move |turn| tell.send(turn).unwrap());
-        assert_eq!(told.recv_timeout(LONG), Ok(Turn::Now));
+        pool.submit(vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
+        assert_eq!(told.recv_timeout(LONG), Ok(true));
     }
 
     #[test]
@@ -309,7 +429,7 @@ mod tests {
             let inside = Arc::clone(&inside);
             let files = if n % 3 == 0 { vec![file(1), file(2)] } else { vec![file(1 + n % 2)] };
             let weight = if files.len() == 2 { 100 } else { 1 };
-            pool.submit(files, move |_| {
+            pool.submit(files, move |_turn| {
                 let others = inside.fetch_add(weight, Ordering::SeqCst);
                 assert!(others < 100 && (weight == 1 || others == 0), "{others} {weight}");
                 std::thread::yield_now();
@@ -318,5 +438,44 @@ mod tests {
         }
         drop(pool);
         assert_eq!(inside.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn who_enters_keeps_others_out_and_waits_for_nobody() {
+        let pool = Pool::new(|| ());
+        let inside = pool.enter(&[file(1), Key::name(Gfid::ROOT, b"f")]).expect("nobody is there");
+        assert!(pool.enter(&[file(2), Key::name(Gfid::ROOT, b"f")]).is_none());
+        assert!(pool.enter(&[file(2), Key::name(Gfid::ROOT, b"g")]).is_some());
+        let (tell, told) = mpsc::channel();
+        pool.submit(vec![file(1), file(3)], move |turn| tell.send(turn.in_time()).unwrap());
+        assert!(pool.enter(&[file(3)]).is_none(), "somebody waits for it");
+        assert!(told.try_recv().is_err());
+        drop(inside);
+        let turn = told.recv_timeout(LONG).unwrap().expect("its turn has come");
+        assert!(pool.enter(&[file(1)]).is_none(), "kept beyond the task's end");
+        drop(turn);
+        assert!(pool.enter(&[file(1)]).is_some());
+    }
+
+    #[test]
+    fn what_is_for_later_comes_later_and_leaves_room() {
+        let pool = Pool::new(|| ());
+        let (tell, told) = mpsc::channel();
+        let start = Instant::now();
+        let pause = Duration::from_millis(50);
+        for n in 0..2 * QUEUE {
+            let tell = tell.clone();
+            pool.submit_after(pause, vec![file(n as u8)], move |turn| tell.send((n, now(&turn))).unwrap());
+        }
+        pool.submit(vec![file(1)], move |turn| tell.send((QUEUE * 2, now(&turn))).unwrap());
+        assert_eq!(told.recv_timeout(LONG), Ok((QUEUE * 2, true)));
+        for _ in 0..2 * QUEUE {
+            assert!(told.recv_timeout(LONG).unwrap().1);
+        }
+        assert!(start.elapsed() >= pause);
+        let (tell, told) = mpsc::channel();
+        pool.submit_after(LONG, vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
+        drop(pool);
+        assert_eq!(told.recv_timeout(Duration::ZERO), Ok(false));
     }
 }

@@ -148,3 +148,34 @@ impl Drop for Inode {
         unsafe { sys::inode_unref(self.0.as_ptr()) };
     }
 }
+
+/// The host's table of inodes: those of a brick that are in use.
+pub struct Inodes(Inode);
+
+impl Inodes {
+    /// The table that `inode` is in; `None` for a null pointer.
+    ///
+    /// # Safety
+    /// `inode` is null or valid.
+    pub(super) unsafe fn around(inode: *mut sys::inode_t) -> Option<Self> {
+        let inode = NonNull::new(inode)?;
+        // SAFETY: the caller's contract; the reference taken here is given back by `Inode::drop`.
+        let inode = NonNull::new(unsafe { sys::inode_ref(inode.as_ptr()) })?;
+        // SAFETY: as above.
+        let gfid = Gfid::from_bytes(unsafe { inode.as_ref() }.gfid);
+        Some(Inodes(Inode(inode, gfid)))
+    }
+
+    /// Whether somebody has `file` open.
+    pub fn is_open(&self, file: Gfid) -> bool {
+        // SAFETY: an inode's table lives as long as the inode. A found inode comes with a reference, given back by
+        // `Inode::drop`; the host changes the count under a lock, and a value just out of date is good enough.
+        unsafe {
+            let table = (*self.0.as_ptr()).table;
+            let found = NonNull::new(sys::inode_find(table, file.as_bytes().as_ptr().cast_mut()));
+            found
+                .map(|inode| Inode(inode, file))
+                .is_some_and(|inode| (&raw const (*inode.as_ptr()).active_fd_count).read_volatile() > 0)
+        }
+    }
+}

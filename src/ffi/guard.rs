@@ -12,7 +12,7 @@ use super::call::{Call, gfid_of};
 use super::dict::Dict;
 use super::fence::fence;
 use super::sys;
-use super::xlator::{Translator, role};
+use super::xlator::{Translator, hidden_xattrs, role};
 
 /// Something that a fop is about to change.
 pub struct Change<'a> {
@@ -122,6 +122,24 @@ pub(super) unsafe fn refusal<T: Translator>(
     })
 }
 
+/// `EPERM` if one of the dictionaries, whose keys are names of xattrs, has one that this caller is not shown: neither is it
+/// his to ask for, to set or to remove.
+///
+/// # Safety
+/// The arguments are a fop's.
+pub(super) unsafe fn forbidden<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    dicts: &[*mut sys::dict_t],
+) -> Option<i32> {
+    // SAFETY: the host's promise.
+    let hidden = unsafe { hidden_xattrs::<T>(frame, this) }?;
+    let names = |dict: &*mut sys::dict_t| {
+        // SAFETY: the host's promise.
+        unsafe { Dict::new(*dict) }.is_some_and(|dict| !dict.with_prefix(hidden.to_bytes()).is_empty())
+    };
+    dicts.iter().any(names).then_some(libc::EPERM)
+}
+
 /// # Safety
 /// `xattrs` is the dictionary of an xattrop.
 unsafe fn xattrop_how<'a>(operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t) -> How<'a> {
@@ -132,9 +150,13 @@ unsafe fn xattrop_how<'a>(operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::
     }
 }
 
-/// A fop of the given arguments that is guarded, and then passed on.
+/// A fop of the given arguments that is guarded, and then passed on. With `with`, the keys of its xdata and of
+/// what follows there are names of xattrs.
 macro_rules! guarded {
-    ($($name:ident($($arg:ident: $type:ty),*) or $default:ident, $failure:ident: [$($place:expr),*], $how:expr;)*) => {$(
+    ($(
+        $name:ident($($arg:ident: $type:ty),*) $(with [$($xattrs:ident)?])?
+        or $default:ident, $failure:ident: [$($place:expr),*], $how:expr;
+    )*) => {$(
         pub(super) unsafe extern "C" fn $name<T: Translator>(
             frame: *mut sys::call_frame_t,
             this: *mut sys::xlator_t,
@@ -143,7 +165,9 @@ macro_rules! guarded {
         ) -> i32 {
             // SAFETY: the host's promise, for looking and for passing on.
             unsafe {
-                match refusal::<T>((frame, this), &[$($place),*], $how, xdata) {
+                let refused = refusal::<T>((frame, this), &[$($place),*], $how, xdata);
+                $(let refused = refused.or_else(|| forbidden::<T>((frame, this), &[xdata, $($xattrs)?]));)?
+                match refused {
                     Some(errno) => sys::$failure(frame, errno),
                     None => sys::$default(frame, this, $($arg,)* xdata),
                 }
@@ -156,20 +180,20 @@ type Loc = *mut sys::loc_t;
 type Fd = *mut sys::fd_t;
 
 guarded! {
-    create(loc: Loc, flags: i32, mode: sys::mode_t, umask: sys::mode_t, fd: Fd)
+    create(loc: Loc, flags: i32, mode: sys::mode_t, umask: sys::mode_t, fd: Fd) with []
         or default_create, default_create_failure_cbk: [Place::entry(&*loc)], How::Other;
-    mknod(loc: Loc, mode: sys::mode_t, rdev: sys::dev_t, umask: sys::mode_t)
+    mknod(loc: Loc, mode: sys::mode_t, rdev: sys::dev_t, umask: sys::mode_t) with []
         or default_mknod, default_mknod_failure_cbk: [Place::entry(&*loc)], How::Other;
-    mkdir(loc: Loc, mode: sys::mode_t, umask: sys::mode_t)
+    mkdir(loc: Loc, mode: sys::mode_t, umask: sys::mode_t) with []
         or default_mkdir, default_mkdir_failure_cbk: [Place::entry(&*loc)], How::Mkdir;
-    symlink(target: *const c_char, loc: Loc, umask: sys::mode_t)
+    symlink(target: *const c_char, loc: Loc, umask: sys::mode_t) with []
         or default_symlink, default_symlink_failure_cbk: [Place::entry(&*loc)], How::Other;
     link(oldloc: Loc, newloc: Loc)
         or default_link, default_link_failure_cbk: [Place::file(&*oldloc), Place::entry(&*newloc)], How::Other;
     put(
         loc: Loc, mode: sys::mode_t, umask: sys::mode_t, flags: u32, vector: *mut sys::iovec, count: i32, offset: i64,
         iobref: *mut sys::iobref, xattr: *mut sys::dict_t
-    ) or default_put, default_put_failure_cbk: [Place::entry(&*loc)], How::Other;
+    ) with [xattr] or default_put, default_put_failure_cbk: [Place::entry(&*loc)], How::Other;
     truncate(loc: Loc, offset: i64)
         or default_truncate, default_truncate_failure_cbk: [Place::file(&*loc)], How::Other;
     ftruncate(fd: Fd, offset: i64)
@@ -184,9 +208,9 @@ guarded! {
         or default_zerofill, default_zerofill_failure_cbk: [Place::open(fd)], How::Other;
     setattr(loc: Loc, stbuf: *mut sys::iatt, valid: i32)
         or default_setattr, default_setattr_failure_cbk: [Place::file(&*loc)], How::Attributes(valid);
-    xattrop(loc: Loc, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t)
+    xattrop(loc: Loc, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t) with [xattrs]
         or default_xattrop, default_xattrop_failure_cbk: [Place::file(&*loc)], xattrop_how(operation, xattrs);
-    fxattrop(fd: Fd, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t)
+    fxattrop(fd: Fd, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t) with [xattrs]
         or default_fxattrop, default_fxattrop_failure_cbk: [Place::open(fd)], xattrop_how(operation, xattrs);
     copy_file_range(fd_in: Fd, off_in: sys::off64_t, fd_out: Fd, off_out: sys::off64_t, len: usize, flags: u32)
         or default_copy_file_range, default_copy_file_range_failure_cbk: [Place::open(fd_out)], How::Other;
@@ -240,9 +264,13 @@ unsafe fn removal_refusal<T: Translator>(
     name: *const c_char,
     xdata: *mut sys::dict_t,
 ) -> Option<i32> {
-    // SAFETY: the caller's contract.
-    if let Some(errno) = unsafe { refusal::<T>((frame, this), &[place], How::Other, xdata) } {
-        return Some(errno);
+    // SAFETY: the caller's contract. The names may be in the dictionary (`posix_is_bulk_removexattr`).
+    let refused = unsafe {
+        refusal::<T>((frame, this), &[place], How::Other, xdata)
+            .or_else(|| forbidden::<T>((frame, this), &[xdata]))
+    };
+    if refused.is_some() {
+        return refused;
     }
     // SAFETY: the caller's contract: a name is a C string.
     let name = unsafe { NonNull::new(name.cast_mut()).map(|name| CStr::from_ptr(name.as_ptr())) }?;

@@ -30,14 +30,14 @@ mod sys {
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 
-pub use call::{Call, Inode};
+pub use call::{Call, Inode, Inodes};
 pub use dict::Dict;
 pub use fence::fence;
 pub use filter::HiddenXattrs;
 pub use guard::{Change, How, Place};
 pub use host::{Host, dht_hash};
 pub use listing::Hides;
-pub use removal::{Held, Outcome, Removal, Ticket};
+pub use removal::{Held, Removal, Ticket};
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;
 pub use xlator::Translator;

@@ -6,7 +6,7 @@ use std::ptr::{NonNull, null_mut};
 
 use fsnap_core::Gfid;
 
-use super::call::{Call, gfid_of};
+use super::call::{Call, Inodes, gfid_of};
 use super::dict::Dict;
 use super::fence::fence;
 use super::guard::{How, Place, WHOLE_TREE, entry, refusal};
@@ -23,17 +23,19 @@ pub enum Removal<'a> {
         parent: Gfid,
         /// The name in it.
         name: &'a CStr,
+        /// The file that the host believes to have that name.
+        file: Gfid,
         /// By DHT, as a part of something that an application asked for (`GLUSTERFS_INTERNAL_FOP_KEY`).
         internal: bool,
     },
-    /// rename of a file or directory to `name` in `parent`, over what has that name.
+    /// rename of a file or directory, over what has the new name.
     Rename {
-        /// What is renamed.
-        old: Gfid,
-        /// Where to.
-        parent: Gfid,
-        /// The new name.
-        name: &'a CStr,
+        /// The directory and the old name in it.
+        from: (Gfid, &'a CStr),
+        /// The directory and the new name in it.
+        to: (Gfid, &'a CStr),
+        /// The files that the host believes to have these names.
+        files: [Gfid; 2],
     },
     /// rmdir of a directory.
     Rmdir {
@@ -57,6 +59,16 @@ impl Ticket<'_> {
     /// Answers with an error.
     pub fn fail(self, errno: i32) {
         self.pending.fail(errno);
+    }
+
+    /// Passes the fop on to the translator beneath; `after` runs when it is done, before it is answered.
+    pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
+        let Ticket { pending, oldloc, newloc, flags, xdata } = self;
+        let old = (&raw const *oldloc).cast_mut();
+        let new = newloc.map_or(null_mut(), |loc| (&raw const *loc).cast_mut());
+        let underway = Underway { arguments: None, fop: pending.fop(), after: Box::new(after) };
+        // SAFETY: the fop's own arguments, which the host keeps until it is answered.
+        unsafe { wind(pending, host, underway, (old, new, flags, xdata)) };
     }
 
     /// Copies what the fop needs, so that it can go on later. Answers `ENOMEM` if the host has no memory.
@@ -112,38 +124,11 @@ pub struct Held {
     arguments: Box<Arguments>,
 }
 
-/// What is known when the fop has been done, before it is answered.
-pub struct Outcome<'a> {
-    done: bool,
-    lost: Option<&'a sys::inode_t>,
-}
+type After = Box<dyn FnOnce(bool) + Send>;
 
-impl Outcome<'_> {
-    /// Whether it succeeded.
-    pub fn done(&self) -> bool {
-        self.done
-    }
-
-    /// Whether the file that lost its name is open now; true if that is not known.
-    pub fn open(&self) -> bool {
-        // SAFETY: the inode is held; the host changes the count under a lock, and a value just out of date is good enough.
-        self.lost.is_none_or(|inode| unsafe { (&raw const inode.active_fd_count).read_volatile() } > 0)
-    }
-
-    /// Asks for [`Translator::released`] when those who have it open close it.
-    pub fn watch(&self) {
-        if let Some(inode) = self.lost {
-            // SAFETY: a removal is followed up in the name of this translator; the inode is held.
-            unsafe { sys::fsnap_watch_fds(this(), (&raw const *inode).cast_mut()) };
-        }
-    }
-}
-
-type After = Box<dyn FnOnce(Outcome<'_>) + Send>;
-
-/// A held fop on its way.
+/// A fop on its way.
 struct Underway {
-    arguments: Box<Arguments>,
+    arguments: Option<Box<Arguments>>,
     fop: Fop,
     after: After,
 }
@@ -157,29 +142,47 @@ impl Held {
         pending.fail(errno);
     }
 
-    /// Passes the fop on to the translator beneath; `after` runs when it is done, before it is answered.
-    pub fn proceed(self, host: Host, after: impl FnOnce(Outcome<'_>) + Send + 'static) {
-        let Held { pending, arguments } = self;
-        let fop = pending.fop();
-        let frame = pending.into_frame().as_ptr();
-        let underway = Box::into_raw(Box::new(Underway { arguments, fop, after: Box::new(after) }));
-        let (cookie, child) = (underway.cast(), host.child());
-        // SAFETY: the frame is pending and given up here; the box, and in it the arguments, live until they are taken
-        // back by the callback, or here if that is not called.
-        unsafe {
-            let args = &raw mut *(*underway).arguments;
-            let (old, new, flags, xdata) =
-                (&raw mut (*args).old, &raw mut (*args).new, (*args).flags, (*args).xdata);
-            let wound = match fop {
-                Fop::Unlink => sys::fsnap_wind_unlink(frame, cookie, Some(removed), child, old, flags, xdata),
-                Fop::Rmdir => sys::fsnap_wind_rmdir(frame, cookie, Some(removed), child, old, flags, xdata),
-                _ => sys::fsnap_wind_rename(frame, cookie, Some(renamed), child, old, new, xdata),
-            };
-            if wound == 0 {
-                let pending = Pending::new(NonNull::new_unchecked(frame), fop);
-                fence("what follows a removal", (), || Box::from_raw(underway).end(false));
-                pending.fail(libc::ENOMEM);
-            }
+    /// The inodes of the brick. `None` if the fop does not lead to them.
+    pub fn inodes(&self) -> Option<Inodes> {
+        // SAFETY: the arguments hold a reference to the directory.
+        unsafe { Inodes::around(self.arguments.old.parent) }
+    }
+
+    /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is
+    /// answered.
+    pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
+        let Held { pending, mut arguments } = self;
+        let args = (&raw mut arguments.old, &raw mut arguments.new, arguments.flags, arguments.xdata);
+        let underway = Underway { arguments: Some(arguments), fop: pending.fop(), after: Box::new(after) };
+        // SAFETY: what the arguments point to stays in place, in its box, until `Underway::end`.
+        unsafe { wind(pending, host, underway, args) };
+    }
+}
+
+/// # Safety
+/// The arguments are those of the pending fop, and stay valid until it is answered or `underway` is dropped.
+unsafe fn wind(
+    pending: Pending,
+    host: Host,
+    underway: Underway,
+    (old, new, flags, xdata): (*mut sys::loc_t, *mut sys::loc_t, c_int, *mut sys::dict_t),
+) {
+    let fop = underway.fop;
+    let frame = pending.into_frame().as_ptr();
+    let underway = Box::into_raw(Box::new(underway));
+    let (cookie, child) = (underway.cast(), host.child());
+    // SAFETY: the caller's contract; the frame is pending and given up here; the box lives until it is taken back by the
+    // callback, or here if that is not called.
+    unsafe {
+        let wound = match fop {
+            Fop::Unlink => sys::fsnap_wind_unlink(frame, cookie, Some(removed), child, old, flags, xdata),
+            Fop::Rmdir => sys::fsnap_wind_rmdir(frame, cookie, Some(removed), child, old, flags, xdata),
+            _ => sys::fsnap_wind_rename(frame, cookie, Some(renamed), child, old, new, xdata),
+        };
+        if wound == 0 {
+            let pending = Pending::new(NonNull::new_unchecked(frame), fop);
+            fence("what follows a removal", (), || Box::from_raw(underway).end(false));
+            pending.fail(libc::ENOMEM);
         }
     }
 }
@@ -187,14 +190,8 @@ impl Held {
 impl Underway {
     /// Runs what is to run after the fop, and gives back what was held.
     fn end(self, done: bool) {
-        let Underway { arguments, fop, after } = self;
-        let lost = match fop {
-            Fop::Rename => arguments.new.inode,
-            _ => arguments.old.inode,
-        };
-        // SAFETY: the arguments hold a reference to the inode.
-        after(Outcome { done, lost: unsafe { lost.as_ref() } });
-        drop(arguments);
+        (self.after)(done);
+        drop(self.arguments);
     }
 }
 
@@ -208,7 +205,7 @@ unsafe extern "C" fn removed(
     postparent: *mut sys::iatt,
     xdata: *mut sys::dict_t,
 ) -> i32 {
-    // SAFETY: the cookie is the box of `proceed`; the host calls back once.
+    // SAFETY: the cookie is the box of `wind`; the host calls back once.
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
     let fop = underway.fop;
     // The fop is done, whatever becomes of what follows it: the answer is the host's own.
@@ -238,7 +235,7 @@ unsafe extern "C" fn renamed(
     postnew: *mut sys::iatt,
     xdata: *mut sys::dict_t,
 ) -> i32 {
-    // SAFETY: the cookie is the box of `proceed`; the host calls back once.
+    // SAFETY: the cookie is the box of `wind`; the host calls back once.
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
     fence("what follows a rename", (), || underway.end(op_ret == 0));
     let (cookie, this) = (null_mut(), this());
@@ -291,7 +288,7 @@ pub(super) unsafe extern "C" fn unlink<T: Translator>(
         };
         let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
         let internal = Dict::new(xdata).is_some_and(|xdata| xdata.get(c"glusterfs-internal-fop").is_some());
-        let removal = Removal::Unlink { parent, name, internal };
+        let removal = Removal::Unlink { parent, name, file: gfid_of(&*loc), internal };
         if asked::<T>((frame, this), Fop::Unlink, removal, ticket) {
             return 0;
         }
@@ -333,8 +330,8 @@ pub(super) unsafe extern "C" fn rename<T: Translator>(
         if let Some(errno) = refusal::<T>((frame, this), &places, How::Other, xdata) {
             return sys::default_rename_failure_cbk(frame, errno);
         }
-        if let Some((parent, name)) = entry(&*newloc) {
-            let removal = Removal::Rename { old: gfid_of(&*oldloc), parent, name };
+        if let (Some(from), Some(to)) = (entry(&*oldloc), entry(&*newloc)) {
+            let removal = Removal::Rename { from, to, files: [gfid_of(&*oldloc), gfid_of(&*newloc)] };
             let ticket =
                 |pending| Ticket { pending, oldloc: &*oldloc, newloc: Some(&*newloc), flags: 0, xdata };
             if asked::<T>((frame, this), Fop::Rename, removal, ticket) {

@@ -110,29 +110,6 @@ fsnap_free(void *copy)
     GF_FREE(copy);
 }
 
-void
-fsnap_watch_fds(xlator_t *this, inode_t *inode)
-{
-    fd_t *open[256];
-    fd_t *fd = NULL;
-    int count = 0;
-
-    LOCK(&inode->lock);
-    {
-        list_for_each_entry(fd, &inode->fd_list, inode_list)
-        {
-            if (count < (int)(sizeof(open) / sizeof(open[0])))
-                open[count++] = fd_ref(fd);
-        }
-    }
-    UNLOCK(&inode->lock);
-
-    while (count-- > 0) {
-        (void)fd_ctx_set(open[count], this, 1);
-        fd_unref(open[count]);
-    }
-}
-
 int32_t
 fsnap_notify(xlator_t *this, int32_t event, void *data, ...)
 {

@@ -31,9 +31,6 @@ void *fsnap_memdup(const void *bytes, size_t size);
 /* Frees such a copy that the host did not take over. */
 void fsnap_free(void *copy);
 
-/* Asks for xlator_cbks.release for all that have INODE open now: the host calls it only for fds with a context of ours. */
-void fsnap_watch_fds(xlator_t *this, inode_t *inode);
-
 /* xlator_api_t.notify: calls fsnap_event, then default_notify. */
 int32_t fsnap_notify(xlator_t *this, int32_t event, void *data, ...);
 

@@ -48,9 +48,6 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// unlink, rmdir, rename: takes the ticket, or hands it back to let the fop go on.
     fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>>;
 
-    /// A file that was [watched](super::Outcome::watch) was closed, and is `open` no more or still.
-    fn released(&self, file: Gfid, open: bool);
-
     /// setxattr and fsetxattr.
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply>;
 
@@ -81,7 +78,6 @@ static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
     reconfigure: Some(reconfigure::<Role>),
     notify: Some(sys::fsnap_notify),
     fops: &raw mut FOPS,
-    cbks: &raw mut CBKS,
     dumpops: &raw mut DUMPOPS,
     // SAFETY: for every other field all zero means "none".
     ..unsafe { std::mem::zeroed() }
@@ -120,12 +116,6 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     rmdir: Some(removal::rmdir::<Role>),
     rename: Some(removal::rename::<Role>),
     // SAFETY: a null fop is passed on.
-    ..unsafe { std::mem::zeroed() }
-};
-
-static mut CBKS: sys::xlator_cbks = sys::xlator_cbks {
-    release: Some(release::<Role>),
-    // SAFETY: null callbacks are the host's "none".
     ..unsafe { std::mem::zeroed() }
 };
 
@@ -238,19 +228,6 @@ unsafe extern "C" fn dump<T: Translator>(this: *mut sys::xlator_t) -> i32 {
     })
 }
 
-unsafe extern "C" fn release<T: Translator>(this: *mut sys::xlator_t, fd: *mut sys::fd_t) -> i32 {
-    fence("a release", 0, || {
-        // SAFETY: the host's promise; an fd holds a reference to its inode.
-        unsafe {
-            if let (Some(role), Some(inode)) = (role::<T>(this), fd.as_ref().and_then(|fd| fd.inode.as_ref()))
-            {
-                role.released(Gfid::from_bytes(inode.gfid), inode.active_fd_count > 0);
-            }
-        }
-        0
-    })
-}
-
 /// Runs a fop: `handle` gets the translator, the call and the reply, and `pass` runs if it hands the reply back, or if
 /// the host's arguments leave nothing to handle.
 ///
@@ -317,7 +294,7 @@ macro_rules! set_fop {
 ///
 /// # Safety
 /// The arguments are a fop's.
-unsafe fn hidden_xattrs<T: Translator>(
+pub(super) unsafe fn hidden_xattrs<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
 ) -> Option<HiddenXattrs> {
@@ -376,9 +353,14 @@ macro_rules! list_fop {
             offset: i64,
             xdata: *mut sys::dict_t,
         ) -> i32 {
-            let handle = |role: &T, call: &Call<'_>, pending| match role.hidden(call) {
+            let handle = |role: &T, call: &Call<'_>, pending: Pending| match role.hidden(call) {
                 None => Some(pending),
                 Some(hides) => {
+                    // SAFETY: the host's promise.
+                    if let Some(errno) = unsafe { guard::forbidden::<T>((frame, this), &[xdata]) } {
+                        pending.fail(errno);
+                        return None;
+                    }
                     // SAFETY: the host's promise; we have a child (checked at init).
                     unsafe {
                         listing::list(
@@ -420,6 +402,11 @@ unsafe extern "C" fn lookup<T: Translator>(
     xdata: *mut sys::dict_t,
 ) -> i32 {
     let handle = |role: &T, call: &Call<'_>, pending: Pending| {
+        // SAFETY: the host's promise.
+        if let Some(errno) = unsafe { guard::forbidden::<T>((frame, this), &[xdata]) } {
+            pending.fail(errno);
+            return None;
+        }
         // SAFETY: the host's promise; `call` exists only if `loc` is not null.
         let Some((parent, name)) = (unsafe { entry(&*loc) }) else { return Some(pending) };
         match role.lookup(call, parent, name) {

@@ -37,8 +37,8 @@ pub enum Error {
         "the file has snapshots, and on-unlink is refuse: delete them first (glusterfs.fsnap.list names them)"
     )]
     HasSnapshots,
-    /// `EBUSY`: a name has changed hands between the look at it and the deed.
-    #[error("the name was given to another file meanwhile: try again")]
+    /// `EBUSY`: a name went from file to file while somebody wanted to take it.
+    #[error("the name was given to other files again and again meanwhile: try again")]
     Renamed,
     /// `EBUSY`: rebalance is at work on the file.
     #[error("the file is being migrated or was migrated away: try again when rebalance is done with it")]

@@ -46,6 +46,26 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes the snapshot `name` of the file that `payload` is a snapshot of. If `payload` itself has that name, it is the
+    /// one that goes, also if no catalogue knows of it: a crash or damage has left it then.
+    ///
+    /// As [`delete`](Store::delete); [`Error::Damaged`] (`EIO`) if `payload` is no snapshot.
+    pub fn delete_by(&self, payload: Gfid, name: &SnapName) -> Result<()> {
+        let inode = self.brick.open_file(payload, Access::Read)?;
+        let record = xattrs::payload_record(&inode.file)?
+            .ok_or_else(|| Error::Damaged(format!("{payload} is no snapshot")))?;
+        let entry = match self.brick.open_file(record.base, Access::Read) {
+            Ok(base) => xattrs::entry(&base.file, name)?,
+            Err(Error::Gone) => None,
+            Err(e) => return Err(e),
+        };
+        if record.name != *name || entry.is_some_and(|entry| entry.gfid == payload) {
+            return self.delete(record.base, name);
+        }
+        tracing::warn!("no catalogue has snapshot {name} of {}, {payload}, which goes now", record.base);
+        self.unlink_everywhere(&inode).iter().try_for_each(sys::sync)
+    }
+
     /// Deletes all snapshots of `base`. A failure on the way leaves those that it has not come to.
     ///
     /// [`Error::Held`] (`EBUSY`), with nothing changed, if any of them is held; [`Error::Damaged`] (`EIO`), with nothing

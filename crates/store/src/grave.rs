@@ -13,7 +13,7 @@ use nix::unistd::ftruncate;
 
 use crate::Store;
 use crate::brick::{Access, Dir, Inode};
-use crate::names::{self, DELETED, links};
+use crate::names::{self, links};
 use crate::snapdir::SnapDir;
 use crate::state::State;
 use crate::sys::{self, Doing, give_name};
@@ -107,20 +107,21 @@ impl Store {
         sys::sync(&snap_dir.dir)
     }
 
-    /// Takes the tombstone of `base` away, which has kept, or got, another name. It does nothing if there is none.
+    /// Takes the tombstone of `base` away, which has kept, or got, another name. It does nothing if there is none. False,
+    /// with nothing changed, if the tombstone is its only name.
     ///
-    /// [`Error::Unsupported`] (`EOPNOTSUPP`), with nothing changed, if the tombstone is its only name; [`Error::Gone`]
-    /// (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call says.
-    pub fn unbury(&self, base: Gfid) -> Result<()> {
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
+    /// says.
+    pub fn unbury(&self, base: Gfid) -> Result<bool> {
         let base = self.brick.open_file(base, Access::Read)?;
         let Some(was) = self.buried_at(base.gfid)? else {
             self.remember(base.gfid, false);
-            return Ok(());
+            return Ok(true);
         };
         let tombstone = tombstone(base.gfid, &was);
         let dir = self.dir_of(&tombstone, &base.stat)?;
         if dir.is_some() && base.stat.st_nlink <= 2 {
-            return Err(DELETED);
+            return Ok(false);
         }
         // storage/posix removes the xattr of a name before the name, and does not bring it back when that fails.
         if self.dir_of(&was, &base.stat)?.is_some() {
@@ -131,7 +132,8 @@ impl Store {
             sys::unlink_if_same(&dir.file, tombstone.name.as_slice(), &base.stat)?;
             self.brick.settle(&dir.file)?;
         }
-        self.forget_grave(&base, &tombstone)
+        self.forget_grave(&base, &tombstone)?;
+        Ok(true)
     }
 
     /// Removes what tells of a tombstone that is gone.
@@ -257,13 +259,13 @@ impl Store {
         // Without the number as well it may be a metadata heal that was cut short: the entries will come back.
         let unused = names.has(SEQ) && names.raw_starting(ENTRY_PREFIX).next().is_none();
         match (grave, base.stat.st_nlink) {
-            (Some(_), 3..) => self.unbury(gfid),
+            (Some(_), 3..) => self.unbury(gfid).map(drop),
             (Some(grave), _) if unused => self.abandon(&base, Some(&grave)),
             (Some(_), _) => self.follow(gfid).and_then(|()| self.empty_grave(gfid)),
             (None, 1) if unused => self.abandon(&base, None),
             (None, 1) => Err(Error::Damaged("it has lost its name".into())),
             // It came back: the note is left, and its snapshots may be.
-            (None, _) => self.unbury(gfid).and_then(|()| self.follow(gfid)),
+            (None, _) => self.unbury(gfid).and_then(|_| self.follow(gfid)),
         }
     }
 

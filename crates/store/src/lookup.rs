@@ -14,11 +14,14 @@ use crate::sys::{self, DIR, open_in};
 use crate::xattrs;
 
 impl Store {
+    /// Whether there ever was a snapshot on this brick. As long as there was none, nothing needs a closer look.
+    pub fn is_used(&self) -> bool {
+        self.state.get().is_some()
+    }
+
     /// What has the name `name` in directory `parent`: its gfid, and whether it is a directory. `None` if there is
-    /// nothing, or what is neither file nor directory, or if it can't be told. Says nothing, at no cost, on a brick that
-    /// fsnap was never used on: nobody has snapshots there.
+    /// nothing, or what is neither file nor directory, or if it can't be told.
     pub fn entry(&self, parent: Gfid, name: &[u8]) -> Option<(Gfid, bool)> {
-        self.state.get()?;
         let parent = self.brick.open_dir(parent).ok()?;
         let name = std::ffi::OsStr::from_bytes(name);
         let seen = open_in(&parent.file, name, OFlag::O_PATH | OFlag::O_NOFOLLOW).and_then(fstat).ok()?;

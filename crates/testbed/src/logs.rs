@@ -1,11 +1,13 @@
-//! The end of every log of a scene, for the reader of a failed test.
+//! The end of every log of a scene, for the reader of a failed test. `FSNAP_KEEP=1` keeps the whole.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// GlusterFS's log directory; private to the scene.
 pub(crate) const LOG_DIR: &str = "/var/log/glusterfs";
-const LINES: usize = 60;
+const LINES: usize = 20;
+/// What does not fit into one line of a report is cut.
+const WIDTH: usize = 300;
 
 /// Prints the last lines of every log under the scene's `root` to stderr.
 pub(crate) fn print_tails(root: &Path) {
@@ -20,7 +22,7 @@ pub(crate) fn print_tails(root: &Path) {
         let name = log.strip_prefix(root).unwrap_or(&log);
         eprintln!("---- /{}, last {} of {} lines", name.display(), tail.len(), lines.len());
         for line in tail {
-            eprintln!("{line}");
+            eprintln!("{}", line.chars().take(WIDTH).collect::<String>());
         }
     }
 }

@@ -56,6 +56,37 @@ fn hostile_catalogues() {
 }
 
 #[test]
+fn a_snapshot_that_no_catalogue_knows_is_deleted_by_itself() {
+    for fs in REFLINK {
+        let b = brick(fs);
+        let store = b.store();
+        let base = b.make_file("f", b"x");
+        snap(&store, base, "a");
+        let twin = b.record(base, "a").gfid;
+        snap(&store, base, "b");
+        let orphan = b.record(base, "b").gfid;
+        removex(b.join("f"), "trusted.fsnap.snap.b").unwrap();
+        b.refuses(libc::ENODATA, || store.delete(base, &name("b")));
+        b.refuses(libc::EIO, || store.delete_by(base, &name("b")));
+        store.delete_by(orphan, &name("b")).unwrap();
+        b.refuses(libc::ESTALE, || store.delete_by(orphan, &name("b")));
+        assert_eq!(names(&b.join(".fsnap")), ["f@a"]);
+        assert!(b.handle(twin).exists() && !b.handle(orphan).exists());
+        // One that the catalogue knows goes with its entry, whichever it is asked by.
+        snap(&store, base, "c");
+        store.delete_by(twin, &name("c")).unwrap();
+        store.delete_by(twin, &name("a")).unwrap();
+        assert!(names(&b.join(".fsnap")).is_empty() && store.list(base).unwrap().is_empty());
+        // Without its file.
+        snap(&store, base, "d");
+        let orphan = b.record(base, "d").gfid;
+        b.unlink("f");
+        store.delete_by(orphan, &name("d")).unwrap();
+        assert!(names(&b.join(".fsnap")).is_empty() && !b.handle(orphan).exists());
+    }
+}
+
+#[test]
 fn hostile_payloads() {
     let b = brick(Fs::Xfs);
     let store = b.store();

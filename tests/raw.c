@@ -1,0 +1,123 @@
+/* Sends to a brick what no mount and no libgfapi sends: requests that carry names of fsnap's xattrs where GlusterFS takes
+ * names of xattrs, and the rmdir of a whole tree.
+ *   raw VOLUME SERVER FILE DIRECTORY LOG
+ * Both lie in the volume's root; FILE has the snapshot s. Prints one line "CALL RESULT ERRNO" for each. */
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <glusterfs/api/glfs.h>
+#include <glusterfs/syncop.h>
+
+/* Of libgfapi, for those who know what they do. */
+xlator_t *glfs_active_subvol(glfs_t *fs);
+
+static xlator_t *brick;
+static inode_table_t *table;
+
+/* What has, or is to have, NAME in the root; its gfid if it is known. */
+static loc_t
+at(char *name, inode_t *inode)
+{
+    loc_t loc = {.parent = table->root, .name = name, .path = name, .inode = inode ? inode : inode_new(table)};
+
+    gf_uuid_copy(loc.pargfid, table->root->gfid);
+    if (inode)
+        gf_uuid_copy(loc.gfid, inode->gfid);
+    return loc;
+}
+
+/* An xdata that names one of fsnap's xattrs; with the gfid that something new is to have. */
+static dict_t *
+forged(char *key)
+{
+    dict_t *dict = dict_new();
+    uuid_t gfid;
+
+    uuid_generate(gfid);
+    dict_set_gfuuid(dict, "gfid-req", gfid, false);
+    dict_set_dynstr_with_alloc(dict, key, "forged");
+    return dict;
+}
+
+static inode_t *
+find(char *name)
+{
+    struct iatt stat = {0};
+    loc_t loc = at(name, NULL);
+
+    if (syncop_lookup(brick, &loc, &stat, NULL, NULL, NULL) < 0)
+        return NULL;
+    return inode_link(loc.inode, table->root, name, &stat);
+}
+
+static void
+show(const char *call, int result)
+{
+    printf("%s %d %d\n", call, result < 0 ? -1 : 0, result < 0 ? -result : 0);
+}
+
+static int
+shows_ours(dict_t *dict, char *key, data_t *value, void *seen)
+{
+    if (strncmp(key, "trusted.fsnap", 13) == 0)
+        *(int *)seen = 1;
+    return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    glfs_t *fs = argc == 6 ? glfs_new(argv[1]) : NULL;
+    char *entry = "trusted.fsnap.snap.s", *payload = "trusted.fsnap.payload";
+
+    if (!fs || glfs_set_volfile_server(fs, "tcp", argv[2], 24007) || glfs_set_logging(fs, argv[5], 7) || glfs_init(fs)) {
+        perror("no connection");
+        return 1;
+    }
+    brick = glfs_active_subvol(fs);
+    THIS = brick;
+    table = brick->itable;
+    while (strcmp(brick->type, "protocol/client") != 0)
+        brick = brick->children->xlator;
+    inode_t *file = find(argv[3]), *dir = find(argv[4]);
+    if (!file || !dir) {
+        perror("no file, no directory");
+        return 1;
+    }
+
+    struct iatt stat = {0};
+    loc_t new = at("new", NULL), old = at(argv[3], file), tree = at(argv[4], dir);
+    fd_t *fd = fd_create(new.inode, getpid()), *open = fd_create(file, getpid()), *list = fd_create(table->root, getpid());
+    gf_dirent_t entries;
+    INIT_LIST_HEAD(&entries.list);
+    loc_t root = {.inode = table->root, .path = "/"};
+    gf_uuid_copy(root.gfid, table->root->gfid);
+    if (syncop_open(brick, &old, O_RDWR, open, NULL, NULL) < 0 || syncop_opendir(brick, &root, list, NULL, NULL) < 0) {
+        perror("no open file");
+        return 1;
+    }
+
+    show("create", syncop_create(brick, &new, O_RDWR, 0644, fd, &stat, forged(payload), NULL));
+    show("mknod", syncop_mknod(brick, &new, S_IFREG | 0644, 0, &stat, forged(payload), NULL));
+    show("mkdir", syncop_mkdir(brick, &new, 0755, &stat, forged(payload), NULL));
+    show("symlink", syncop_symlink(brick, &new, "x", &stat, forged(payload), NULL));
+    show("xattrop", syncop_xattrop(brick, &old, GF_XATTROP_ADD_ARRAY, forged(entry), NULL, NULL, NULL));
+    show("fxattrop", syncop_fxattrop(brick, open, GF_XATTROP_ADD_ARRAY, forged(entry), NULL, NULL, NULL));
+    show("removexattr", syncop_removexattr(brick, &old, "", forged(entry), NULL));
+    show("fremovexattr", syncop_fremovexattr(brick, open, "", forged(entry), NULL));
+    show("setxattr", syncop_setxattr(brick, &old, forged(entry), 0, NULL, NULL));
+    show("lookup", syncop_lookup(brick, &old, &stat, NULL, forged(entry), NULL));
+    show("readdirp", syncop_readdirp(brick, list, 131072, 0, &entries, forged(entry), NULL));
+    show("rmdir-tree", syncop_rmdir(brick, &tree, 1, NULL, NULL));
+
+    dict_t *all = dict_new(), *answer = NULL;
+    int seen = 0;
+    dict_set_int32(all, "list-xattr", 1);
+    int result = syncop_lookup(brick, &old, &stat, NULL, all, &answer);
+    if (result == 0 && answer)
+        dict_foreach(answer, shows_ours, &seen);
+    show("lookup-all", result < 0 || !answer ? result : seen ? -EEXIST : 0);
+    fflush(stdout);
+    _exit(0);
+}
