@@ -11,7 +11,7 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::sys::statfs::{XFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 
@@ -78,6 +78,7 @@ impl Brick {
     /// The log of XFS is one sequence: an fsync of the last step makes all steps before it durable, whichever files
     /// they were on, and a crash can only take them away from the end. Nobody else promises that. An fsync on btrfs
     /// makes one file durable, ahead of everything else that was done before, so there each step needs its own.
+    #[track_caller]
     pub(crate) fn settle(&self, what: &File) -> Result<()> {
         if self.ordered { Ok(()) } else { sys::sync(what) }
     }
@@ -229,12 +230,13 @@ pub(crate) fn open_leaf(dir: &File, name: &[u8], access: Access) -> Result<Optio
 }
 
 /// Opens the directory `name`, and makes it if it is not there.
+#[track_caller]
 pub(crate) fn ensure_dir(parent: &File, name: &str) -> Result<File> {
     match open_in(parent, name, DIR) {
         Err(Errno::ENOENT) => {}
         other => return other.doing("open a directory"),
     }
-    match mkdirat(parent, name, Mode::S_IRWXU) {
+    match sys::make_dir(parent, name) {
         Ok(()) | Err(Errno::EEXIST) => open_in(parent, name, DIR).doing("open a directory"),
         Err(e) => Err(e).doing("mkdir"),
     }

@@ -98,7 +98,7 @@ impl Store {
 
 /// Writes a catalogue entry.
 pub(crate) fn write_entry(base: &File, name: &SnapName, record: &Record) -> Result<()> {
-    xattrs::set(base, &xattrs::entry_key(name), record.to_string().as_bytes())
+    xattrs::set(base, xattrs::entry_key(name), record.to_string().as_bytes())
 }
 
 /// The size of the content, which on a disperse volume is more than that of this brick's fragment.

@@ -157,11 +157,13 @@ impl Store {
     fn publish(&self, base: &Inode, payload: &Inode, plan: &Plan, places: &Places) -> Result<()> {
         let PayloadRecord { name, entry, .. } = &plan.record;
         let brick = &self.brick;
+        let state = self.state()?;
+        state.note_pending(brick, payload.gfid, base.gfid)?;
         // The handle first: what has a name has a handle, or storage/posix would see to it in its own way.
         give_name(&payload.file, &places.handles, payload.gfid.to_string().as_str())
             .doing("link a handle")?;
         give_name(&payload.file, &places.snap_dir.dir, plan.leaf.as_slice()).doing("link a snapshot")?;
-        self.state()?.note_base(brick, payload.gfid, base.gfid)?;
+        state.note_base(brick, payload.gfid, base.gfid)?;
         // The entry must never be there without the payload. See `Brick::settle`: on XFS the fsync of the base, whose
         // change is the last one in the log, says that for all of these.
         for step in [
@@ -179,7 +181,12 @@ impl Store {
         if fstat(&base.file).doing("stat")?.st_nlink < 2 {
             return Err(Error::Gone);
         }
-        sys::sync(&base.file)
+        sys::sync(&base.file)?;
+        // It is taken: a note that stays does no harm.
+        if let Err(e) = state.forget_pending(payload.gfid) {
+            tracing::warn!("cannot remove the note that snapshot {} was being made: {e}", payload.gfid);
+        }
+        Ok(())
     }
 
     /// Undoes [`publish`](Self::publish), however far it came. `seq` stays: it never goes back.
@@ -189,10 +196,10 @@ impl Store {
         }
         let gfid = payload.gfid;
         sys::unlink_if_same(&places.snap_dir.dir, plan.leaf.as_slice(), &payload.stat)?;
-        if sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)? {
-            self.state()?.forget_base(gfid)?;
-        }
-        Ok(())
+        let state = self.state()?;
+        state.forget_base(gfid)?;
+        sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)?;
+        state.forget_pending(gfid)
     }
 
     /// Makes sure that nothing stands where the payload goes. Makes nothing itself: what is there may be a reason to
@@ -224,8 +231,7 @@ impl Store {
         match xattrs::payload_record(&file) {
             Ok(Some(r)) if r.base == plan.record.base && r.name == plan.record.name => {
                 self.state()?.quarantine(&self.brick, dir, name, &format!("snapshot-{}", r.entry.gfid))?;
-                self.unlink_everywhere(&Inode { file, stat, gfid: r.entry.gfid });
-                Ok(())
+                self.unlink_everywhere(&Inode { file, stat, gfid: r.entry.gfid }).map(drop)
             }
             Ok(Some(r)) if name == plan.leaf => {
                 tracing::error!(

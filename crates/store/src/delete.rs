@@ -6,13 +6,14 @@ use fsnap_core::{Error, Gfid, Result, SnapName};
 
 use crate::Store;
 use crate::brick::{Access, Inode};
+use crate::catalogue::write_entry;
 use crate::names::links;
 use crate::sys;
 use crate::xattrs::{self, Names};
 
 impl Store {
     /// Deletes snapshot `name` of `base`. It is gone when its catalogue entry is: what can't be removed of the payload
-    /// after that is left where it is, with a line in the log. A deleted file goes with its last snapshot.
+    /// after that is left where it is until the next start, with a line in the log. A deleted file goes with its last snapshot.
     ///
     /// [`Error::NoSnapshot`] (`ENODATA`), [`Error::Held`] (`EBUSY`), [`Error::Damaged`] (`EIO`) if the entry can't be
     /// read, [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
@@ -23,27 +24,36 @@ impl Store {
         if record.held {
             return Err(Error::Held(name.to_string()));
         }
+        let state = self.state()?;
+        state.note_pending(&self.brick, record.gfid, base)?;
         xattrs::remove(file, &xattrs::entry_key(name))?;
         // The entry must never outlive its payload.
-        self.brick.settle(file)?;
-        let touched = match self.payload(base, name, record.gfid) {
+        if let Err(e) = self.brick.settle(file) {
+            if let Err(undo) = write_entry(file, name, &record) {
+                tracing::error!(
+                    "the deletion of snapshot {name} of {base} failed ({e}) and was not taken back: {undo}"
+                );
+            }
+            return Err(e);
+        }
+        let removed = match self.payload(base, name, record.gfid) {
             Ok(Some(payload)) => self.unlink_everywhere(&payload),
             Ok(None) => {
                 tracing::warn!("this brick had no data of the deleted snapshot {name} of {base}");
-                Vec::new()
+                Ok(Vec::new())
             }
-            Err(e) => {
-                tracing::error!("the data of the deleted snapshot {name} of {base} is left alone: {e}");
-                Vec::new()
-            }
+            Err(e) => Err(e),
         };
+        // It is deleted: the rest is done when the brick starts next.
+        let touched = removed.unwrap_or_else(|e| {
+            tracing::error!("the data of the deleted snapshot {name} of {base} is left alone: {e}");
+            Vec::new()
+        });
         // Where the log is one sequence this covers the removal of the entry as well: the unlinks came after it.
-        if touched.is_empty() {
-            sys::sync(file)?;
-        }
-        touched.iter().try_for_each(sys::sync)?;
+        let last = if touched.is_empty() { std::slice::from_ref(file) } else { &touched };
+        let durable = last.iter().try_for_each(sys::sync);
         self.after_delete(&inode);
-        Ok(())
+        durable
     }
 
     /// Deletes the snapshot `name` of the file that `payload` is a snapshot of. If `payload` itself has that name, it is the
@@ -63,7 +73,8 @@ impl Store {
             return self.delete(record.base, name);
         }
         tracing::warn!("no catalogue has snapshot {name} of {}, {payload}, which goes now", record.base);
-        self.unlink_everywhere(&inode).iter().try_for_each(sys::sync)
+        self.state()?.note_pending(&self.brick, payload, record.base)?;
+        self.unlink_everywhere(&inode)?.iter().try_for_each(sys::sync)
     }
 
     /// Deletes all snapshots of `base`. A failure on the way leaves those that it has not come to.
@@ -81,31 +92,30 @@ impl Store {
         names.iter().try_for_each(|name| self.delete(base, name))
     }
 
-    /// Removes all names of a payload: its notes, its handle, and those that its gfid2path tells. Each is checked to
-    /// be this inode before it goes. Failures are logged. Returns the directory that the last of them was in, or all
-    /// of them where each needs an fsync of its own.
-    pub(crate) fn unlink_everywhere(&self, payload: &Inode) -> Vec<File> {
+    /// Removes all names of a payload: those that its gfid2path tells, its handle, and the notes. Each is checked to be
+    /// this inode before it goes, and the handle goes last, by which it is found again after a crash. Returns the
+    /// directory that the last of them was in, or all of them where each needs an fsync of its own.
+    pub(crate) fn unlink_everywhere(&self, payload: &Inode) -> Result<Vec<File>> {
         let gfid = payload.gfid;
-        if let Err(e) = self.state().and_then(|state| state.forget_base(gfid)) {
-            tracing::error!("cannot remove the note of snapshot {gfid}: {e}");
-        }
         let mut touched = Vec::new();
-        let mut unlink = |dir: Result<File>, name: &[u8]| match dir
-            .and_then(|dir| Ok((sys::unlink_if_same(&dir, name, &payload.stat)?, dir)))
-        {
-            Ok((true, dir)) => touched.push(dir),
-            Ok((false, _)) => {}
-            Err(e) => tracing::error!("cannot remove {} of snapshot {gfid}: {e}", name.escape_ascii()),
-        };
-        unlink(self.brick.handle_dir(gfid), gfid.to_string().as_bytes());
-        match links(&payload.file) {
-            Ok(links) => {
-                for link in links {
-                    unlink(self.brick.open_dir(link.parent).map(|dir| dir.file), &link.name);
-                }
+        for link in links(&payload.file)? {
+            let dir = match self.brick.open_dir(link.parent) {
+                Err(Error::Gone) => continue,
+                other => other?.file,
+            };
+            if sys::unlink_if_same(&dir, link.name.as_slice(), &payload.stat)? {
+                self.brick.settle(&dir)?;
+                touched.push(dir);
             }
-            Err(e) => tracing::error!("cannot tell the names of snapshot {gfid}: {e}"),
         }
-        if self.brick.ordered { touched.pop().into_iter().collect() } else { touched }
+        let handles = self.brick.handle_dir(gfid)?;
+        let state = self.state()?;
+        state.forget_base(gfid)?;
+        if sys::unlink_if_same(&handles, gfid.to_string().as_str(), &payload.stat)? {
+            self.brick.settle(&handles)?;
+            touched.push(handles);
+        }
+        state.forget_pending(gfid)?;
+        Ok(if self.brick.ordered { touched.pop().into_iter().collect() } else { Vec::new() })
     }
 }

@@ -4,7 +4,6 @@ use std::fs::File;
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result, SnapName};
-use nix::fcntl::{RenameFlags, renameat2};
 
 use crate::Store;
 use crate::brick::{Access, Dir, Inode};
@@ -196,8 +195,7 @@ impl Store {
             // A file system may have brought back the old name of a move that a crash cut short.
             sys::unlink_if_same(&dir.file, from.name.as_slice(), &payload.stat)?;
         } else {
-            let flags = RenameFlags::RENAME_NOREPLACE;
-            renameat2(&dir.file, from.name.as_slice(), into, to.name.as_slice(), flags)
+            sys::rename((&dir.file, from.name.as_slice()), (into, to.name.as_slice()))
                 .doing("move a snapshot")?;
         }
         for step in [into, &home.snap_dir.handles, &home.parent.file, &dir.file] {

@@ -9,7 +9,6 @@ use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use nix::unistd::ftruncate;
 
 use crate::Store;
 use crate::brick::{Access, Dir, Inode};
@@ -164,7 +163,7 @@ impl Store {
             return Ok(());
         }
         names::forget(&base.file, &gone)?;
-        ftruncate(&base.file, 0).doing("truncate")?;
+        sys::truncate(&base.file, 0).doing("truncate")?;
         sys::sync(&base.file)
     }
 

@@ -1,7 +1,7 @@
 //! Intents: what lets a restore that a crash cut short be finished when the brick is opened again.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use fsnap_core::record::{self, Intent};
 use fsnap_core::{Error, Gfid, Result};
@@ -22,8 +22,8 @@ impl State {
     /// Writes an intent, durably.
     pub(crate) fn write_intent(&self, intent: &Intent) -> Result<()> {
         // Named only when it is whole on the disk: a name never stands for half an intent.
-        let mut file = nameless(&self.intents).doing("write an intent")?;
-        file.write_all(intent.to_string().as_bytes()).doing("write an intent")?;
+        let file = nameless(&self.intents).doing("write an intent")?;
+        sys::write(&file, intent.to_string().as_bytes()).doing("write an intent")?;
         sys::sync(&file)?;
         give_name(&file, &self.intents, intent.base.to_string().as_str()).doing("name an intent")?;
         sys::sync(&self.intents).inspect_err(|_| {

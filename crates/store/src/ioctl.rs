@@ -4,11 +4,15 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
+use crate::fault;
+
 /// Makes `dst` share all of `src`'s blocks.
 ///
 /// Mind its ways: it never shrinks `dst`, refuses a longer `dst` when `src` ends within a block, and does nothing when
 /// `src` is empty. Call ftruncate on `dst` first. It is not atomic: a failure or a crash can leave a part of it done.
+#[track_caller]
 pub(crate) fn ficlone(src: &File, dst: &File) -> nix::Result<()> {
+    fault::point("FICLONE")?;
     // SAFETY: FICLONE takes its argument by value, a descriptor number, and touches no memory of this process. Both
     // descriptors stay open for the length of the call, because the `File`s are borrowed until it returns.
     unsafe { raw::ficlone(dst.as_raw_fd(), libc::c_ulong::from(src.as_raw_fd().cast_unsigned())) }.map(drop)
@@ -24,6 +28,7 @@ pub(crate) fn follow_nocow(src: &File, dst: &File) -> nix::Result<()> {
     if known.is_err() || flags & FS_NOCOW_FL == 0 {
         return Ok(());
     }
+    fault::point("FS_IOC_SETFLAGS")?;
     let nocow = FS_NOCOW_FL;
     // SAFETY: FS_IOC_SETFLAGS reads one int through the pointer; again the request code's long is history. The rest as
     // above.

@@ -18,6 +18,15 @@ mod brick;
 mod catalogue;
 mod create;
 mod delete;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
+#[cfg(not(feature = "fault-injection"))]
+mod fault {
+    /// Where faults are injected in tests.
+    pub(crate) fn point(_: &str) -> nix::Result<()> {
+        Ok(())
+    }
+}
 mod follow;
 mod grave;
 mod guard;
@@ -26,6 +35,7 @@ mod ioctl;
 mod lookup;
 mod names;
 mod payload;
+mod pending;
 mod restore;
 mod revive;
 mod rights;
@@ -65,7 +75,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the brick whose root is `brick`: finds out whether its file system shares blocks, and finishes the
-    /// restores that a crash interrupted, then the burials and what else it did to deleted files. What can't be finished
+    /// restores that a crash interrupted, then the snapshots that were being made or deleted, then the burials and what else
+    /// it did to deleted files. What can't be finished
     /// is logged, never a reason to fail.
     ///
     /// Nothing is written to a brick that fsnap was never used on: `.glusterfs/fsnap` is made when it is needed.
@@ -89,6 +100,7 @@ impl Store {
                 tracing::warn!("cannot tidy .glusterfs/fsnap: {e}");
             }
             store.replay_intents(state);
+            store.settle_pending(state);
             store.tidy_graves(state);
         }
         Ok(store)

@@ -92,7 +92,7 @@ pub(crate) fn links(file: &File) -> Result<Vec<Link>> {
 
 /// Notes on `file` that it has the name `link`, or is about to get it.
 pub(crate) fn note(file: &File, link: &Link) -> Result<()> {
-    xattrs::set(file, &link.key(), &link.encode())?;
+    xattrs::set(file, link.key(), &link.encode())?;
     count_parents(file)
 }
 

@@ -10,6 +10,7 @@ use nix::sys::stat::{FileStat, futimens};
 use nix::sys::time::TimeSpec;
 
 use crate::brick::Inode;
+use crate::fault;
 use crate::ioctl::{ficlone, follow_nocow};
 use crate::rights::Rights;
 use crate::sys::{self, Doing};
@@ -34,10 +35,10 @@ pub(crate) fn make(
     let (file, clone_time) = clone(&base.file, dir)?;
 
     xattrs::set(&file, xattrs::GFID, record.entry.gfid.as_bytes())?;
-    xattrs::set(&file, &link.key(), &link.encode())?;
+    xattrs::set(&file, link.key(), &link.encode())?;
     xattrs::set(&file, PAYLOAD, record.to_string().as_bytes())?;
     if names.starting(xattrs::PGFID).next().is_some() {
-        xattrs::set(&file, &format!("{}{}", xattrs::PGFID, link.parent), &1u32.to_be_bytes())?;
+        xattrs::set(&file, format!("{}{}", xattrs::PGFID, link.parent), &1u32.to_be_bytes())?;
     }
     let prefixed = COPIED_PREFIXES.iter().flat_map(|prefix| names.raw_starting(prefix));
     let single = COPIED.iter().filter(|name| names.has(name)).map(|name| name.as_bytes());
@@ -61,5 +62,5 @@ pub(crate) fn clone(file: &File, dir: &File) -> Result<(File, Duration)> {
 pub(crate) fn set_times(file: &File, stat: &FileStat) -> Result<()> {
     let atime = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
     let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
-    futimens(file, &atime, &mtime).doing("set the times")
+    fault::point("futimens").and_then(|()| futimens(file, &atime, &mtime)).doing("set the times")
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::sys::stat::{FileStat, fstat};
-use nix::unistd::ftruncate;
 
 use crate::Store;
 use crate::brick::{Access, Inode};
@@ -89,7 +88,7 @@ pub(crate) fn overwrite(src: &File, dst: &File) -> Result<Duration> {
     let size = fstat(src).doing("stat")?.st_size;
     let start = Instant::now();
     // First the size: see `ficlone`.
-    ftruncate(dst, size).doing("truncate")?;
+    sys::truncate(dst, size).doing("truncate")?;
     ficlone(src, dst).doing("clone the snapshot (FICLONE)")?;
     let time = start.elapsed();
     sys::sync(dst)?;

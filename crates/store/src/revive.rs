@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat2};
 
 use crate::Store;
 use crate::brick::{Access, Dir, Inode};
@@ -39,17 +38,17 @@ impl Store {
         if sys::stat_in(&parent.file, grave.was.name.as_slice())?.is_some() {
             return Err(exists(&grave));
         }
-        let time = self.restore_into(&base, name)?;
-        match self.raise(&base, &grave, &parent) {
-            Ok(()) => Ok(time),
-            Err(e) => {
-                // Nothing but a grave is emptied: not what has its name back already.
-                if let Err(e) = self.empty_grave(base.gfid) {
-                    tracing::error!("the deleted file {} keeps a content: {e}", base.gfid);
-                }
-                Err(e)
-            }
+        let back = self.restore_into(&base, name).and_then(|time| {
+            self.raise(&base, &grave, &parent)?;
+            Ok(time)
+        });
+        // Nothing but a grave is emptied: not what has its name back already.
+        if back.is_err()
+            && let Err(e) = self.empty_grave(base.gfid)
+        {
+            tracing::error!("the deleted file {} keeps a content: {e}", base.gfid);
         }
+        back
     }
 
     /// Moves the tombstone to where the file was. As with a payload's move, there is an xattr too many for a moment, never
@@ -58,23 +57,21 @@ impl Store {
         let Grave { tombstone, dir, was } = grave;
         names::note(&base.file, was)?;
         self.brick.settle(&base.file)?;
-        let flags = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(&dir.file, tombstone.name.as_slice(), &parent.file, was.name.as_slice(), flags) {
+        match sys::rename((&dir.file, tombstone.name.as_slice()), (&parent.file, was.name.as_slice())) {
             Err(Errno::EEXIST) => return Err(exists(grave)),
             other => other.doing("bring a file back")?,
         }
-        for step in [&parent.file, &dir.file] {
-            self.brick.settle(step)?;
-        }
-        // Before the note goes: with it the next start finishes what a crash cuts short.
-        if let Err(e) = self.follow(base.gfid) {
-            tracing::error!(
-                "snapshots of {}, which is back, have the names of a deleted file's: {e}",
+        // It is back: what fails from here on is told, not taken back.
+        let durable = [&parent.file, &dir.file].into_iter().try_for_each(|step| self.brick.settle(step));
+        // The note goes last: with it the next start finishes what is cut short.
+        match self.follow(base.gfid) {
+            Ok(()) => self.forget_grave(base, tombstone)?,
+            Err(e) => tracing::error!(
+                "snapshots of {}, which is back, have the names of a deleted file's until the next start: {e}",
                 base.gfid
-            );
+            ),
         }
-        self.forget_grave(base, tombstone)?;
-        sys::sync(&base.file)
+        durable.and_then(|()| sys::sync(&base.file))
     }
 }
 

@@ -10,7 +10,6 @@ use nix::dir::{self, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::Store;
 use crate::brick::{Access, Dir, MAX_DEPTH, open_leaf, soft_handle};
@@ -43,7 +42,7 @@ impl Store {
         }
         // Nobody may find the handle between the two, make `.fsnap` anew and then lose the handle.
         let _alone = self.snap_dirs.write().unwrap_or_else(PoisonError::into_inner);
-        match unlinkat(&dir.file, SNAP_DIR, UnlinkatFlags::RemoveDir) {
+        match sys::remove_dir(&dir.file, SNAP_DIR) {
             Ok(()) => self.remove_soft_handle(&dir),
             Err(Errno::ENOENT) => Ok(()),
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(Error::NotEmpty("one came this very moment".into())),

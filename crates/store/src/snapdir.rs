@@ -8,9 +8,8 @@ use fsnap_core::acl::Caller;
 use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, readlinkat, renameat2};
-use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use nix::fcntl::readlinkat;
+use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::{Dir, soft_handle};
@@ -77,12 +76,11 @@ impl Store {
     fn make_snap_dir(&self, parent: &Dir, rights: &Rights) -> Result<()> {
         let aside = &self.state()?.dir;
         let name = sys::unique(UNFINISHED);
-        mkdirat(aside, name.as_str(), Mode::S_IRWXU).doing("mkdir")?;
+        sys::make_dir(aside, name.as_str()).doing("mkdir")?;
         let made = open_in(aside, name.as_str(), DIR).doing("open a directory").and_then(|dir| {
             xattrs::set(&dir, xattrs::GFID, parent.gfid.snap_dir().as_bytes())?;
             rights.apply(&dir)?;
-            let flags = RenameFlags::RENAME_NOREPLACE;
-            match renameat2(aside, name.as_str(), &parent.file, SNAP_DIR, flags) {
+            match sys::rename((aside, name.as_str()), (&parent.file, SNAP_DIR)) {
                 Err(Errno::ENOENT) => Err(Error::Gone),
                 other => other.doing("move .fsnap into place"),
             }
@@ -90,7 +88,7 @@ impl Store {
         match made {
             Ok(()) => Ok(()),
             Err(e) => {
-                if let Err(e) = unlinkat(aside, name.as_str(), UnlinkatFlags::RemoveDir) {
+                if let Err(e) = sys::remove_dir(aside, name.as_str()) {
                     tracing::warn!("cannot remove the unfinished directory .glusterfs/fsnap/{name}: {e}");
                 }
                 // Another thread has made it meanwhile: as good as ours.
@@ -109,7 +107,7 @@ impl Store {
         let target = soft_handle(&Link { parent: parent.gfid, name: SNAP_DIR.into() });
         let handles = self.brick.make_handle_dir(gfid)?;
         let name = gfid.to_string();
-        match symlinkat(target.as_slice(), &handles, name.as_str()) {
+        match sys::symlink(&target, &handles, name.as_str()) {
             Ok(()) => Ok(handles),
             Err(Errno::EEXIST) => match readlinkat(&handles, name.as_str()) {
                 Ok(there) if there.as_encoded_bytes() == target => Ok(handles),

@@ -4,20 +4,20 @@
 //! format        "fsnap 1"
 //! intents/      restores that were begun: BASE-GFID holds an Intent
 //! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid
+//! pending/      PAYLOAD-GFID, the same: it is about to enter the catalogue or to leave it
 //! buried/       BASE-GFID is a symlink whose text is where the deleted file was: PARENT-GFID/NAME
 //! lost/         quarantine: what was in the way and might be somebody's data
 //! tmp-…         directories that are not finished yet
 //! ```
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, readlinkat, renameat2};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use nix::fcntl::readlinkat;
 
 use crate::brick::{Access, Brick, ensure_dir, open_leaf};
 use crate::sys::{self, DIR, Doing, give_name, nameless, open_in};
@@ -31,6 +31,7 @@ pub(crate) struct State {
     pub dir: File,
     pub intents: File,
     pub buried: File,
+    pub pending: File,
     by_gfid: File,
     lost: File,
 }
@@ -50,8 +51,8 @@ impl State {
     pub(crate) fn make(brick: &Brick) -> Result<Self> {
         let state = Self::complete(ensure_dir(&brick.glusterfs, NAME)?)?;
         if !has_format(&state.dir)? {
-            let mut format = nameless(&state.dir).doing("write the format file")?;
-            format.write_all(FORMAT).doing("write the format file")?;
+            let format = nameless(&state.dir).doing("write the format file")?;
+            sys::write(&format, FORMAT).doing("write the format file")?;
             sys::sync(&format)?;
             match give_name(&format, &state.dir, "format") {
                 Ok(()) | Err(Errno::EEXIST) => {}
@@ -67,6 +68,7 @@ impl State {
         Ok(State {
             intents: ensure_dir(&dir, "intents")?,
             by_gfid: ensure_dir(&dir, "by-gfid")?,
+            pending: ensure_dir(&dir, "pending")?,
             buried: ensure_dir(&dir, "buried")?,
             lost: ensure_dir(&dir, "lost")?,
             dir,
@@ -76,8 +78,7 @@ impl State {
     /// Moves `name` out of `place` into quarantine, under a name that starts with `what`.
     pub(crate) fn quarantine(&self, brick: &Brick, place: &File, name: &[u8], what: &str) -> Result<()> {
         let new = sys::unique(what);
-        renameat2(place, name, &self.lost, new.as_str(), RenameFlags::RENAME_NOREPLACE)
-            .doing("move a file into quarantine")?;
+        sys::rename((place, name), (&self.lost, new.as_str())).doing("move a file into quarantine")?;
         brick.settle(&self.lost)?;
         tracing::warn!("{} was moved to .glusterfs/fsnap/lost/{new}", name.escape_ascii());
         Ok(())
@@ -93,6 +94,18 @@ impl State {
     /// Takes that note back.
     pub(crate) fn forget_base(&self, payload: Gfid) -> Result<()> {
         sys::unlink_in(&self.by_gfid, payload.to_string().as_str())
+    }
+
+    /// Notes that snapshot `payload` of `base` is about to enter the catalogue or to leave it: after a crash the catalogue
+    /// decides what becomes of it.
+    pub(crate) fn note_pending(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+        set_symlink(&self.pending, payload, base.to_string().as_bytes())?;
+        brick.settle(&self.pending)
+    }
+
+    /// Takes that note back: catalogue and payload agree.
+    pub(crate) fn forget_pending(&self, payload: Gfid) -> Result<()> {
+        sys::unlink_in(&self.pending, payload.to_string().as_str())
     }
 
     /// Notes that `base` is buried, and where it was.
@@ -122,7 +135,7 @@ impl State {
     pub(crate) fn sweep(&self) -> Result<()> {
         for name in sys::names_in(&self.dir)? {
             if name.starts_with(UNFINISHED.as_bytes()) {
-                unlinkat(&self.dir, name.as_slice(), UnlinkatFlags::RemoveDir).doing("rmdir")?;
+                sys::remove_dir(&self.dir, name.as_slice()).doing("rmdir")?;
             }
         }
         Ok(())
@@ -132,13 +145,13 @@ impl State {
 /// Makes the symlink `name` with the text `text`, whatever it said before.
 fn set_symlink(dir: &File, name: Gfid, text: &[u8]) -> Result<()> {
     let name = name.to_string();
-    match symlinkat(text, dir, name.as_str()) {
+    match sys::symlink(text, dir, name.as_str()) {
         Err(Errno::EEXIST) if readlinkat(dir, name.as_str()).is_ok_and(|old| old.as_bytes() == text) => {
             Ok(())
         }
         Err(Errno::EEXIST) => {
             sys::unlink_in(dir, name.as_str())?;
-            symlinkat(text, dir, name.as_str()).doing("make a note")
+            sys::symlink(text, dir, name.as_str()).doing("make a note")
         }
         other => other.doing("make a note"),
     }

@@ -1,7 +1,7 @@
 //! System calls with names that may be any bytes, and with errors that say what was tried.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,11 @@ use fsnap_core::{Error, Result};
 use nix::NixPath;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstatat};
-use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, symlinkat, unlinkat};
+
+use crate::fault;
 
 /// Opens a directory for reading, never through a symlink.
 pub(crate) const DIR: OFlag =
@@ -44,13 +46,62 @@ pub(crate) fn open_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P, flags: OFla
 }
 
 /// A file without a name in the file system of `dir`, which nobody else can open until it is linked.
+#[track_caller]
 pub(crate) fn nameless(dir: impl AsFd) -> nix::Result<File> {
+    fault::point("O_TMPFILE")?;
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     openat(dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
 }
 
+/// Writes all of `bytes`.
+#[track_caller]
+pub(crate) fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    fault::point("write")?;
+    file.write_all(bytes)
+}
+
+/// Makes the file `size` bytes long.
+#[track_caller]
+pub(crate) fn truncate(file: &File, size: i64) -> nix::Result<()> {
+    fault::point("ftruncate")?;
+    ftruncate(file, size)
+}
+
+/// Makes a directory that only root may enter.
+#[track_caller]
+pub(crate) fn make_dir<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<()> {
+    fault::point("mkdir")?;
+    mkdirat(dir, name, Mode::S_IRWXU)
+}
+
+/// Removes an empty directory.
+#[track_caller]
+pub(crate) fn remove_dir<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<()> {
+    fault::point("rmdir")?;
+    unlinkat(dir, name, UnlinkatFlags::RemoveDir)
+}
+
+/// Makes a symlink. `EEXIST` if its name is taken.
+#[track_caller]
+pub(crate) fn symlink<P: NixPath + ?Sized>(text: &[u8], dir: impl AsFd, name: &P) -> nix::Result<()> {
+    fault::point("symlink")?;
+    symlinkat(text, dir, name)
+}
+
+/// Renames what has the name `old`. `EEXIST` if the new name is taken.
+#[track_caller]
+pub(crate) fn rename<P: NixPath + ?Sized, Q: NixPath + ?Sized>(
+    (from, old): (&File, &P),
+    (to, new): (&File, &Q),
+) -> nix::Result<()> {
+    fault::point("rename")?;
+    renameat2(from, old, to, new, RenameFlags::RENAME_NOREPLACE)
+}
+
 /// Gives a [`nameless`] file its name. `EEXIST` if that is taken.
+#[track_caller]
 pub(crate) fn give_name<P: NixPath + ?Sized>(file: &File, dir: impl AsFd, name: &P) -> nix::Result<()> {
+    fault::point("link")?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     linkat(AT_FDCWD, unnamed.as_str(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)
 }
@@ -88,14 +139,16 @@ pub(crate) fn stat_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> Result<O
 }
 
 /// Unlinks `name` if it is there.
+#[track_caller]
 pub(crate) fn unlink_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> Result<()> {
-    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+    match fault::point("unlink").and_then(|()| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(e).doing("unlink"),
     }
 }
 
 /// Unlinks `name` if it is the inode that `stat` is of; whether it was.
+#[track_caller]
 pub(crate) fn unlink_if_same<P: NixPath + ?Sized>(dir: impl AsFd, name: &P, stat: &FileStat) -> Result<bool> {
     let same = stat_in(&dir, name)?.is_some_and(|there| same_inode(&there, stat));
     if same {
@@ -114,8 +167,9 @@ pub(crate) fn kind(stat: &FileStat) -> u32 {
 }
 
 /// fsync, of a file or a directory.
+#[track_caller]
 pub(crate) fn sync(file: &File) -> Result<()> {
-    fsync(file).doing("fsync")
+    fault::point("fsync").and_then(|()| fsync(file)).doing("fsync")
 }
 
 /// A name that no other thread, process or boot has given.

@@ -1,5 +1,6 @@
 //! Extended attributes: those of GlusterFS that matter here, and the catalogue.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -7,6 +8,7 @@ use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record};
 use fsnap_core::{Error, Gfid, Result, SnapName, acl};
 use xattr::FileExt;
 
+use crate::fault;
 use crate::sys::Doing;
 
 /// The gfid, 16 bytes.
@@ -31,12 +33,16 @@ pub(crate) fn get(file: &File, name: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-pub(crate) fn set(file: &File, name: &str, value: &[u8]) -> Result<()> {
+#[track_caller]
+pub(crate) fn set(file: &File, name: impl AsRef<OsStr>, value: &[u8]) -> Result<()> {
+    fault::point("setxattr").doing("setxattr")?;
     file.set_xattr(name, value).doing("setxattr")
 }
 
 /// Removes an xattr if it is there.
+#[track_caller]
 pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
+    fault::point("removexattr").doing("removexattr")?;
     match file.remove_xattr(name) {
         Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(()),
         other => other.doing("removexattr"),
@@ -117,9 +123,9 @@ impl Names {
 
 /// Copies the xattrs `names` from one file to another; what is gone meanwhile is left out.
 pub(crate) fn copy<'a>(from: &File, to: &File, names: impl Iterator<Item = &'a [u8]>) -> Result<()> {
-    for name in names.map(std::ffi::OsStr::from_bytes) {
+    for name in names.map(OsStr::from_bytes) {
         if let Some(value) = from.get_xattr(name).doing("getxattr")? {
-            to.set_xattr(name, &value).doing("setxattr")?;
+            set(to, name, &value)?;
         }
     }
     Ok(())

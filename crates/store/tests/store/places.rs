@@ -139,7 +139,10 @@ fn one_fsnap_for_many_threads() {
                 }
             });
         }
-        assert_eq!(names(&b.join(".glusterfs/fsnap")), ["buried", "by-gfid", "format", "intents", "lost"]);
+        assert_eq!(
+            names(&b.join(".glusterfs/fsnap")),
+            ["buried", "by-gfid", "format", "intents", "lost", "pending"]
+        );
     });
 }
 

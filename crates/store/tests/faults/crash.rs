@@ -1,0 +1,357 @@
+//! A crash, an error, a disk that is gone, the power: at every step of every operation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use fsnap_core::{Gfid, Result};
+use fsnap_store::Store;
+use fsnap_store::fault::{self, Crash, Fault};
+use fsnap_testbed::{Errno, Fs, content};
+
+use crate::common::*;
+use crate::view::view;
+
+/// What is tried: on the files that `prepare` made.
+struct Operation {
+    name: &'static str,
+    prepare: fn(&Brick) -> Vec<Gfid>,
+    run: fn(&Brick, &Store, &[Gfid]) -> Result<()>,
+    /// What finishes it when it was cut short after storage/posix had done its part.
+    finish: Option<fn(&Store, &[Gfid]) -> Result<()>>,
+}
+
+const OPERATIONS: [Operation; 15] = [
+    Operation {
+        name: "the first snapshot of a brick",
+        prepare: |b| vec![file(b, "d/f", 1)],
+        run: |_, store, files| store.create(files[0], &bare("new"), &PLENTY).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "another snapshot",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |_, store, files| store.create(files[0], &bare("new"), &PLENTY).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "delete",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |_, store, files| store.delete(files[0], &name("a")),
+        finish: None,
+    },
+    Operation {
+        name: "hold",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |_, store, files| store.hold(files[0], &name("a"), true),
+        finish: None,
+    },
+    Operation {
+        name: "restore a smaller content",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |_, store, files| store.restore(files[0], &name("a")).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "restore a larger content",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |_, store, files| store.restore(files[0], &name("b")).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "rename to another directory",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |b, store, files| {
+            b.rename("d/f", "e/g");
+            store.follow(files[0])
+        },
+        finish: Some(|store, files| store.follow(files[0])),
+    },
+    Operation {
+        name: "rename over a file with snapshots",
+        prepare: |b| vec![snapped(b, "d/f"), snapped(b, "e/g")],
+        run: |b, store, files| {
+            store.bury(files[1])?;
+            b.rename("d/f", "e/g");
+            store.follow(files[1])?;
+            store.follow(files[0])?;
+            store.empty_grave(files[1])
+        },
+        finish: Some(|store, files| match store.is_deleted(files[1]) {
+            true => store.follow(files[0]),
+            false => Ok(()),
+        }),
+    },
+    Operation {
+        name: "unlink, kept",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |b, store, files| {
+            store.bury(files[0])?;
+            b.unlink("d/f");
+            store.follow(files[0])?;
+            store.empty_grave(files[0])
+        },
+        finish: Some(|store, files| store.follow(files[0])),
+    },
+    Operation {
+        name: "unlink of one of two names",
+        prepare: |b| {
+            let files = vec![snapped(b, "d/f")];
+            b.link("d/f", "e/g");
+            files
+        },
+        run: |b, store, files| {
+            b.unlink("d/f");
+            store.follow(files[0])
+        },
+        finish: Some(|store, files| store.follow(files[0])),
+    },
+    Operation {
+        name: "unlink, given up by storage/posix",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |_, store, files| store.bury(files[0]).and_then(|()| store.unbury(files[0])).map(drop),
+        finish: Some(|store, files| store.unbury(files[0]).map(drop)),
+    },
+    Operation {
+        name: "delete the last snapshot of a deleted file",
+        prepare: |b| vec![deleted(b, "d/f", 1)],
+        run: |_, store, files| store.delete(files[0], &name("a")),
+        finish: None,
+    },
+    Operation {
+        name: "bring a deleted file back",
+        prepare: |b| vec![deleted(b, "d/f", 2)],
+        run: |_, store, files| store.revive(files[0], &name("b"), |_, _| Ok(())).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "look into .fsnap",
+        prepare: |b| {
+            file(b, "d/f", 1);
+            vec![]
+        },
+        run: |b, store, _| store.snap_dir(b.gfid("d"), None).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "clear an empty .fsnap",
+        prepare: |b| {
+            file(b, "d/f", 1);
+            let empty = b.make_dir("d/empty");
+            b.store().snap_dir(empty, None).unwrap();
+            vec![]
+        },
+        run: |b, store, _| store.clear_snap_dir(b.gfid("d/empty")),
+        finish: None,
+    },
+];
+
+fn file(b: &Brick, at: &str, seed: u64) -> Gfid {
+    for dir in ["d", "e"] {
+        if !b.join(dir).exists() {
+            b.make_dir(dir);
+        }
+    }
+    b.make_file(at, &content(70_000, seed))
+}
+
+/// A file with a smaller snapshot a and a larger one b.
+fn snapped(b: &Brick, at: &str) -> Gfid {
+    let gfid = file(b, at, 1);
+    let store = b.store();
+    for (name, size) in [("a", 30_000), ("b", 150_000), ("", 70_001)] {
+        fs::write(b.join(at), content(size, size as u64)).unwrap();
+        if !name.is_empty() {
+            snap(&store, gfid, name);
+        }
+    }
+    gfid
+}
+
+/// A deleted one with so many of these.
+fn deleted(b: &Brick, at: &str, snapshots: usize) -> Gfid {
+    let gfid = snapped(b, at);
+    let store = b.store();
+    if snapshots == 1 {
+        store.delete(gfid, &name("b")).unwrap();
+    }
+    store.bury(gfid).unwrap();
+    b.unlink(at);
+    store.follow(gfid).unwrap();
+    store.empty_grave(gfid).unwrap();
+    gfid
+}
+
+/// What there was, and what there is to be.
+struct Ends {
+    before: BTreeMap<String, String>,
+    after: BTreeMap<String, String>,
+}
+
+impl Ends {
+    fn of(operation: &Operation, b: &Brick) -> Self {
+        let files = (operation.prepare)(b);
+        let store = b.store();
+        let before = view(b, &store, &files);
+        (operation.run)(b, &store, &files).unwrap_or_else(|error| panic!("{}: {error}", operation.name));
+        let after = view(b, &store, &files);
+        Ends { before, after }
+    }
+
+    /// Sees to it that the brick, opened again, is as before or after, whole, and as good as new.
+    fn judge(&self, operation: &Operation, at: u64, b: &Brick, files: &[Gfid], acknowledged: bool) -> bool {
+        let what = format!("{}, step {at}", operation.name);
+        let store = b.store();
+        let finished = operation.finish.map_or(Ok(()), |finish| finish(&store, files));
+        finished.unwrap_or_else(|error| panic!("{what}: finishing: {error}"));
+        let now = view(b, &store, files);
+        let happened = now == self.after;
+        if !happened && (acknowledged || now != self.before) {
+            let differs = |end: &BTreeMap<String, String>| -> Vec<String> {
+                let keys: BTreeSet<_> = now.keys().chain(end.keys()).collect();
+                let changed = keys.into_iter().filter(|key| now.get(*key) != end.get(*key));
+                changed.map(|key| format!("{key}: {:?} not {:?}", now.get(key), end.get(key))).collect()
+            };
+            panic!(
+                "{what}, acknowledged: {acknowledged}\nfrom before: {:#?}\nfrom after: {:#?}",
+                differs(&self.before),
+                differs(&self.after)
+            );
+        }
+        assert!(b.intents().is_empty() && b.lost().is_empty(), "{what}: {:?} {:?}", b.intents(), b.lost());
+        happened
+    }
+}
+
+/// Everything still works: each file takes a snapshot and gives all of them back, and then nothing is left of any.
+fn is_as_good_as_new(what: &str, b: &Brick, files: &[Gfid]) {
+    let store = b.store();
+    for &file in files.iter().filter(|&&file| b.handle(file).exists()) {
+        let result = store.create(file, &bare("again"), &PLENTY);
+        assert!(result.is_ok() || store.is_deleted(file), "{what}: {result:?}");
+        for snapshot in store.list(file).unwrap() {
+            store.hold(file, &snapshot.name, false).unwrap();
+            store.delete(file, &snapshot.name).unwrap();
+        }
+    }
+    for dir in ["d", "e"] {
+        assert!(names(&b.join(dir).join(".fsnap")).is_empty(), "{what}");
+    }
+    for dir in ["by-gfid", "buried"] {
+        assert!(names(&b.join(".glusterfs/fsnap").join(dir)).is_empty(), "{what}: {dir}");
+    }
+}
+
+/// Runs `call`, and says whether it was left by a crash.
+fn crashes(call: impl FnOnce()) -> bool {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(()) => false,
+        Err(panic) if panic.is::<Crash>() => true,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Crashes are panics: they need not be told.
+fn silence_crashes() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !info.payload().is::<Crash>() {
+                others(info);
+            }
+        }));
+    });
+}
+
+/// Every step of every operation, on bricks of `fs`, with `fault` at it. Returns how many steps there were, and how many
+/// of the operations had happened all the same.
+fn at_every_step(fs: Fs, fault: Fault) -> (u64, u64) {
+    silence_crashes();
+    let (mut steps, mut happened) = (0, 0);
+    for operation in &OPERATIONS {
+        let ends = Ends::of(operation, &brick(fs));
+        for at in 1.. {
+            let b = brick(fs);
+            let files = (operation.prepare)(&b);
+            let store = b.store();
+            let mut acknowledged = false;
+            let ((), hit) = fault::with(at, fault, || {
+                crashes(|| acknowledged = (operation.run)(&b, &store, &files).is_ok());
+            });
+            // What failed was taken back at once: no start of the brick is needed for that.
+            if matches!(fault, Fault::Fail(_)) && operation.finish.is_none() && !acknowledged {
+                let now = view(&b, &store, &files);
+                assert!(now == ends.before || now == ends.after, "{}, step {at}: {now:#?}", operation.name);
+            }
+            drop(store);
+            happened += u64::from(ends.judge(operation, at, &b, &files, acknowledged));
+            is_as_good_as_new(&format!("{}, step {at}", operation.name), &b, &files);
+            if !hit {
+                break;
+            }
+            steps += 1;
+        }
+    }
+    (steps, happened)
+}
+
+#[test]
+fn a_crash() {
+    for fs in REFLINK {
+        let (steps, happened) = at_every_step(fs, Fault::Crash);
+        eprintln!("{fs:?}: {steps} crashes, {happened} operations had happened");
+        assert!(steps > 200 && happened > 50);
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    for fs in REFLINK {
+        let (steps, happened) = at_every_step(fs, Fault::Fail(Errno::ENOSPC));
+        eprintln!("{fs:?}: {steps} times ENOSPC, {happened} operations had happened");
+        assert!(steps > 200);
+    }
+}
+
+#[test]
+fn a_disk_that_is_gone() {
+    for fs in REFLINK {
+        let (steps, happened) = at_every_step(fs, Fault::FailFrom(Errno::EIO));
+        eprintln!("{fs:?}: {steps} shutdowns, {happened} operations had happened");
+        assert!(steps > 200);
+    }
+}
+
+/// XFS only, which can be shut down: what is not on the device then is lost.
+#[test]
+fn a_power_cut() {
+    silence_crashes();
+    let (disk, first) = own_disk(Fs::Xfs, 320 << 20);
+    let (mut cuts, mut happened) = (0, 0);
+    for (n, operation) in OPERATIONS.iter().enumerate() {
+        let ends = Ends::of(operation, &Brick::at(first.path.with_file_name(format!("ends{n}"))));
+        for at in 1.. {
+            let b = Brick::at(first.path.with_file_name(format!("brick{n}-{at}")));
+            let files = (operation.prepare)(&b);
+            b.sync();
+            let store = b.store();
+            let mut acknowledged = false;
+            let ((), hit) = fault::with(at, Fault::Crash, || {
+                crashes(|| acknowledged = (operation.run)(&b, &store, &files).is_ok());
+            });
+            drop(store);
+            disk.power_cut();
+            // What storage/posix does itself it does not sync.
+            let durable = acknowledged && operation.finish.is_none();
+            happened += u64::from(ends.judge(operation, at, &b, &files, durable));
+            is_as_good_as_new(&format!("{}, step {at}", operation.name), &b, &files);
+            if !hit {
+                break;
+            }
+            cuts += 1;
+        }
+    }
+    eprintln!("{cuts} power cuts, {happened} operations had happened");
+    assert!(cuts > 200 && happened > 20);
+}

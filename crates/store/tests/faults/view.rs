@@ -1,0 +1,53 @@
+//! What users see of a brick.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use fsnap_core::Gfid;
+use fsnap_store::Store;
+
+use crate::common::*;
+
+/// All names with their contents, and what the catalogues of the given files say. Gfids are told by their place in
+/// `files`, so that bricks with the same history look the same.
+pub fn view(b: &Brick, store: &Store, files: &[Gfid]) -> BTreeMap<String, String> {
+    let mut seen = BTreeMap::new();
+    walk(&b.path, &b.path, &mut seen);
+    let mut seen: BTreeMap<_, _> = seen.into_iter().map(|(name, text)| (plain(name, files), text)).collect();
+    for (n, &file) in files.iter().enumerate() {
+        let catalogue = match store.list(file) {
+            Ok(all) => all.iter().map(|s| format!("{} {:?} {}", s.name, s.size, s.held)).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        seen.insert(format!("catalogue of {n}"), format!("{catalogue:?} {}", store.is_deleted(file)));
+    }
+    seen
+}
+
+fn plain(name: String, files: &[Gfid]) -> String {
+    files.iter().enumerate().fold(name, |name, (n, file)| {
+        let gfid = file.to_string();
+        name.replace(&gfid, &format!("<{n}>")).replace(&gfid[..8], &format!("<{n}>"))
+    })
+}
+
+fn walk(root: &Path, dir: &Path, seen: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let shown = path.strip_prefix(root).unwrap().display().to_string();
+        if shown == ".glusterfs" {
+            continue;
+        }
+        if path.is_dir() {
+            // An empty .fsnap is as good as none.
+            if !shown.ends_with(".fsnap") {
+                seen.insert(shown, "directory".into());
+            }
+            walk(root, &path, seen);
+        } else {
+            let len = fs::metadata(&path).unwrap().len();
+            seen.insert(shown, format!("{len} bytes, {:x}", fsnap_testbed::checksum(&path)));
+        }
+    }
+}
