@@ -1,4 +1,4 @@
-//! Panics on purpose: the request is answered EIO, and the brick serves on.
+//! Faults on purpose, in a translator on a real brick: panics, delays, and `kill -9` at every step.
 //!
 //! Needs a translator built with the feature `fault-injection`.
 #![cfg(feature = "fault-injection")]
@@ -7,9 +7,11 @@
 mod common;
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::{MIB, distribute, fsnap, ls, names, sees};
-use fsnap_testbed::{Errno, checksum, fill};
+use fsnap_testbed::{Errno, Fs, VOLFILE_FSNAP, checksum, fill, try_wait_until};
 
 #[test]
 fn a_panic_is_answered_and_the_brick_serves_on() {
@@ -21,9 +23,9 @@ fn a_panic_is_answered_and_the_brick_serves_on() {
     fsnap(&file, "create", "s").unwrap();
     // More often than there are workers: none of them is lost.
     for _ in 0..10 {
-        assert_eq!(fsnap(&file, "panic", "fop"), Err(Errno::EIO));
-        assert_eq!(fsnap(&file, "panic", "worker"), Err(Errno::EIO));
-        fsnap(&file, "panic", "listing").unwrap();
+        assert_eq!(fsnap(&file, "fault", "fop"), Err(Errno::EIO));
+        assert_eq!(fsnap(&file, "fault", "worker"), Err(Errno::EIO));
+        fsnap(&file, "fault", "listing").unwrap();
         let listed =
             fs::read_dir(&root).and_then(|mut entries| entries.try_for_each(|entry| entry.map(drop)));
         assert_eq!(listed.unwrap_err().raw_os_error(), Some(Errno::EIO as i32));
@@ -34,4 +36,163 @@ fn a_panic_is_answered_and_the_brick_serves_on() {
     fill(&file, MIB, 2);
     fsnap(&file, "restore", "s").unwrap();
     sees(&file, sum);
+}
+
+/// A removal that waits for a command is about the name that it was asked for, whatever becomes of the directories above.
+#[test]
+fn what_waits_does_not_lose_its_way() {
+    let setup = distribute(1);
+    let second = setup.volume.mount("/run/scene/m2");
+    let (root, there) = (setup.mount.path(), second.path());
+    let deep = PathBuf::from("d/".repeat(45));
+    for dir in ["d", "deep"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+        fs::write(root.join(dir).join("f"), b"old").unwrap();
+        fsnap(root.join(dir).join("f"), "create", "s").unwrap();
+    }
+    std::thread::scope(|threads| {
+        threads.spawn(|| fsnap(root.join("d/f"), "fault", "slow").unwrap());
+        std::thread::sleep(Duration::from_millis(500));
+        let unlink = threads.spawn(|| fs::remove_file(root.join("d/f")));
+        std::thread::sleep(Duration::from_millis(500));
+        fs::rename(there.join("d"), there.join("e")).unwrap();
+        fs::create_dir(there.join("d")).unwrap();
+        fs::write(there.join("d/f"), b"new").unwrap();
+        fsnap(there.join("d/f"), "create", "s").unwrap();
+        unlink.join().unwrap().unwrap();
+    });
+    let third = setup.volume.mount("/run/scene/m3");
+    let root = third.path();
+    assert_eq!((ls(root.join("d")), ls(root.join("e"))), (vec!["f".to_owned()], vec![]));
+    assert_eq!(fs::read(root.join("d/f")).unwrap(), b"new");
+    assert_eq!(names(root.join("d/f")), ["s"]);
+    assert_eq!(ls(root.join("e/.fsnap")).len(), 1);
+    // Deeper than the kernel follows the handles of directories.
+    let file = root.join("deep").join(&deep).join("f");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, b"deep").unwrap();
+    fsnap(&file, "create", "s").unwrap();
+    fs::rename(&file, file.with_file_name("g")).unwrap();
+    assert_eq!(names(file.with_file_name("g")), ["s"]);
+    fs::remove_file(file.with_file_name("g")).unwrap();
+    assert_eq!(ls(file.with_file_name(".fsnap")).len(), 1);
+}
+
+/// What a user does, in directory `dir` with a file `f` that has the snapshots `a` and `b`.
+type Deed = (&'static str, fn(&Path));
+
+const DEEDS: [Deed; 6] = [
+    ("create", |dir| _ = fsnap(dir.join("f"), "create", "new")),
+    ("delete", |dir| _ = fsnap(dir.join("f"), "delete", "a")),
+    ("restore", |dir| _ = fsnap(dir.join("f"), "restore", "a")),
+    ("rename", |dir| _ = fs::rename(dir.join("f"), dir.join("g"))),
+    ("replace", |dir| _ = fs::rename(dir.join("other"), dir.join("f"))),
+    ("unlink", |dir| _ = fs::remove_file(dir.join("f"))),
+];
+
+fn prepare(dir: &Path) {
+    fs::create_dir(dir).unwrap();
+    fs::write(dir.join("other"), b"other").unwrap();
+    for (n, name) in ["a", "b", ""].iter().enumerate() {
+        fill(dir.join("f"), 100_000 * (n as u64 + 1), n as u64);
+        if !name.is_empty() {
+            fsnap(dir.join("f"), "create", name).unwrap();
+        }
+    }
+}
+
+/// All that is to be seen in a directory: names and contents, in `.fsnap` too, and what each file says of its snapshots.
+/// Gfids in names are left out.
+fn view(dir: &Path) -> Vec<String> {
+    let mut seen = Vec::new();
+    for place in [dir.to_owned(), dir.join(".fsnap")] {
+        for name in ls(&place) {
+            let path = place.join(&name);
+            let shown: Vec<&str> = name.split('@').take(2).collect();
+            let what = format!("{shown:?} {:x} {:?}", checksum(&path), names(&path));
+            seen.push(what);
+        }
+    }
+    seen
+}
+
+/// One process, so that it is quickly up again. What was asked when it died has happened or not.
+#[test]
+fn killed_at_every_step() {
+    let scene = common::scene_with_fsnap();
+    let _disk = scene.disk(Fs::Xfs, 1024 * MIB, "/run/scene/b1");
+    let up = || scene.mount_volfile(VOLFILE_FSNAP, "/run/scene/b1/brick", "/run/scene/m");
+    let mut mount = up();
+    let (mut kills, mut happened) = (0, 0);
+    for (deed, run) in DEEDS {
+        let model = mount.path().join(format!("{deed}-model"));
+        prepare(&model);
+        let before = view(&model);
+        run(&model);
+        let after = view(&model);
+        assert_ne!(before, after);
+        for at in 1.. {
+            let name = format!("{deed}{at}");
+            prepare(&mount.path().join(&name));
+            let trigger = mount.path().join("trigger");
+            fs::write(&trigger, b"").unwrap();
+            fsnap(&trigger, "fault", at.to_string()).unwrap();
+            run(&mount.path().join(&name));
+            let lives = fsnap(&trigger, "fault", "0").is_ok();
+            if !lives {
+                drop(mount);
+                mount = up();
+                kills += 1;
+            }
+            let dir = mount.path().join(&name);
+            let now = view(&dir);
+            // The names of snapshots follow at the next occasion; they are there.
+            if now != before && now != after && deed == "rename" {
+                fs::rename(dir.join("g"), dir.join("h")).unwrap();
+                fs::rename(dir.join("h"), dir.join("g")).unwrap();
+            }
+            let now = view(&dir);
+            assert!(
+                now == after || now == before && !lives,
+                "{deed}, step {at}, killed: {}\n{now:#?}\nbefore: {before:#?}\nafter: {after:#?}",
+                !lives
+            );
+            happened += u64::from(now == after && !lives);
+            if lives {
+                break;
+            }
+        }
+    }
+    eprintln!("{kills} kills, {happened} times what was asked had happened");
+    assert!(kills > 60 && happened > 5);
+}
+
+/// The same with a brick of its own under a glusterd, at some of the steps.
+#[test]
+fn a_brick_is_killed_while_a_client_waits() {
+    let setup = distribute(1);
+    let root = setup.mount.path();
+    for (n, (deed, run)) in DEEDS.into_iter().enumerate() {
+        let (model, dir) = (root.join(format!("{deed}-model")), root.join(deed));
+        prepare(&model);
+        prepare(&dir);
+        let before = view(&model);
+        run(&model);
+        let after = view(&model);
+        fsnap(root.join(deed).join("other"), "fault", (3 + n).to_string()).unwrap();
+        run(&dir);
+        let dead = || setup.volume.try_brick_pid(0).is_none();
+        try_wait_until("the brick is dead", Duration::from_secs(10), dead).unwrap();
+        setup.volume.restart_brick(0);
+        setup.mount.wait_connected(1);
+        let fresh = setup.volume.mount(format!("/run/scene/m-{deed}"));
+        let mut now = view(&fresh.path().join(deed));
+        if now != before && now != after && deed == "rename" {
+            let g = fresh.path().join(deed).join("g");
+            fs::rename(&g, g.with_file_name("h")).unwrap();
+            fs::rename(g.with_file_name("h"), &g).unwrap();
+            now = view(&fresh.path().join(deed));
+        }
+        assert!(now == before || now == after, "{deed}\n{now:#?}\nbefore: {before:#?}\nafter: {after:#?}");
+    }
 }

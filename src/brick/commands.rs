@@ -23,7 +23,7 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
         return None;
     };
     #[cfg(feature = "fault-injection")]
-    if *key == b"glusterfs.fsnap.panic" {
+    if *key == b"glusterfs.fsnap.fault" {
         return faults::set(brick, call, value, reply);
     }
     let Some(mut parsed) = command::parse_set(key, value) else { return Some(reply) };
@@ -35,7 +35,8 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
         Err(error) => reply.fail(order.refuse(error)),
         Ok((base, command)) => {
             let file = call.inode();
-            brick.pool.submit(vec![Key::File(base)], move |turn| {
+            let keys = order.keys(base, &command);
+            brick.pool.submit(keys, move |turn| {
                 let turn = turn.in_time();
                 let result = order
                     .account(turn.as_ref().map_err(Clone::clone).and_then(|_| order.run(base, &command)));
@@ -124,7 +125,7 @@ impl Order {
         let (base, is_snapshot) = self.base(call)?;
         match command {
             Command::Create(_) if is_snapshot => Err(Error::ReadOnly("no snapshots of snapshots")),
-            Command::Restore(_) if is_snapshot && !self.state.store()?.is_buried(base) => {
+            Command::Restore(_) if is_snapshot && !self.state.store()?.is_deleted(base) => {
                 Err(Error::ReadOnly("restore the file itself"))
             }
             _ => Ok(base),
@@ -146,6 +147,15 @@ impl Order {
         self.state.store()?.base_of(call.gfid())
     }
 
+    /// What nobody else may be at work on: the file, and the name that it gets if it is brought back.
+    fn keys(&self, base: Gfid, command: &Command) -> Vec<Key> {
+        let was = match command {
+            Command::Restore(_) => self.state.store().and_then(|store| store.buried_at(base)).ok().flatten(),
+            _ => None,
+        };
+        std::iter::once(Key::File(base)).chain(was.map(|was| Key::name(was.parent, &was.name))).collect()
+    }
+
     fn run(&self, base: Gfid, command: &Command) -> Result<()> {
         let (store, options) = (self.state.store()?, self.state.options());
         match command {
@@ -158,7 +168,7 @@ impl Order {
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
-                let time = match store.is_buried(base) {
+                let time = match store.is_deleted(base) {
                     true => store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?,
                     false => store.restore(base, name)?,
                 };
@@ -219,23 +229,43 @@ impl Order {
     }
 }
 
-/// Panics on purpose, for the tests.
+/// Faults on purpose, for the tests.
 #[cfg(feature = "fault-injection")]
 mod faults {
     use super::*;
     use crate::ffi::provoke::{provoke, provoked};
 
-    /// `glusterfs.fsnap.panic`: in the `fop` or the `worker` at once, elsewhere at the next occasion.
-    pub fn set(brick: &Brick, call: &Call<'_>, place: &[u8], reply: SetReply) -> Option<SetReply> {
-        let place = String::from_utf8_lossy(place).into_owned();
-        provoke(&place);
-        match place.as_str() {
-            "fop" => provoked("fop"),
-            "worker" => brick.pool.submit(vec![Key::File(call.gfid())], |_turn| {
-                provoked("worker");
-                drop(reply);
+    /// `glusterfs.fsnap.fault`: a panic in the `fop` or the `worker` at once, elsewhere at the next occasion; `slow`, a
+    /// command that takes three seconds; or a number N: the process is killed at the Nth change that the store makes to
+    /// the disk.
+    pub fn set(brick: &Brick, call: &Call<'_>, what: &[u8], reply: SetReply) -> Option<SetReply> {
+        let what = String::from_utf8_lossy(what).into_owned();
+        let (key, file, host) = (vec![Key::File(call.gfid())], call.inode(), brick.state.host);
+        if let Ok(at) = what.parse() {
+            fsnap_store::fault::kill_at(at);
+            reply.done_with(host, file);
+            return None;
+        }
+        match what.as_str() {
+            "slow" => brick.pool.submit(key, move |_turn| {
+                std::thread::sleep(std::time::Duration::from_secs(3));
+                reply.done_with(host, file);
             }),
-            _ => reply.done_with(brick.state.host, call.inode()),
+            "fop" => {
+                provoke(&what);
+                provoked("fop");
+            }
+            "worker" => {
+                provoke(&what);
+                brick.pool.submit(key, |_turn| {
+                    provoked("worker");
+                    drop(reply);
+                });
+            }
+            _ => {
+                provoke(&what);
+                reply.done_with(host, file);
+            }
         }
         None
     }

@@ -69,7 +69,7 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
     }
     if call.pid() == REBALANCE
         && dict.get(LINKTO).is_some()
-        && state.store().is_ok_and(|store| store.has_snapshots(call.gfid()))
+        && state.store().is_ok_and(|store| store.has_snapshots(call.gfid()).unwrap_or(true))
     {
         tracing::warn!("{} stays on this brick: rebalance can't move a file with snapshots", call.shown());
         return Some(libc::EBUSY);
@@ -123,7 +123,7 @@ fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) 
         return true;
     }
     // Somebody else's, from before our time: it may be renamed or removed.
-    if store.entry(parent, name).is_some_and(|(gfid, _)| gfid != parent.snap_dir()) {
+    if store.entry(parent, name).is_ok_and(|found| found.is_some_and(|(gfid, _)| gfid != parent.snap_dir())) {
         return true;
     }
     let wanted = change.xdata.and_then(|xdata| xdata.get(GFID_REQ));

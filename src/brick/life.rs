@@ -21,7 +21,16 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// unlink, rename, rmdir: hands the ticket back if there is nothing for us to do.
 pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
-    let Ok(store) = brick.state.store() else { return Some(ticket) };
+    let store = match brick.state.store() {
+        Ok(store) => store,
+        // Nobody has snapshots here.
+        Err(_) if !Store::was_used(&brick.state.directory) => return Some(ticket),
+        Err(error) => {
+            tracing::warn!("nothing is removed or renamed on this brick, which may have snapshots: {error}");
+            ticket.fail(error.errno());
+            return None;
+        }
+    };
     match *removal {
         Removal::Unlink { parent, name, file, internal } => {
             let names = Names { from: None, to: Place::new(parent, name), internal };
@@ -78,8 +87,8 @@ impl Place {
     }
 
     /// What has the name on the disk, and whether that is a directory. Not asked on a brick where nobody has snapshots.
-    fn entry(&self, store: &Store) -> Option<(Gfid, bool)> {
-        store.is_used().then(|| store.entry(self.parent, self.name.to_bytes())).flatten()
+    fn entry(&self, store: &Store) -> Result<Option<(Gfid, bool)>> {
+        if store.is_used() { store.entry(self.parent, self.name.to_bytes()) } else { Ok(None) }
     }
 }
 
@@ -104,12 +113,16 @@ struct Found {
 }
 
 impl Names {
-    fn look(&self, store: &Store) -> Found {
-        let moved = self.from.as_ref().and_then(|from| from.entry(store)).map(|(gfid, _)| gfid);
-        let there = self.to.entry(store).filter(|(gfid, _)| Some(*gfid) != moved);
+    fn look(&self, store: &Store) -> Result<Found> {
+        let moved = self.from.as_ref().map_or(Ok(None), |from| from.entry(store))?.map(|(gfid, _)| gfid);
+        let there = self.to.entry(store)?.filter(|(gfid, _)| Some(*gfid) != moved);
         let dir = there.is_some_and(|(_, is_dir)| is_dir);
         let there = there.map(|(gfid, _)| gfid);
-        Found { moved, lost: there.filter(|_| !dir), replaced: there.filter(|_| dir && self.from.is_some()) }
+        Ok(Found {
+            moved,
+            lost: there.filter(|_| !dir),
+            replaced: there.filter(|_| dir && self.from.is_some()),
+        })
     }
 
     /// As long as these are ours, nobody else gives or takes these names, and no command runs on these files.
@@ -118,14 +131,23 @@ impl Names {
         names.chain(files.iter().filter(|file| !file.is_null()).map(|&file| Key::File(file))).collect()
     }
 
+    /// Says in the log why it was refused.
+    fn refused(&self, error: &Error) {
+        let Place { parent, name } = &self.to;
+        tracing::warn!("{} in directory {parent} stays whose it is: {error}", name.to_bytes().escape_ascii());
+    }
+
     /// What will be lost, what will follow.
-    fn plan(&self, store: &Store, found: &Found) -> Plan {
-        let lost = found.lost.filter(|&lost| store.has_snapshots(lost));
-        let moved = found.moved.filter(|&moved| store.has_snapshots(moved));
+    fn plan(&self, store: &Store, found: &Found) -> Result<Plan> {
+        let with_snapshots = |file: Option<Gfid>| match file {
+            Some(file) => Ok(store.has_snapshots(file)?.then_some(file)),
+            None => Ok(None),
+        };
+        let (moved, lost) = (with_snapshots(found.moved)?, with_snapshots(found.lost)?);
         // A link file takes the place of the data on this brick because the data that it points to has, on another.
         let too_late =
             lost.is_some() && (self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
-        Plan { moved, lost, too_late }
+        Ok(Plan { moved, lost, too_late })
     }
 }
 
@@ -167,28 +189,44 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
     let mut files = believed.to_vec();
     for _ in 0..2 {
         let Some(entered) = brick.pool.enter(&names.keys(&files)) else { break };
-        let found = names.look(store);
-        if !found.is_within(&files) {
-            files = found.files();
-            continue;
+        match at_once(&brick.state, store, &names, &mut files) {
+            Err(error) => {
+                names.refused(&error);
+                return ticket.fail(error.errno());
+            }
+            Ok(Next::Pass) => return ticket.proceed(brick.state.host, move |_| drop(entered)),
+            Ok(Next::Prepare) => break,
+            Ok(Next::Again) => {}
         }
-        if let Err(error) = found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)) {
-            tracing::warn!("{error}");
-            return ticket.fail(error.errno());
-        }
-        let plan = names.plan(store, &found);
-        if plan.moved.is_none() && plan.lost.is_none() {
-            return ticket.proceed(brick.state.host, move |_| drop(entered));
-        }
-        if let Err(error) = allowed(&brick.state, &plan) {
-            tracing::warn!("{error}");
-            return ticket.fail(error.errno());
-        }
-        break;
     }
     let Some(held) = ticket.hold() else { return };
     let job = Job { state: Arc::clone(&brick.state), entrance: (*brick.pool).clone(), names };
     job.wait(files, held, TRIES);
+}
+
+/// How a removal goes on.
+enum Next {
+    /// Past us.
+    Pass,
+    /// By a worker.
+    Prepare,
+    /// With other files to itself.
+    Again,
+}
+
+fn at_once(state: &State, store: &Store, names: &Names, files: &mut Vec<Gfid>) -> Result<Next> {
+    let found = names.look(store)?;
+    if !found.is_within(files) {
+        *files = found.files();
+        return Ok(Next::Again);
+    }
+    found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))?;
+    let plan = names.plan(store, &found)?;
+    if plan.moved.is_none() && plan.lost.is_none() {
+        return Ok(Next::Pass);
+    }
+    allowed(state, &plan)?;
+    Ok(Next::Prepare)
 }
 
 /// [`Error::HasSnapshots`] (`EBUSY`) if a file with snapshots must not lose its last name.
@@ -210,38 +248,28 @@ impl Job {
     /// Waits until the names and `files` are free.
     fn wait(self, files: Vec<Gfid>, held: Held, tries: u32) {
         let entrance = self.entrance.clone();
-        entrance.submit(self.names.keys(&files), move |turn| match turn.in_time() {
+        entrance.submit_short(self.names.keys(&files), move |turn| match turn.in_time() {
             Ok(entered) => self.run(entered, &files, held, tries),
             Err(error) => self.refuse(held, &error),
         });
     }
 
     fn refuse(&self, held: Held, error: &Error) {
-        let Place { parent, name } = &self.names.to;
-        tracing::warn!("{} in directory {parent} stays whose it is: {error}", name.to_bytes().escape_ascii());
+        self.names.refused(error);
         held.fail(error.errno());
     }
 
     fn run(self, entered: Entered, files: &[Gfid], held: Held, tries: u32) {
-        let store = match self.state.store() {
-            Ok(store) => store,
-            Err(error) => return self.refuse(held, &error),
-        };
-        let found = self.names.look(store);
-        if !found.is_within(files) {
-            drop(entered);
-            return match tries.checked_sub(1) {
-                Some(left) => self.wait(found.files(), held, left),
-                None => self.refuse(held, &Error::Renamed),
-            };
-        }
-        let plan = self.names.plan(store, &found);
-        let prepared = found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)).and_then(|()| {
-            plan.lost.map(|lost| prepare(&self.state, store, lost, plan.too_late)).transpose()
-        });
-        match prepared {
+        match self.prepare(files) {
             Err(error) => self.refuse(held, &error),
-            Ok(prepared) => {
+            Ok(Err(others)) => {
+                drop(entered);
+                match tries.checked_sub(1) {
+                    Some(left) => self.wait(others, held, left),
+                    None => self.refuse(held, &Error::Renamed),
+                }
+            }
+            Ok(Ok((plan, prepared))) => {
                 let (host, inodes) = (self.state.host, held.inodes());
                 held.proceed(host, move |done| {
                     self.follow_up(&plan, prepared, done, inodes);
@@ -249,6 +277,20 @@ impl Job {
                 });
             }
         }
+    }
+
+    /// The inner error tells the files that it should have to itself instead.
+    fn prepare(&self, files: &[Gfid]) -> Result<std::result::Result<(Plan, Option<Prepared>), Vec<Gfid>>> {
+        let store = self.state.store()?;
+        let found = self.names.look(store)?;
+        if !found.is_within(files) {
+            return Ok(Err(found.files()));
+        }
+        found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))?;
+        let plan = self.names.plan(store, &found)?;
+        let prepared =
+            plan.lost.map(|lost| prepare_file(&self.state, store, lost, plan.too_late)).transpose()?;
+        Ok(Ok((plan, prepared)))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
@@ -260,9 +302,9 @@ impl Job {
             }
         };
         if let (Some(lost), Some(prepared)) = (plan.lost, prepared) {
-            // storage/posix may fail when the name has gone already: then it has gone.
-            let kept = !done
-                && !matches!(prepared, Prepared::Stays)
+            // storage/posix may fail when the name has gone already: then it has gone. And a link may have given the file
+            // another name meanwhile: then it stays.
+            let kept = !matches!(prepared, Prepared::Stays)
                 && store.unbury(lost).unwrap_or_else(|error| {
                     tracing::error!("taking back the burial of {lost}: {error}");
                     true
@@ -275,7 +317,7 @@ impl Job {
                         empty_grave(&self.state, &self.entrance, lost, inodes);
                     }
                 }
-                Prepared::Stays if done => log("moving the snapshots", lost, store.follow(lost)),
+                _ if done => log("moving the snapshots", lost, store.follow(lost)),
                 _ => {}
             }
         }
@@ -287,7 +329,7 @@ impl Job {
 
 /// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
 /// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
-fn prepare(state: &State, store: &Store, file: Gfid, too_late: bool) -> Result<Prepared> {
+fn prepare_file(state: &State, store: &Store, file: Gfid, too_late: bool) -> Result<Prepared> {
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);
     }

@@ -15,6 +15,9 @@ use crate::ffi::fence;
 /// How many commands run at once on a brick.
 pub const WORKERS: usize = 4;
 
+/// Workers that no command gets: an unlink of one file does not wait for the clones of others.
+const SPARE: usize = 2;
+
 /// How long a command waits for its turn before it is answered `EBUSY`.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -77,6 +80,8 @@ impl Drop for Entered {
 type Task = Box<dyn FnOnce(Turn) + Send>;
 
 struct Waiting {
+    /// A command, which may take long.
+    long: bool,
     keys: Vec<Key>,
     since: Instant,
     task: Task,
@@ -93,6 +98,8 @@ struct Queue {
     busy: HashSet<Key>,
     /// How many workers are in a task.
     running: usize,
+    /// How many of these are commands.
+    long: usize,
     /// No more tasks are taken.
     closed: bool,
     /// The workers are to end.
@@ -192,20 +199,29 @@ impl Entrance {
     /// Runs `task` on a worker when nobody else has any of `keys`. Where that can't be (queue full, closed, no thread to
     /// be had) it is told [`Turn::TooLate`] right here.
     pub fn submit(&self, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
-        self.submit_after(Duration::ZERO, keys, task);
+        self.push(true, Duration::ZERO, keys, task);
+    }
+
+    /// The same for a task that is soon done.
+    pub fn submit_short(&self, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
+        self.push(false, Duration::ZERO, keys, task);
     }
 
     /// The same, but not before some time has passed.
     pub fn submit_after(&self, pause: Duration, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
+        self.push(true, pause, keys, task);
+    }
+
+    fn push(&self, long: bool, pause: Duration, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
         if !self.started() {
             return task(Turn::TooLate);
         }
         let mut queue = self.0.lock();
-        if queue.closed || pause.is_zero() && queue.waiting.len() >= QUEUE {
+        if queue.closed || long && pause.is_zero() && queue.waiting.len() >= QUEUE {
             drop(queue);
             return task(Turn::TooLate);
         }
-        let waiting = Waiting { keys, since: Instant::now() + pause, task: Box::new(task) };
+        let waiting = Waiting { long, keys, since: Instant::now() + pause, task: Box::new(task) };
         if pause.is_zero() {
             queue.waiting.push_back(waiting);
         } else {
@@ -214,7 +230,7 @@ impl Entrance {
             queue.later.insert(place, waiting);
         }
         // While the lock is held: a task that has answered may be the last thing that kept the pool.
-        self.0.changed.notify_one();
+        self.0.changed.notify_all();
     }
 
     /// Whether tasks are taken: not when the brick is about to end.
@@ -236,7 +252,7 @@ impl Entrance {
     /// Starts the threads if they are not there yet; true if there is one at least.
     fn started(&self) -> bool {
         let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        while threads.len() < WORKERS {
+        while threads.len() < WORKERS + SPARE {
             let shared = Arc::clone(&self.0);
             let body = move || {
                 (shared.setup)();
@@ -263,8 +279,9 @@ impl Shared {
         let mut queue = self.lock();
         loop {
             let now = Instant::now();
-            if let Some((Waiting { keys, task, .. }, in_time)) = queue.next(now, self.patience) {
+            if let Some((Waiting { long, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
                 queue.running += 1;
+                queue.long += usize::from(long);
                 drop(queue);
                 let turn = match in_time {
                     true => Turn::Now(Entered { shared: Arc::clone(self), keys }),
@@ -273,7 +290,8 @@ impl Shared {
                 fence("a command", (), || task(turn));
                 queue = self.lock();
                 queue.running -= 1;
-                // Who waits for the end.
+                queue.long -= usize::from(long);
+                // Who waits for a worker, and who waits for the end.
                 self.changed.notify_all();
             } else if queue.ending && queue.waiting.is_empty() {
                 return;
@@ -286,7 +304,8 @@ impl Shared {
 }
 
 impl Queue {
-    /// Takes the next task out: one that waited too long, or (true) the first whose keys are free, which then are busy.
+    /// Takes the next task out: the first that may run and whose keys are free (true), which then are busy; or one that has
+    /// waited too long.
     fn next(&mut self, now: Instant, patience: Duration) -> Option<(Waiting, bool)> {
         // However many are due, they leave room for commands.
         while self.waiting.len() < WORKERS
@@ -295,13 +314,23 @@ impl Queue {
         {
             self.waiting.push_back(Waiting { since: now, ..first.remove() });
         }
-        if self.waiting.front().is_some_and(|first| now.duration_since(first.since) >= patience) {
-            return self.waiting.pop_front().map(|waiting| (waiting, false));
+        let may_run = |waiting: &Waiting| {
+            (!waiting.long || self.long < WORKERS) && waiting.keys.iter().all(|key| !self.busy.contains(key))
+        };
+        // In order: who wants what somebody before him waits for, waits behind him.
+        let mut wanted: HashSet<&Key> = HashSet::new();
+        let first = self.waiting.iter().position(|waiting| {
+            let free = may_run(waiting) && waiting.keys.iter().all(|key| !wanted.contains(key));
+            wanted.extend(&waiting.keys);
+            free
+        });
+        if let Some(at) = first {
+            let waiting = self.waiting.remove(at)?;
+            self.busy.extend(&waiting.keys);
+            return Some((waiting, true));
         }
-        let free = |waiting: &Waiting| waiting.keys.iter().all(|key| !self.busy.contains(key));
-        let waiting = self.waiting.iter().position(free).and_then(|at| self.waiting.remove(at))?;
-        self.busy.extend(&waiting.keys);
-        Some((waiting, true))
+        let late = self.waiting.front().is_some_and(|first| now.duration_since(first.since) >= patience);
+        if late { self.waiting.pop_front().map(|waiting| (waiting, false)) } else { None }
     }
 
     /// How long nothing will happen by itself.
@@ -438,6 +467,33 @@ mod tests {
         }
         drop(pool);
         assert_eq!(inside.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn what_is_short_does_not_wait_for_long_ones() {
+        let pool = Pool::with_patience(Duration::from_millis(20), || ());
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let (tell, told) = mpsc::channel();
+        for n in 0..WORKERS + 1 {
+            let (wait, tell) = (Arc::clone(&wait), tell.clone());
+            pool.submit(vec![file(n as u8)], move |turn| {
+                tell.send(now(&turn)).unwrap();
+                if now(&turn) {
+                    let _ = wait.lock().unwrap().recv_timeout(LONG);
+                }
+            });
+        }
+        for _ in 0..WORKERS {
+            assert_eq!(told.recv_timeout(LONG), Ok(true));
+        }
+        assert_eq!(told.recv_timeout(LONG), Ok(false), "one too many, and told so in time");
+        for n in 100..110 {
+            let tell = tell.clone();
+            pool.submit_short(vec![file(n)], move |turn| tell.send(now(&turn)).unwrap());
+            assert_eq!(told.recv_timeout(LONG), Ok(true));
+        }
+        drop(go);
     }
 
     #[test]

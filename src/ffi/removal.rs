@@ -64,16 +64,19 @@ impl Ticket<'_> {
     /// Passes the fop on to the translator beneath; `after` runs when it is done, before it is answered.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
         let Ticket { pending, oldloc, newloc, flags, xdata } = self;
-        let old = (&raw const *oldloc).cast_mut();
-        let new = newloc.map_or(null_mut(), |loc| (&raw const *loc).cast_mut());
+        // Shallow copies: what they point to the host keeps until it is answered. Like all translators storage/posix takes
+        // what it needs of a loc before it returns.
+        let (mut old, mut new) = (by_gfid(oldloc), newloc.map(by_gfid));
+        let new = new.as_mut().map_or(null_mut(), |loc| &raw mut *loc);
         let underway = Underway { arguments: None, fop: pending.fop(), after: Box::new(after) };
-        // SAFETY: the fop's own arguments, which the host keeps until it is answered.
-        unsafe { wind(pending, host, underway, (old, new, flags, xdata)) };
+        // SAFETY: valid until `wind` returns, and what they point to until the answer.
+        unsafe { wind(pending, host, underway, (&raw mut old, new, flags, xdata)) };
     }
 
     /// Copies what the fop needs, so that it can go on later. Answers `ENOMEM` if the host has no memory.
     pub fn hold(self) -> Option<Held> {
-        // SAFETY: an empty loc is all zero; loc_copy reads the host's and takes references.
+        // SAFETY: an empty loc is all zero; loc_copy reads the host's and takes references, and copies the path, which the
+        // name is in.
         let (old, new) = unsafe {
             let (mut old, mut new): (sys::loc_t, sys::loc_t) = std::mem::zeroed();
             let first = sys::loc_copy(&raw mut old, (&raw const *self.oldloc).cast_mut());
@@ -151,16 +154,37 @@ impl Held {
     /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is
     /// answered.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
-        let Held { pending, mut arguments } = self;
-        let args = (&raw mut arguments.old, &raw mut arguments.new, arguments.flags, arguments.xdata);
+        let Held { pending, arguments } = self;
+        let (mut old, mut new) = (by_gfid(&arguments.old), by_gfid(&arguments.new));
+        let args = (&raw mut old, &raw mut new, arguments.flags, arguments.xdata);
         let underway = Underway { arguments: Some(arguments), fop: pending.fop(), after: Box::new(after) };
-        // SAFETY: what the arguments point to stays in place, in its box, until `Underway::end`.
+        // SAFETY: valid until `wind` returns; what they point to is kept by the arguments until `Underway::end`.
         unsafe { wind(pending, host, underway, args) };
     }
 }
 
+/// A shallow copy of `loc` that says where by the directory's gfid and the name alone. With a path storage/posix would go
+/// by that, and so into another directory than the one that was looked at, if one above was renamed meanwhile.
+fn by_gfid(loc: &sys::loc_t) -> sys::loc_t {
+    // SAFETY: plain data; whoever uses the copy keeps what it points to.
+    let mut copy = unsafe { std::ptr::read(loc) };
+    // SAFETY: an inode in a loc is valid as long as the loc, and a path is a C string.
+    let (parent, path) =
+        unsafe { (copy.parent.as_ref(), (!copy.path.is_null()).then(|| CStr::from_ptr(copy.path))) };
+    if let Some(parent) = parent.filter(|parent| parent.gfid != [0; 16]) {
+        copy.pargfid = parent.gfid;
+    }
+    // The handle of a directory is a chain of symlinks, one for each level: the kernel follows no more than 40.
+    let depth = path.map_or(0, |path| path.to_bytes().iter().filter(|&&byte| byte == b'/').count());
+    if depth < 35 && copy.pargfid != [0; 16] {
+        copy.path = std::ptr::null();
+    }
+    copy
+}
+
 /// # Safety
-/// The arguments are those of the pending fop, and stay valid until it is answered or `underway` is dropped.
+/// The arguments are those of the pending fop: the locs are valid until this returns, what they point to until the fop is
+/// answered or `underway` is dropped.
 unsafe fn wind(
     pending: Pending,
     host: Host,

@@ -181,10 +181,16 @@ impl Brick {
     }
 
     /// Whether what has the handle of `gfid` has xattrs that start with `prefix`, by one system call: so it looks neither
-    /// at the kind of file nor at the way to it, and false also stands for what can't be read.
-    pub(crate) fn may_have_xattrs(&self, gfid: Gfid, prefix: &str) -> bool {
+    /// at the kind of file nor at the way to it. False if there is nothing.
+    pub(crate) fn may_have_xattrs(&self, gfid: Gfid, prefix: &str) -> Result<bool> {
         let path = format!("/proc/self/fd/{}/{}", self.root.as_raw_fd(), gfid.handle().display());
-        xattr::list(path).is_ok_and(|mut names| names.any(|n| n.as_bytes().starts_with(prefix.as_bytes())))
+        match xattr::list(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            other => {
+                let mut names = other.doing("listxattr")?;
+                Ok(names.any(|name| name.as_bytes().starts_with(prefix.as_bytes())))
+            }
+        }
     }
 }
 

@@ -179,7 +179,10 @@ impl Store {
         Ok(self.grave(base)?.filter(|_| base.stat.st_nlink == 2))
     }
 
-    fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
+    /// Where `base` was, if it is buried: there it comes into being again when it is [`revive`](Store::revive)d.
+    ///
+    /// [`Error::Damaged`] (`EIO`) if the note can't be read, or what a system call says.
+    pub fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
         match self.state.get() {
             Some(state) if self.is_buried(base) => state.buried_at(base),
             _ => Ok(None),

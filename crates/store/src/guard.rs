@@ -64,11 +64,20 @@ impl Store {
     }
 
     /// Whether `file` has snapshots: the question that every unlink and rename asks, so it costs next to nothing for a
-    /// file without. False as well for what is no regular file, and for what can't be read.
-    pub fn has_snapshots(&self, file: Gfid) -> bool {
+    /// file without. False as well for what is no regular file or is not there.
+    ///
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn has_snapshots(&self, file: Gfid) -> Result<bool> {
         // Entries alone count: the number of the last snapshot stays when all are gone, and metadata heal sets them in any
         // order. One system call, and to look for the number alone would be no faster.
-        self.brick.may_have_xattrs(file, ENTRY_PREFIX) && self.brick.open_file(file, Access::Read).is_ok()
+        if !self.brick.may_have_xattrs(file, ENTRY_PREFIX)? {
+            return Ok(false);
+        }
+        match self.brick.open_file(file, Access::Read) {
+            Ok(_) => Ok(true),
+            Err(Error::Gone | Error::NotRegular) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 }
 

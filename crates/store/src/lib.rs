@@ -106,6 +106,12 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether fsnap was ever used on the brick whose root is `brick`, by whichever version of it; true if it can't be told.
+    pub fn was_used(brick: &Path) -> bool {
+        !matches!(std::fs::symlink_metadata(brick.join(brick::GLUSTERFS).join(state::NAME)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the brick's file system shares blocks between files.
     pub fn reflink(&self) -> bool {
         self.reflink

@@ -1,16 +1,13 @@
 //! What is in a place: questions about directories that the translator asks before it lets others change them.
 
-use std::os::unix::ffi::OsStrExt;
-
 use fsnap_core::layout::{self, Layout};
-use fsnap_core::{Gfid, Result};
-use nix::fcntl::OFlag;
-use nix::sys::stat::fstat;
+use fsnap_core::{Error, Gfid, Result};
+use nix::errno::Errno;
 
 use crate::Store;
 use crate::brick::{Access, open_leaf};
 use crate::guard::is_link_file;
-use crate::sys::{self, DIR, open_in};
+use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
 
 impl Store {
@@ -20,17 +17,27 @@ impl Store {
     }
 
     /// What has the name `name` in directory `parent`: its gfid, and whether it is a directory. `None` if there is
-    /// nothing, or what is neither file nor directory, or if it can't be told.
-    pub fn entry(&self, parent: Gfid, name: &[u8]) -> Option<(Gfid, bool)> {
-        let parent = self.brick.open_dir(parent).ok()?;
-        let name = std::ffi::OsStr::from_bytes(name);
-        let seen = open_in(&parent.file, name, OFlag::O_PATH | OFlag::O_NOFOLLOW).and_then(fstat).ok()?;
+    /// nothing, or what is neither file nor directory, or what has no gfid.
+    ///
+    /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
+    pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<Option<(Gfid, bool)>> {
+        let parent = self.brick.open_dir(parent)?;
+        let Some(seen) = sys::stat_in(&parent.file, name)? else { return Ok(None) };
         let is_dir = sys::kind(&seen) == libc::S_IFDIR;
         let file = match is_dir {
-            true => open_in(&parent.file, name, DIR).ok()?,
-            false => open_leaf(&parent.file, name.as_bytes(), Access::Read).ok()??.0,
+            true => match open_in(&parent.file, name, DIR) {
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => None,
+                other => Some(other.doing("open a directory")?),
+            },
+            false => match open_leaf(&parent.file, name, Access::Read) {
+                Err(Error::NotRegular | Error::Gone) => None,
+                other => other?.map(|(file, _)| file),
+            },
         };
-        Some((xattrs::gfid(&file).ok()??, is_dir))
+        match file.map_or(Ok(None), |file| xattrs::gfid(&file)) {
+            Err(Error::Damaged(_)) => Ok(None),
+            found => Ok(found?.map(|gfid| (gfid, is_dir))),
+        }
     }
 
     /// Whether `file` is, on this brick, a link file of DHT. False if it can't be told.
@@ -42,7 +49,7 @@ impl Store {
 
     /// DHT's layout of directory `dir` on this brick; `None` if it has none, as without DHT.
     ///
-    /// [`Error::Gone`](fsnap_core::Error::Gone) (`ESTALE`) if the directory is not there, or what a system call says.
+    /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
     pub fn layout(&self, dir: Gfid) -> Result<Option<Layout>> {
         let dir = self.brick.open_dir(dir)?;
         Ok(xattrs::get(&dir.file, layout::XATTR)?.and_then(|bytes| Layout::decode(&bytes)))

@@ -22,7 +22,8 @@ use nix::fcntl::readlinkat;
 use crate::brick::{Access, Brick, ensure_dir, open_leaf};
 use crate::sys::{self, DIR, Doing, give_name, nameless, open_in};
 
-const NAME: &str = "fsnap";
+/// In `.glusterfs`.
+pub(crate) const NAME: &str = "fsnap";
 const FORMAT: &[u8] = b"fsnap 1\n";
 /// What the names of unfinished directories start with.
 pub(crate) const UNFINISHED: &str = "tmp";
