@@ -12,13 +12,15 @@ use fsnap_testbed::{Errno, Fs, content};
 use crate::common::*;
 use crate::view::view;
 
+type Finish = fn(&Store, &[Gfid]) -> Result<()>;
+
 /// What is tried: on the files that `prepare` made.
 struct Operation {
     name: &'static str,
     prepare: fn(&Brick) -> Vec<Gfid>,
     run: fn(&Brick, &Store, &[Gfid]) -> Result<()>,
     /// What finishes it when it was cut short after storage/posix had done its part.
-    finish: Option<fn(&Store, &[Gfid]) -> Result<()>>,
+    finish: Option<Finish>,
 }
 
 const OPERATIONS: [Operation; 15] = [
