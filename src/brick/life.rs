@@ -237,6 +237,13 @@ fn allowed(state: &State, plan: &Plan) -> Result<()> {
     }
 }
 
+/// Whether a worker has what it needs.
+enum Ready {
+    Now(Plan, Option<Prepared>),
+    /// It should have other files to itself.
+    Not(Vec<Gfid>),
+}
+
 /// A removal in the hands of a worker.
 struct Job {
     state: Arc<State>,
@@ -262,14 +269,14 @@ impl Job {
     fn run(self, entered: Entered, files: &[Gfid], held: Held, tries: u32) {
         match self.prepare(files) {
             Err(error) => self.refuse(held, &error),
-            Ok(Err(others)) => {
+            Ok(Ready::Not(others)) => {
                 drop(entered);
                 match tries.checked_sub(1) {
                     Some(left) => self.wait(others, held, left),
                     None => self.refuse(held, &Error::Renamed),
                 }
             }
-            Ok(Ok((plan, prepared))) => {
+            Ok(Ready::Now(plan, prepared)) => {
                 let (host, inodes) = (self.state.host, held.inodes());
                 held.proceed(host, move |done| {
                     self.follow_up(&plan, prepared, done, inodes);
@@ -279,18 +286,17 @@ impl Job {
         }
     }
 
-    /// The inner error tells the files that it should have to itself instead.
-    fn prepare(&self, files: &[Gfid]) -> Result<std::result::Result<(Plan, Option<Prepared>), Vec<Gfid>>> {
+    fn prepare(&self, files: &[Gfid]) -> Result<Ready> {
         let store = self.state.store()?;
         let found = self.names.look(store)?;
         if !found.is_within(files) {
-            return Ok(Err(found.files()));
+            return Ok(Ready::Not(found.files()));
         }
         found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))?;
         let plan = self.names.plan(store, &found)?;
         let prepared =
             plan.lost.map(|lost| prepare_file(&self.state, store, lost, plan.too_late)).transpose()?;
-        Ok(Ok((plan, prepared)))
+        Ok(Ready::Now(plan, prepared))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
