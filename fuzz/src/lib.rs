@@ -156,11 +156,7 @@ pub fn records(data: &[u8]) {
         let PayloadRecord { base, name, entry } = &record;
         assert_eq!(data, format!("v1 base={base} name={name} {}", entry_text(entry)).as_bytes());
         named(name, name.as_str().as_bytes());
-        answers(&Snapshot {
-            size: Some(entry.seq),
-            mtime: entry.created,
-            ..Snapshot::from_record(name.clone(), entry)
-        });
+        answers(name, entry, Some(entry.seq), entry.created);
     }
     canonical(data, decode_seq);
 }
@@ -171,18 +167,18 @@ fn entry_text(Record { seq, id, gfid, created, held }: &Record) -> String {
     format!("seq={seq} id={id} gfid={gfid} created={created} flags={}", if *held { "h" } else { "-" })
 }
 
-/// Answers are JSON that says what the snapshot is.
-pub fn answers(snapshot: &Snapshot) {
-    let Snapshot { name, created, size, mtime, gfid, held } = snapshot;
-    let text = |time: &Option<Timestamp>| time.map(|time| time.to_string());
+/// Answers are JSON that says what the catalogue and the payload say.
+pub fn answers(name: &SnapName, entry: &Record, size: Option<u64>, mtime: Option<Timestamp>) {
+    let snapshot = Snapshot { size, mtime, ..Snapshot::from_record(name.clone(), entry) };
+    let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
     let mut expected = json!({
-        "name": name.as_str(), "created": text(created), "size": size, "mtime": text(mtime),
-        "gfid": gfid.to_string(), "held": held,
+        "name": name.as_str(), "created": text(entry.created), "size": size, "mtime": text(mtime),
+        "gfid": entry.gfid.to_string(), "held": entry.held,
     });
     let list = json!({ "version": 1, "snapshots": [expected, expected] });
     assert_eq!(read_json(&answer::list(&[snapshot.clone(), snapshot.clone()])), list);
     expected["version"] = json!(1);
-    assert_eq!(read_json(&answer::info(snapshot)), expected);
+    assert_eq!(read_json(&answer::info(&snapshot)), expected);
 }
 
 fn read_json(text: &str) -> Value {
@@ -234,59 +230,41 @@ fn buried(link: &Link) {
     assert!(is_tombstone(&tombstone) && link.parent.is_tombstone(&tombstone));
 }
 
-/// Every option with the value `data`: taken if it is one of the documented values, else complained of, and at its default.
+/// Every option with the value `data`, alone and all at once: taken if it is one of the documented values, else
+/// complained of, and at its default.
 pub fn options(data: &[u8]) {
-    let (all, all_complaints) = Options::read(|_| Some(data.to_vec()));
-    let mut together = Vec::new();
+    let mut all = Options::default();
+    let mut all_complaints = Vec::new();
     for name in NAMES {
+        let mut expected = Options::default();
+        let good = set_option(&mut expected, name, data).is_some();
+        set_option(&mut all, name, data);
         let (read, complaints) = Options::read(|asked| (asked == name).then(|| data.to_vec()));
-        let good = is_option(name, data);
-        assert_eq!(complaints.is_empty(), good, "{name}");
+        assert_eq!((read, complaints.is_empty()), (expected, good), "{name}");
         for complaint in &complaints {
             assert!(
                 complaint.contains(name) && complaint.len() < 1200 && !complaint.contains(char::is_control)
             );
         }
-        together.extend(complaints);
-        // One option changes no other, and reads the same alone as among others.
-        let mut expected = Options::default();
-        match name {
-            "enabled" => expected.enabled = all.enabled,
-            "max-snapshots" => expected.max_snapshots = all.max_snapshots,
-            "min-free" => expected.min_free = all.min_free,
-            "browse" => expected.browse = all.browse,
-            "on-unlink" => expected.on_unlink = all.on_unlink,
-            "direct-restore" => expected.direct_restore = all.direct_restore,
-            _ => expected.volume_type = all.volume_type,
-        }
-        assert_eq!(read, expected, "{name}");
-        if !good {
-            let off = Options { direct_restore: DirectRestore::Off, ..Options::default() };
-            assert_eq!(read, if name == "direct-restore" { off } else { Options::default() });
-        }
+        all_complaints.extend(complaints);
     }
-    assert_eq!(all_complaints, together);
-    assert!((1..=256).contains(&all.max_snapshots) && all.min_free < 100);
+    assert_eq!(Options::read(|_| Some(data.to_vec())), (all.clone(), all_complaints));
     assert_eq!(reread(&all), (all.clone(), vec![]));
     status(all);
 }
 
 /// The options again, from the values that stand for them.
 pub fn reread(options: &Options) -> (Options, Vec<String>) {
-    let switch = |on| if on { "on" } else { "off" };
+    let switch = |on| if on { "on" } else { "off" }.to_string();
     Options::read(|name| {
         let text = match name {
-            "enabled" => switch(options.enabled).into(),
+            "enabled" => switch(options.enabled),
             "max-snapshots" => options.max_snapshots.to_string(),
             "min-free" => format!("{}%", options.min_free),
-            "browse" => switch(options.browse).into(),
-            "on-unlink" => on_unlink(options).into(),
-            "direct-restore" => direct_restore(options).into(),
-            "volume-type" => match options.volume_type? {
-                VolumeType::Distribute => "distribute".into(),
-                VolumeType::Replicate => "replicate".into(),
-                VolumeType::Disperse => "disperse".into(),
-            },
+            "browse" => switch(options.browse),
+            "on-unlink" => on_unlink(options.on_unlink).into(),
+            "direct-restore" => direct_restore(options.direct_restore).into(),
+            "volume-type" => volume_type(options.volume_type?).into(),
             other => panic!("{other}"),
         };
         // The host's strings end with a NUL.
@@ -294,16 +272,27 @@ pub fn reread(options: &Options) -> (Options, Vec<String>) {
     })
 }
 
-fn on_unlink(options: &Options) -> &'static str {
-    match options.on_unlink {
+fn on_unlink(value: OnUnlink) -> &'static str {
+    match value {
         OnUnlink::Keep => "keep",
         OnUnlink::Purge => "purge",
         OnUnlink::Refuse => "refuse",
     }
 }
 
-fn direct_restore(options: &Options) -> &'static str {
-    if options.direct_restore == DirectRestore::Auto { "auto" } else { "off" }
+fn direct_restore(value: DirectRestore) -> &'static str {
+    match value {
+        DirectRestore::Auto => "auto",
+        DirectRestore::Off => "off",
+    }
+}
+
+fn volume_type(value: VolumeType) -> &'static str {
+    match value {
+        VolumeType::Distribute => "distribute",
+        VolumeType::Replicate => "replicate",
+        VolumeType::Disperse => "disperse",
+    }
 }
 
 fn status(options: Options) {
@@ -311,7 +300,8 @@ fn status(options: Options) {
         "version": 1, "fsnap": "1.2.3", "reflink": true,
         "options": {
             "enabled": options.enabled, "max-snapshots": options.max_snapshots, "min-free": options.min_free,
-            "browse": options.browse, "on-unlink": on_unlink(&options), "direct-restore": direct_restore(&options),
+            "browse": options.browse, "on-unlink": on_unlink(options.on_unlink),
+            "direct-restore": direct_restore(options.direct_restore),
         },
     });
     let status = Status { version: answer::VERSION, fsnap: "1.2.3", reflink: true, options };
@@ -383,10 +373,8 @@ pub fn volume_info(data: &[u8]) {
     let lines = text.split('\n').filter_map(|line| line.split_once('='));
     let values: BTreeMap<&str, &str> = lines.map(|(key, value)| (key, value.trim())).collect();
     let value = |key: &str| values.get(key).copied();
-    let on = |key: &str| {
-        let off = ["0", "off", "no", "false", "disable"];
-        value(key).is_some_and(|v| !off.contains(&v.to_ascii_lowercase().as_str()))
-    };
+    // What is no switch counts as on: then less is allowed.
+    let on = |key: &str| value(key).is_some_and(|value| switch(value) != Some(false));
     let expected = value("volume-id").filter(|id| is_gfid(id.as_bytes())).map(|id| VolumeInfo {
         id: Gfid::parse(id).expect("a gfid"),
         kind: match value("type") {
@@ -440,24 +428,43 @@ fn is_link(bytes: &[u8]) -> bool {
         && !name.iter().any(|b| [b'/', 0].contains(b))
 }
 
-/// Whether an option takes the value. The host's strings may end with a NUL; blanks around are let go.
-fn is_option(name: &str, data: &[u8]) -> bool {
-    let data = data.strip_suffix(&[0]).unwrap_or(data);
-    let Ok(text) = std::str::from_utf8(data) else { return false };
-    let text = text.trim();
-    let number = |text: &str| text.parse::<u16>().ok();
+/// Sets an option; `None` if it does not take the value. The host's strings may end with a NUL; blanks around are let go.
+fn set_option(options: &mut Options, name: &str, data: &[u8]) -> Option<()> {
+    let text = std::str::from_utf8(data.strip_suffix(&[0]).unwrap_or(data)).unwrap_or("not text").trim();
     match name {
-        "enabled" | "browse" => {
-            let words = ["on", "yes", "true", "enable", "1", "off", "no", "false", "disable", "0"];
-            words.iter().any(|word| text.eq_ignore_ascii_case(word))
+        "enabled" => options.enabled = switch(text)?,
+        "max-snapshots" => options.max_snapshots = text.parse().ok().filter(|n| (1..=256).contains(n))?,
+        "min-free" => {
+            let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+            options.min_free = number.parse().ok().filter(|n| *n < 100)?;
         }
-        "max-snapshots" => number(text).is_some_and(|n| n > 0 && n < 257),
-        "min-free" => number(text.strip_suffix('%').unwrap_or(text).trim()).is_some_and(|n| n < 100),
-        "on-unlink" => ["keep", "purge", "refuse"].contains(&text),
-        "direct-restore" => ["auto", "off"].contains(&text),
-        "volume-type" => ["distribute", "replicate", "disperse"].contains(&text),
+        "browse" => options.browse = switch(text)?,
+        "on-unlink" => {
+            let values = [OnUnlink::Keep, OnUnlink::Purge, OnUnlink::Refuse];
+            options.on_unlink = values.into_iter().find(|value| on_unlink(*value) == text)?;
+        }
+        // What can't be read forbids.
+        "direct-restore" if text == "auto" => options.direct_restore = DirectRestore::Auto,
+        "direct-restore" => {
+            options.direct_restore = DirectRestore::Off;
+            return (text == "off").then_some(());
+        }
+        "volume-type" => {
+            let values = [VolumeType::Distribute, VolumeType::Replicate, VolumeType::Disperse];
+            options.volume_type = Some(values.into_iter().find(|value| volume_type(*value) == text)?);
+        }
         other => panic!("{other}"),
     }
+    Some(())
+}
+
+/// A switch, as `gf_string2boolean` reads it.
+fn switch(text: &str) -> Option<bool> {
+    let is = |words: [&str; 5]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is(["1", "on", "yes", "true", "enable"]) {
+        return Some(true);
+    }
+    is(["0", "off", "no", "false", "disable"]).then_some(false)
 }
 
 /// What decodes is spelled as we spell it; all else is damaged (`EIO`).
