@@ -17,8 +17,11 @@ use fsnap_core::volume::{VolumeInfo, VolumeType};
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, is_tombstone, mdata};
 use serde_json::{Value, json};
 
-/// All targets: their names, which are also those of their directories in `corpus/`, and what they check.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// A fuzz target: its name, which is also that of its directory in `corpus/`, and what it checks.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 6] = [
     ("names_and_commands", names_and_commands),
     ("records", records),
     ("intents_and_links", intents_and_links),
