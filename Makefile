@@ -4,13 +4,15 @@ SHELL := /bin/bash
 CARGO ?= cargo
 # Size of the demo's file in MiB.
 SIZE ?= 1024
+# How long each fuzz target runs.
+SECONDS ?= 60
 
 # Where the GlusterFS whose headers we build with looks for user/fsnap. Its API has the version "7." and its own.
 libdir = $(shell pkg-config --variable=libdir glusterfs-api)
 version = $(patsubst 7.%,%,$(shell pkg-config --modversion glusterfs-api))
 xlatordir = $(libdir)/glusterfs/$(version)/xlator/user
 
-.PHONY: all build deps demo test lint install uninstall clean
+.PHONY: all build deps demo test fuzz lint install uninstall clean
 
 all: build
 
@@ -28,6 +30,10 @@ demo: deps
 test: deps lint
 	$(CARGO) test --locked --workspace
 	$(CARGO) test --locked --features fault-injection --test faults
+	./scripts/fuzz 5
+
+fuzz:
+	./scripts/fuzz $(SECONDS)
 
 lint:
 	./scripts/lint

@@ -1,4 +1,4 @@
-//! `trusted.gfid2path.*`: one xattr per hard link, that tells where a file is.
+//! `trusted.gfid2path.*`: one xattr per hard link, that tells where a file is. For a directory its handle tells that.
 //!
 //! Source: `posix_set_gfid2path_xattr` of storage/posix: the value is `PARENT-GFID/NAME`, the key ends with the
 //! value's XXH64 (seed 0) in 16 hex digits.
@@ -38,6 +38,19 @@ impl Link {
         [self.parent.to_string().as_bytes(), b"/", &self.name].concat()
     }
 
+    /// Reads the text of a directory's handle; `None` if it is not the one that [`soft_handle`](Self::soft_handle) gives.
+    pub fn decode_soft_handle(target: &[u8]) -> Option<Self> {
+        let link = Link::decode(target.get("../../pp/qq/".len()..)?).ok()?;
+        (link.soft_handle() == target).then_some(link)
+    }
+
+    /// The text of a directory's handle, a symlink: `../../pp/qq/PARENT/NAME`. Source: `posix_handle_soft` of
+    /// storage/posix.
+    pub fn soft_handle(&self) -> Vec<u8> {
+        let [one, two, ..] = self.parent.as_bytes();
+        [format!("../../{one:02x}/{two:02x}/").as_bytes(), &self.encode()].concat()
+    }
+
     /// The name of the xattr.
     pub fn key(&self) -> String {
         format!("{PREFIX}{:016x}", xxhash_rust::xxh64::xxh64(&self.encode(), 0))
@@ -67,5 +80,25 @@ mod tests {
         }
         assert!(Link::decode(b"00000000-0000-0000-0000-000000000000/a").is_err());
         assert!(Link::decode(&[0xff; 60]).is_err());
+    }
+    #[test]
+    fn handles_of_directories() {
+        let link = Link { parent: Gfid::ROOT, name: b"a".to_vec() };
+        let text = b"../../00/00/00000000-0000-0000-0000-000000000001/a";
+        assert_eq!(link.soft_handle(), text);
+        assert_eq!(Link::decode_soft_handle(text), Some(link));
+        for bad in [
+            "",
+            "../../..",
+            "../../00/00/",
+            "../../00/01/00000000-0000-0000-0000-000000000001/a",
+            "../../0/000/00000000-0000-0000-0000-000000000001/a",
+            "/./../00/00/00000000-0000-0000-0000-000000000001/a",
+            "../../00/00/00000000-0000-0000-0000-000000000001/..",
+            "../../00/00/00000000-0000-0000-0000-000000000001/a/b",
+            "../../AB/00/AB000000-0000-0000-0000-000000000001/a",
+        ] {
+            assert_eq!(Link::decode_soft_handle(bad.as_bytes()), None, "{bad}");
+        }
     }
 }

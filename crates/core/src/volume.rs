@@ -54,7 +54,9 @@ impl VolumeInfo {
             Some("4") => Some(VolumeType::Disperse),
             _ => None,
         };
-        let on = |key| value(key).is_some_and(|v| !["off", "no", "0", "false", "disable"].contains(&v));
+        // As gf_string2boolean reads them: in small letters or capitals.
+        let off = ["off", "no", "0", "false", "disable"];
+        let on = |key| value(key).is_some_and(|v| !off.iter().any(|word| word.eq_ignore_ascii_case(v)));
         Some(VolumeInfo {
             id: Gfid::parse(value("volume-id")?).ok()?,
             kind,
@@ -77,6 +79,8 @@ mod tests {
         assert!(on.changelog && !on.cache_invalidation);
         let on = VolumeInfo::parse(&format!("{info}features.cache-invalidation=on\n")).unwrap();
         assert!(on.cache_invalidation && !on.changelog);
+        let off = VolumeInfo::parse(&format!("{info}changelog.changelog=OFF\n")).unwrap();
+        assert!(!off.changelog);
         assert_eq!(
             VolumeInfo::parse(&info.replace("type=0", "type=4")).unwrap().kind,
             Some(VolumeType::Disperse)

@@ -173,7 +173,7 @@ impl Brick {
     /// is none, `ENOTDIR` if it is no symlink.
     pub(crate) fn soft_handle_of(&self, gfid: Gfid) -> Result<Option<Link>> {
         match readlinkat(&self.root, &gfid.handle()) {
-            Ok(target) => Ok(decode_soft_handle(target.as_bytes())),
+            Ok(target) => Ok(Link::decode_soft_handle(target.as_bytes())),
             Err(Errno::ENOENT) => Err(Error::Gone),
             Err(Errno::EINVAL) => Err(Errno::ENOTDIR).doing("not a directory"),
             Err(e) => Err(e).doing("read the handle of a directory"),
@@ -248,17 +248,6 @@ pub(crate) fn ensure_dir(parent: &File, name: &str) -> Result<File> {
     }
 }
 
-/// The text of a directory's handle: `../../pp/qq/PARENT/NAME`. Source: `posix_handle_soft` of storage/posix.
-pub(crate) fn soft_handle(link: &Link) -> Vec<u8> {
-    let [one, two, ..] = link.parent.as_bytes();
-    [format!("../../{one:02x}/{two:02x}/").as_bytes(), &link.encode()].concat()
-}
-
-fn decode_soft_handle(target: &[u8]) -> Option<Link> {
-    let link = Link::decode(target.get("../../pp/qq/".len()..)?).ok()?;
-    (soft_handle(&link) == target).then_some(link)
-}
-
 fn expect_gfid(file: &File, gfid: Gfid) -> Result<()> {
     match xattrs::gfid(file)? {
         Some(found) if found == gfid => Ok(()),
@@ -269,30 +258,4 @@ fn expect_gfid(file: &File, gfid: Gfid) -> Result<()> {
 
 fn hex(byte: u8) -> String {
     format!("{byte:02x}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn handles_of_directories() {
-        let link = Link { parent: Gfid::ROOT, name: b"a".to_vec() };
-        let text = b"../../00/00/00000000-0000-0000-0000-000000000001/a";
-        assert_eq!(soft_handle(&link), text);
-        assert_eq!(decode_soft_handle(text), Some(link));
-        for bad in [
-            "",
-            "../../..",
-            "../../00/00/",
-            "../../00/01/00000000-0000-0000-0000-000000000001/a",
-            "../../0/000/00000000-0000-0000-0000-000000000001/a",
-            "/./../00/00/00000000-0000-0000-0000-000000000001/a",
-            "../../00/00/00000000-0000-0000-0000-000000000001/..",
-            "../../00/00/00000000-0000-0000-0000-000000000001/a/b",
-            "../../AB/00/AB000000-0000-0000-0000-000000000001/a",
-        ] {
-            assert_eq!(decode_soft_handle(bad.as_bytes()), None, "{bad}");
-        }
-    }
 }

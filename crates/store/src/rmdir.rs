@@ -12,7 +12,7 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::Mode;
 
 use crate::Store;
-use crate::brick::{Access, Dir, MAX_DEPTH, open_leaf, soft_handle};
+use crate::brick::{Access, Dir, MAX_DEPTH, open_leaf};
 use crate::guard::link_file;
 use crate::snapdir::find_own;
 use crate::sys::{self, DIR, Doing, open_in};
@@ -94,7 +94,7 @@ impl Store {
     fn remove_soft_handle(&self, parent: &Dir) -> Result<()> {
         let gfid = parent.gfid.snap_dir();
         let Ok(handles) = self.brick.handle_dir(gfid) else { return Ok(()) };
-        let target = soft_handle(&Link { parent: parent.gfid, name: SNAP_DIR.into() });
+        let target = Link { parent: parent.gfid, name: SNAP_DIR.into() }.soft_handle();
         match readlinkat(&handles, gfid.to_string().as_str()) {
             Ok(there) if there.as_encoded_bytes() == target => {
                 sys::unlink_in(&handles, gfid.to_string().as_str())

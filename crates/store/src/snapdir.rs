@@ -12,7 +12,7 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::fstat;
 
 use crate::Store;
-use crate::brick::{Dir, soft_handle};
+use crate::brick::Dir;
 use crate::rights::Rights;
 use crate::state::UNFINISHED;
 use crate::sys::{self, DIR, Doing, open_in};
@@ -104,7 +104,7 @@ impl Store {
     /// Makes the handle of the `.fsnap` of `parent` if it is not there; returns the directory that it is in.
     fn ensure_soft_handle(&self, parent: &Dir) -> Result<File> {
         let gfid = parent.gfid.snap_dir();
-        let target = soft_handle(&Link { parent: parent.gfid, name: SNAP_DIR.into() });
+        let target = Link { parent: parent.gfid, name: SNAP_DIR.into() }.soft_handle();
         let handles = self.brick.make_handle_dir(gfid)?;
         let name = gfid.to_string();
         match sys::symlink(&target, &handles, name.as_str()) {

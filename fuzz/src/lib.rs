@@ -1,0 +1,501 @@
+//! What holds for every decoder of untrusted bytes, whatever the bytes are. One function for each fuzz target; the tests
+//! of `fsnap-core` call the same with the corpus, and with bytes of their own.
+//!
+//! What the grammars allow is said here once more, in other words than in the decoders.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use fsnap_core::acl::{Acl, Caller};
+use fsnap_core::answer::{self, Snapshot, Status};
+use fsnap_core::command::{self, Command, Create, Question, parse_get, parse_set};
+use fsnap_core::gfid2path::{self, Link};
+use fsnap_core::layout::{Layout, hashed_part};
+use fsnap_core::options::{DirectRestore, NAMES, OnUnlink, Options};
+use fsnap_core::record::{self, Intent, PayloadRecord, Record, decode_seq};
+use fsnap_core::volume::{VolumeInfo, VolumeType};
+use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, is_tombstone, mdata};
+use serde_json::{Value, json};
+
+/// A fuzz target: its name, which is also that of its directory in `corpus/`, and what it checks.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 6] = [
+    ("names_and_commands", names_and_commands),
+    ("records", records),
+    ("intents_and_links", intents_and_links),
+    ("options", options),
+    ("xattr_values", xattr_values),
+    ("volume_info", volume_info),
+];
+
+/// Names, times, gfids, and commands: `data` as the value of each, as the snapshot asked for, and as `KEY NUL VALUE`.
+pub fn names_and_commands(data: &[u8]) {
+    match SnapName::parse(data) {
+        Ok(name) => named(&name, data),
+        Err(e) => refused(&e, libc::EINVAL),
+    }
+    assert_eq!(SnapName::parse(data).is_ok(), is_name(data));
+    if let Ok(text) = std::str::from_utf8(data) {
+        match Timestamp::parse(text) {
+            Ok(time) => assert_eq!(time.to_string(), plain_time(text)),
+            Err(e) => refused(&e, libc::EINVAL),
+        }
+        assert_eq!(Timestamp::parse(text).is_ok(), is_time(text));
+        match Gfid::parse(text) {
+            Ok(gfid) => {
+                assert_eq!(gfid.to_string(), text.to_ascii_lowercase());
+                assert_eq!(gfid.is_null(), Gfid::from_xattr(gfid.as_bytes()).is_err());
+            }
+            Err(e) => refused(&e, libc::EINVAL),
+        }
+        assert_eq!(Gfid::parse(text).is_ok(), is_gfid(data));
+    }
+    let ours = |verb: &[u8]| [command::PREFIX.as_bytes(), verb].concat();
+    for verb in ["create", "delete", "restore", "hold", "release"] {
+        set(&ours(verb.as_bytes()), data);
+    }
+    get(&ours(&[b"info.", data].concat()));
+    let end = data.iter().position(|&b| b == 0).unwrap_or(data.len());
+    let (key, value) = (&data[..end], data.get(end + 1..).unwrap_or_default());
+    for key in [key.to_vec(), ours(key)] {
+        set(&key, value);
+        get(&key);
+    }
+}
+
+fn set(key: &[u8], value: &[u8]) {
+    let Some(verb) = key.strip_prefix(command::PREFIX.as_bytes()) else {
+        return assert_eq!(parse_set(key, value), None);
+    };
+    let name = SnapName::parse(value);
+    let expected = match verb {
+        b"create" => return create(value, parse_set(key, value).expect("a key of ours")),
+        b"delete" => name.map(Command::Delete),
+        b"restore" => name.map(Command::Restore),
+        b"hold" => name.map(|name| Command::Hold(name, true)),
+        b"release" => name.map(|name| Command::Hold(name, false)),
+        _ => return refused(&parse_set(key, value).expect("a key of ours").unwrap_err(), libc::EOPNOTSUPP),
+    };
+    match (parse_set(key, value).expect("a key of ours"), expected) {
+        (Err(e), Err(_)) => refused(&e, libc::EINVAL),
+        (got, expected) => assert_eq!(got, expected),
+    }
+}
+
+fn get(key: &[u8]) {
+    let Some(verb) = key.strip_prefix(command::PREFIX.as_bytes()) else {
+        return assert_eq!(parse_get(key), None);
+    };
+    match (parse_get(key).expect("a key of ours"), verb.strip_prefix(b"info.")) {
+        (Ok(Question::Info(name)), Some(asked)) => named(&name, asked),
+        (Ok(Question::List), _) => assert_eq!(verb, b"list"),
+        (Ok(Question::Status), _) => assert_eq!(verb, b"status"),
+        (Ok(other), None) => panic!("{other:?}"),
+        (Err(e), Some(_)) => refused(&e, libc::EINVAL),
+        (Err(e), None) => refused(&e, libc::EOPNOTSUPP),
+    }
+}
+
+/// What becomes of the value of `create`. More than one spelling is good: a time may have leading zeros, an id capitals,
+/// and the two come in either order.
+fn create(value: &[u8], got: Result<Command>) {
+    let mut parts = value.split(|&b| b == b';');
+    let name = parts.next().unwrap_or_default();
+    let parts: Vec<&str> = parts.map(|part| std::str::from_utf8(part).unwrap_or_default()).collect();
+    let all = |key: &str| -> Vec<&str> { parts.iter().filter_map(|part| part.strip_prefix(key)).collect() };
+    let (times, ids) = (all("created="), all("id="));
+    let each_once = times.len() < 2 && ids.len() < 2 && times.len() + ids.len() == parts.len();
+    let good = is_name(name)
+        && each_once
+        && times.iter().all(|time| is_time(time))
+        && ids.iter().all(|id| is_gfid(id.as_bytes()))
+        && value.len() <= command::MAX_VALUE;
+    match got {
+        Ok(Command::Create(create)) => {
+            assert!(good);
+            named(&create.name, name);
+            assert_eq!(create.created.map(|t| t.to_string()), times.first().map(|t| plain_time(t)));
+            assert_eq!(create.id.map(|id| id.to_string()), ids.first().map(|id| id.to_ascii_lowercase()));
+            again(&create);
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(e) => {
+            assert!(!good);
+            refused(&e, libc::EINVAL);
+        }
+    }
+}
+
+/// Our own spelling of a `create` is understood.
+fn again(create: &Create) {
+    let mut text = create.name.to_string();
+    text += &create.created.map(|time| format!(";created={time}")).unwrap_or_default();
+    text += &create.id.map(|id| format!(";id={id}")).unwrap_or_default();
+    assert_eq!(
+        parse_set(b"glusterfs.fsnap.create", text.as_bytes()),
+        Some(Ok(Command::Create(create.clone())))
+    );
+}
+
+/// A name is what was asked for, and fit to be a file's: the files of snapshots are never taken for a tombstone.
+fn named(name: &SnapName, asked: &[u8]) {
+    assert_eq!(name.as_str().as_bytes(), asked);
+    assert!(is_name(asked));
+    let names = [name.file_name(b"vm.img"), name.deleted_file_name(b"vm.img", Gfid::ROOT)];
+    for file in names.into_iter().flatten() {
+        assert!(file.starts_with(b"vm.img@") && file.len() <= 255 && !is_tombstone(&file));
+        assert!(!file.iter().any(|b| b"/\0".contains(b)));
+    }
+}
+
+/// Catalogue entries, payloads' records and `seq`: one spelling each.
+pub fn records(data: &[u8]) {
+    if let Some(entry) = canonical(data, Record::decode) {
+        assert_eq!(data, format!("v1 {}", entry_text(&entry)).as_bytes());
+    }
+    if let Some(record) = canonical(data, PayloadRecord::decode) {
+        let PayloadRecord { base, name, entry } = &record;
+        assert_eq!(data, format!("v1 base={base} name={name} {}", entry_text(entry)).as_bytes());
+        named(name, name.as_str().as_bytes());
+        answers(name, entry, Some(entry.seq), entry.created);
+    }
+    canonical(data, decode_seq);
+}
+
+fn entry_text(Record { seq, id, gfid, created, held }: &Record) -> String {
+    let id = id.map_or("-".into(), |id| id.to_string());
+    let created = created.map_or("-".into(), |time| time.to_string());
+    format!("seq={seq} id={id} gfid={gfid} created={created} flags={}", if *held { "h" } else { "-" })
+}
+
+/// Answers are JSON that says what the catalogue and the payload say.
+pub fn answers(name: &SnapName, entry: &Record, size: Option<u64>, mtime: Option<Timestamp>) {
+    let snapshot = Snapshot { size, mtime, ..Snapshot::from_record(name.clone(), entry) };
+    let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let mut expected = json!({
+        "name": name.as_str(), "created": text(entry.created), "size": size, "mtime": text(mtime),
+        "gfid": entry.gfid.to_string(), "held": entry.held,
+    });
+    let list = json!({ "version": 1, "snapshots": [expected, expected] });
+    assert_eq!(read_json(&answer::list(&[snapshot.clone(), snapshot.clone()])), list);
+    expected["version"] = json!(1);
+    assert_eq!(read_json(&answer::info(&snapshot)), expected);
+}
+
+fn read_json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+/// Intents, gfid2path values, the handles of directories, gfids as bytes, the names of tombstones.
+pub fn intents_and_links(data: &[u8]) {
+    if let Some(Intent { base, payload, name }) = canonical(data, Intent::decode) {
+        assert_eq!(data, format!("v1 restore base={base} payload={payload} name={name}").as_bytes());
+        named(&name, name.as_str().as_bytes());
+    }
+    // GlusterFS writes gfids in small letters only; capitals are read, and written as small ones.
+    match Link::decode(data) {
+        Ok(link) => {
+            assert!(is_link(data));
+            let plain = [data[..36].to_ascii_lowercase().as_slice(), &data[36..]].concat();
+            assert_eq!(link.encode(), plain);
+            assert_eq!(Link::decode(&plain).as_ref(), Ok(&link));
+            assert_eq!(Link::decode_soft_handle(&link.soft_handle()).as_ref(), Some(&link));
+            let digits = link.key().strip_prefix(gfid2path::PREFIX).map(str::to_string).expect("the prefix");
+            assert_eq!((digits.len(), u64::from_str_radix(&digits, 16).is_ok()), (16, true));
+            buried(&link);
+        }
+        Err(e) => {
+            assert!(!is_link(data));
+            refused(&e, libc::EIO);
+        }
+    }
+    if let Some(link) = Link::decode_soft_handle(data) {
+        assert_eq!(link.soft_handle(), data);
+        assert!(is_link(&link.encode()));
+    }
+    match Gfid::from_xattr(data) {
+        Ok(gfid) => assert_eq!((gfid.as_bytes().as_slice(), gfid.is_null()), (data, false)),
+        Err(e) => {
+            assert!(data.len() != 16 || data == [0; 16]);
+            refused(&e, libc::EIO);
+        }
+    }
+    let gfid = data.last_chunk::<36>().filter(|end| is_gfid(*end) && !end.iter().any(u8::is_ascii_uppercase));
+    assert_eq!(is_tombstone(data), gfid.is_some() && data[..data.len() - 36].ends_with(b"@."));
+}
+
+/// A file of any name can be given a tombstone.
+fn buried(link: &Link) {
+    let tombstone = link.parent.tombstone(&link.name);
+    assert!(tombstone.len() <= 255 && !tombstone.iter().any(|b| b"/\0".contains(b)));
+    assert!(is_tombstone(&tombstone) && link.parent.is_tombstone(&tombstone));
+}
+
+/// Every option with the value `data`, alone and all at once: taken if it is one of the documented values, else
+/// complained of, and at its default.
+pub fn options(data: &[u8]) {
+    let mut all = Options::default();
+    let mut all_complaints = Vec::new();
+    for name in NAMES {
+        let mut expected = Options::default();
+        let good = set_option(&mut expected, name, data).is_some();
+        set_option(&mut all, name, data);
+        let (read, complaints) = Options::read(|asked| (asked == name).then(|| data.to_vec()));
+        assert_eq!((read, complaints.is_empty()), (expected, good), "{name}");
+        for complaint in &complaints {
+            assert!(
+                complaint.contains(name) && complaint.len() < 1200 && !complaint.contains(char::is_control)
+            );
+        }
+        all_complaints.extend(complaints);
+    }
+    assert_eq!(Options::read(|_| Some(data.to_vec())), (all.clone(), all_complaints));
+    assert_eq!(reread(&all), (all.clone(), vec![]));
+    status(all);
+}
+
+/// The options again, from the values that stand for them.
+pub fn reread(options: &Options) -> (Options, Vec<String>) {
+    let switch = |on| if on { "on" } else { "off" }.to_string();
+    Options::read(|name| {
+        let text = match name {
+            "enabled" => switch(options.enabled),
+            "max-snapshots" => options.max_snapshots.to_string(),
+            "min-free" => format!("{}%", options.min_free),
+            "browse" => switch(options.browse),
+            "on-unlink" => on_unlink(options.on_unlink).into(),
+            "direct-restore" => direct_restore(options.direct_restore).into(),
+            "volume-type" => volume_type(options.volume_type?).into(),
+            other => panic!("{other}"),
+        };
+        // The host's strings end with a NUL.
+        Some(format!("{text}\0").into_bytes())
+    })
+}
+
+fn on_unlink(value: OnUnlink) -> &'static str {
+    match value {
+        OnUnlink::Keep => "keep",
+        OnUnlink::Purge => "purge",
+        OnUnlink::Refuse => "refuse",
+    }
+}
+
+fn direct_restore(value: DirectRestore) -> &'static str {
+    match value {
+        DirectRestore::Auto => "auto",
+        DirectRestore::Off => "off",
+    }
+}
+
+fn volume_type(value: VolumeType) -> &'static str {
+    match value {
+        VolumeType::Distribute => "distribute",
+        VolumeType::Replicate => "replicate",
+        VolumeType::Disperse => "disperse",
+    }
+}
+
+fn status(options: Options) {
+    let expected = json!({
+        "version": 1, "fsnap": "1.2.3", "reflink": true,
+        "options": {
+            "enabled": options.enabled, "max-snapshots": options.max_snapshots, "min-free": options.min_free,
+            "browse": options.browse, "on-unlink": on_unlink(options.on_unlink),
+            "direct-restore": direct_restore(options.direct_restore),
+        },
+    });
+    let status = Status { version: answer::VERSION, fsnap: "1.2.3", reflink: true, options };
+    assert_eq!(read_json(&answer::status(&status)), expected);
+}
+
+/// Values that GlusterFS and the kernel store: times, layouts, ACLs; and names, of which DHT hashes a part.
+pub fn xattr_values(data: &[u8]) {
+    let words: Vec<u64> = match data {
+        [_version, rest @ ..] if data.len() == 57 => {
+            rest.chunks(8).map(|word| word.iter().fold(0, |n, &b| n << 8 | u64::from(b))).collect()
+        }
+        _ => vec![0; 7],
+    };
+    let (seconds, nanos) = (words[3], words[4]);
+    let known = (seconds, nanos) != (0, 0) && seconds <= LAST_SECOND && nanos < 1_000_000_000;
+    assert_eq!(
+        mdata::mtime(data).map(|time| time.to_string()),
+        known.then(|| format!("{seconds}.{nanos:09}"))
+    );
+    layout(data);
+    acl(data);
+    let part = hashed_part(data);
+    let around = data.strip_prefix(b".").and_then(|rest| rest.strip_prefix(part)?.strip_prefix(b"."));
+    let suffixed = around.is_some_and(|suffix| !suffix.is_empty() && !suffix.contains(&b'.'));
+    assert!(part == data || suffixed && !part.is_empty());
+}
+
+fn layout(data: &[u8]) {
+    let Some(layout) = Layout::decode(data) else { return assert_ne!(data.len(), 16) };
+    assert_eq!(data.len(), 16);
+    let word = |at: usize| data[at..at + 4].iter().fold(0, |n, &b| n << 8 | u32::from(b));
+    let (start, stop) = (word(8), word(12));
+    for edge in [0, start, stop, u32::MAX] {
+        for hash in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
+            assert_eq!(layout.has(hash), start <= hash && hash <= stop && stop > 0);
+        }
+    }
+}
+
+fn acl(data: &[u8]) {
+    let known = data.starts_with(&[2, 0, 0, 0]) && data.len() % 8 == 4;
+    let acl = match Acl::decode(data) {
+        Ok(acl) => acl,
+        Err(e) => {
+            assert!(!known);
+            return refused(&e, libc::EIO);
+        }
+    };
+    assert!(known);
+    assert_eq!(acl.encode(), data);
+    let id = data.last_chunk::<4>().map_or(0, |id| u32::from_le_bytes(*id));
+    let caller = Caller { uid: id, gid: id.wrapping_add(1), groups: vec![id] };
+    for perm in 0..8 {
+        let limited = acl.limited_to(perm);
+        assert_eq!(limited.limited_to(perm), limited);
+        assert_eq!(Acl::decode(&limited.encode()).as_ref(), Ok(&limited));
+        for (owner, group) in [(0, 0), (id, id), (1, id)] {
+            let may = |acl: &Acl, want| acl.permits(&caller, owner, group, want);
+            assert_eq!(may(&limited, perm), may(&acl, perm), "what is left is as it was");
+            assert!(id == 0 || perm == 7 || !may(&limited, 7), "no more is left");
+        }
+    }
+}
+
+/// glusterd's file about a volume: the last line for each key counts, others are not looked at.
+pub fn volume_info(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let lines = text.split('\n').filter_map(|line| line.split_once('='));
+    let values: BTreeMap<&str, &str> = lines.map(|(key, value)| (key, value.trim())).collect();
+    let value = |key: &str| values.get(key).copied();
+    // What is no switch counts as on: then less is allowed.
+    let on = |key: &str| value(key).is_some_and(|value| switch(value) != Some(false));
+    let expected = value("volume-id").filter(|id| is_gfid(id.as_bytes())).map(|id| VolumeInfo {
+        id: Gfid::parse(id).expect("a gfid"),
+        kind: match value("type") {
+            Some("0") => Some(VolumeType::Distribute),
+            Some("2") => Some(VolumeType::Replicate),
+            Some("4") => Some(VolumeType::Disperse),
+            _ => None,
+        },
+        changelog: on("changelog.changelog"),
+        cache_invalidation: on("features.cache-invalidation"),
+    });
+    assert_eq!(VolumeInfo::parse(&text), expected);
+}
+
+const LAST_SECOND: u64 = 253_402_300_799;
+
+fn is_name(bytes: &[u8]) -> bool {
+    let first = bytes.first().is_some_and(u8::is_ascii_alphanumeric);
+    let all = bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'+' | b'-'));
+    first && all && bytes.len() < 65
+}
+
+fn is_time(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let Some(dot) = bytes.len().checked_sub(10).filter(|at| (1..=12).contains(at)) else { return false };
+    let digits =
+        bytes.iter().enumerate().all(|(at, b)| if at == dot { *b == b'.' } else { b.is_ascii_digit() });
+    digits && text[..dot].parse().is_ok_and(|seconds: u64| seconds <= LAST_SECOND)
+}
+
+/// A time as we write it.
+fn plain_time(text: &str) -> String {
+    let plain = text.trim_start_matches('0');
+    if plain.starts_with('.') { format!("0{plain}") } else { plain.into() }
+}
+
+fn is_gfid(bytes: &[u8]) -> bool {
+    let fits = |(at, b): (usize, &u8)| match at {
+        8 | 13 | 18 | 23 => *b == b'-',
+        _ => b.is_ascii_hexdigit(),
+    };
+    bytes.len() == 36 && bytes.iter().enumerate().all(fits)
+}
+
+fn is_link(bytes: &[u8]) -> bool {
+    let Some((gfid, [b'/', name @ ..])) = bytes.split_at_checked(36) else { return false };
+    is_gfid(gfid)
+        && gfid.iter().any(|b| !b"0-".contains(b))
+        && (1..=255).contains(&name.len())
+        && ![&b"."[..], b".."].contains(&name)
+        && !name.iter().any(|b| [b'/', 0].contains(b))
+}
+
+/// Sets an option; `None` if it does not take the value. The host's strings may end with a NUL; blanks around are let go.
+fn set_option(options: &mut Options, name: &str, data: &[u8]) -> Option<()> {
+    let text = std::str::from_utf8(data.strip_suffix(&[0]).unwrap_or(data)).unwrap_or("not text").trim();
+    match name {
+        "enabled" => options.enabled = switch(text)?,
+        "max-snapshots" => options.max_snapshots = text.parse().ok().filter(|n| (1..=256).contains(n))?,
+        "min-free" => {
+            let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+            options.min_free = number.parse().ok().filter(|n| *n < 100)?;
+        }
+        "browse" => options.browse = switch(text)?,
+        "on-unlink" => {
+            let values = [OnUnlink::Keep, OnUnlink::Purge, OnUnlink::Refuse];
+            options.on_unlink = values.into_iter().find(|value| on_unlink(*value) == text)?;
+        }
+        // What can't be read forbids.
+        "direct-restore" if text == "auto" => options.direct_restore = DirectRestore::Auto,
+        "direct-restore" => {
+            options.direct_restore = DirectRestore::Off;
+            return (text == "off").then_some(());
+        }
+        "volume-type" => {
+            let values = [VolumeType::Distribute, VolumeType::Replicate, VolumeType::Disperse];
+            options.volume_type = Some(values.into_iter().find(|value| volume_type(*value) == text)?);
+        }
+        other => panic!("{other}"),
+    }
+    Some(())
+}
+
+/// A switch, as `gf_string2boolean` reads it.
+fn switch(text: &str) -> Option<bool> {
+    let is = |words: [&str; 5]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is(["1", "on", "yes", "true", "enable"]) {
+        return Some(true);
+    }
+    is(["0", "off", "no", "false", "disable"]).then_some(false)
+}
+
+/// What decodes is spelled as we spell it; all else is damaged (`EIO`).
+fn canonical<T: Display>(data: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Option<T> {
+    match decode(data) {
+        Ok(value) => {
+            assert_eq!(value.to_string().as_bytes(), data);
+            assert!(
+                data.len() <= record::MAX && data.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'/')
+            );
+            Some(value)
+        }
+        Err(e) => {
+            refused(&e, libc::EIO);
+            None
+        }
+    }
+}
+
+/// A refusal has the kind and errno that are documented, and a text that is one line of a log.
+fn refused(error: &Error, errno: i32) {
+    let kind = match error {
+        Error::BadValue(_) => libc::EINVAL,
+        Error::UnknownCommand(_) => libc::EOPNOTSUPP,
+        Error::Damaged(_) => libc::EIO,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((kind, error.errno()), (errno, errno), "{error}");
+    let text = error.to_string();
+    assert!(text.len() < 1000 && !text.contains(char::is_control), "{text:?}");
+}
