@@ -18,6 +18,21 @@ pub(crate) fn ficlone(src: &File, dst: &File) -> nix::Result<()> {
     unsafe { raw::ficlone(dst.as_raw_fd(), libc::c_ulong::from(src.as_raw_fd().cast_unsigned())) }.map(drop)
 }
 
+/// Exchanges the contents of `a` and `b`, sizes and all, at once and durably: whatever happens, each has one of the two and
+/// neither a part of them. `EOPNOTSUPP` or `ENOTTY` where the file system can't.
+#[track_caller]
+pub(crate) fn exchange(a: &File, b: &File) -> nix::Result<()> {
+    fault::point("XFS_IOC_EXCHANGE_RANGE")?;
+    let all = raw::ExchangeRange {
+        file1_fd: a.as_raw_fd(),
+        flags: EXCHANGE_RANGE_TO_EOF | EXCHANGE_RANGE_DSYNC,
+        ..raw::ExchangeRange::default()
+    };
+    // SAFETY: XFS_IOC_EXCHANGE_RANGE reads one such struct through the pointer, which lives during the call; both
+    // descriptors stay open for the length of it, because the `File`s are borrowed.
+    unsafe { raw::exchange_range(b.as_raw_fd(), &raw const all) }.map(drop)
+}
+
 /// Keeps the blocks of the empty file `dst` out of copy-on-write and checksums if those of `src` are: between files that
 /// differ in this btrfs shares nothing (`EINVAL`). File systems without such a flag are content.
 pub(crate) fn follow_nocow(src: &File, dst: &File) -> nix::Result<()> {
@@ -38,7 +53,25 @@ pub(crate) fn follow_nocow(src: &File, dst: &File) -> nix::Result<()> {
 // From include/uapi/linux/fs.h.
 const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
 
+// From fs/xfs/libxfs/xfs_fs.h.
+const EXCHANGE_RANGE_TO_EOF: u64 = 1 << 0;
+const EXCHANGE_RANGE_DSYNC: u64 = 1 << 1;
+
 mod raw {
+    /// `struct xfs_exchange_range` of fs/xfs/libxfs/xfs_fs.h.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct ExchangeRange {
+        pub file1_fd: i32,
+        pub pad: u32,
+        pub file1_offset: u64,
+        pub file2_offset: u64,
+        pub length: u64,
+        pub flags: u64,
+    }
+
+    // _IOW('X', 129, struct xfs_exchange_range) there.
+    nix::ioctl_write_ptr!(exchange_range, b'X', 129, ExchangeRange);
     // As there: _IOR('f', 1, long) and _IOW('f', 2, long).
     nix::ioctl_read!(get_flags, b'f', 1, libc::c_long);
     nix::ioctl_write_ptr!(set_flags, b'f', 2, libc::c_long);

@@ -65,6 +65,7 @@ pub struct Store {
     brick: Brick,
     state: OnceLock<State>,
     reflink: bool,
+    exchanges: bool,
     /// The deleted files that are kept for their snapshots.
     buried: RwLock<HashSet<Gfid>>,
     /// How many those are.
@@ -86,10 +87,12 @@ impl Store {
     pub fn open(brick: &Path) -> Result<Self> {
         let brick = Brick::open(brick)?;
         let reflink = probe(&brick);
+        let exchanges = reflink && probe_exchange(&brick);
         let store = Store {
             brick,
             state: OnceLock::new(),
             reflink,
+            exchanges,
             buried: RwLock::default(),
             burials: AtomicUsize::new(0),
             snap_dirs: RwLock::default(),
@@ -117,6 +120,12 @@ impl Store {
         self.reflink
     }
 
+    /// Whether the brick's file system exchanges the contents of two files at once (XFS made with `exchange=1`): then a
+    /// restore has no middle.
+    pub fn exchanges(&self) -> bool {
+        self.exchanges
+    }
+
     /// fsnap's own directory, made if it is not there.
     fn state(&self) -> Result<&State> {
         match self.state.get() {
@@ -127,6 +136,12 @@ impl Store {
             }
         }
     }
+}
+
+/// Exchanges two empty files without names.
+fn probe_exchange(brick: &Brick) -> bool {
+    let nameless = || sys::nameless(&brick.glusterfs);
+    nameless().and_then(|a| nameless().and_then(|b| ioctl::exchange(&a, &b))).is_ok()
 }
 
 /// Shares one block between two files without names.

@@ -9,7 +9,7 @@ use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
 use crate::brick::{Access, Inode};
-use crate::ioctl::ficlone;
+use crate::ioctl::{exchange, ficlone};
 use crate::names::DELETED;
 use crate::payload::{self, set_times};
 use crate::state::State;
@@ -55,6 +55,12 @@ impl Store {
 
         let state = self.state()?;
         self.finish_earlier_restore(state, base)?;
+        if self.exchanges {
+            let (new, _) = payload::clone(&snapshot.file, &state.dir)?;
+            let start = Instant::now();
+            exchange(&new, &live.file).doing("exchange the contents (XFS_IOC_EXCHANGE_RANGE)")?;
+            return Ok(start.elapsed());
+        }
         let stat = fstat(&live.file).doing("stat")?;
         let (old, _) = payload::clone(&live.file, &state.dir)?;
         state.write_intent(&Intent { base, payload: entry.gfid, name: name.clone() })?;

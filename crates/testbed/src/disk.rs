@@ -16,6 +16,9 @@ const ATTACH_WITHIN: Duration = Duration::from_secs(10);
 pub enum Fs {
     /// XFS with reflink. The image needs 300 MiB or more.
     Xfs,
+    /// XFS with reflink and exchange-range, as `mkfs.xfs -i exchange=1` of xfsprogs 6.10 makes it. Kernels before 6.10 do
+    /// not mount it. The image needs 300 MiB or more.
+    XfsExchange,
     /// XFS made without reflink. The image needs 300 MiB or more.
     XfsNoReflink,
     /// Btrfs. The image needs 110 MiB or more.
@@ -28,7 +31,7 @@ impl Fs {
     /// The type as `mount -t` and `/proc/mounts` know it.
     pub fn kind(self) -> &'static str {
         match self {
-            Fs::Xfs | Fs::XfsNoReflink => "xfs",
+            Fs::Xfs | Fs::XfsExchange | Fs::XfsNoReflink => "xfs",
             Fs::Btrfs => "btrfs",
             Fs::Ext4 => "ext4",
         }
@@ -36,7 +39,7 @@ impl Fs {
 
     fn mkfs(self) -> &'static [&'static str] {
         match self {
-            Fs::Xfs => &["mkfs.xfs", "-q", "-K", "-m", "reflink=1"],
+            Fs::Xfs | Fs::XfsExchange => &["mkfs.xfs", "-q", "-K", "-m", "reflink=1"],
             Fs::XfsNoReflink => &["mkfs.xfs", "-q", "-K", "-m", "reflink=0"],
             Fs::Btrfs => &["mkfs.btrfs", "-q", "-K"],
             Fs::Ext4 => &["mkfs.ext4", "-q", "-F", "-E", "nodiscard"],
@@ -69,6 +72,9 @@ impl Scene {
             .unwrap_or_else(|error| panic!("cannot make a disk image {}: {error}", image.display()));
         let [mkfs, args @ ..] = fs.mkfs() else { unreachable!("every file system has its mkfs") };
         run(self.command(mkfs).args(args).arg(&image));
+        if fs == Fs::XfsExchange {
+            self.add_exchange(&image);
+        }
         fs::create_dir_all(self.path(&at)).expect("cannot make a mount point");
         self.attach(fs, &image, &at);
         fs::remove_file(&image).expect("cannot unlink a disk image");
@@ -80,6 +86,17 @@ impl Scene {
     /// Makes `count` disks, mounted at `/run/scene/b1`, `/run/scene/b2`, …
     pub fn disks(&self, count: usize, fs: Fs, bytes: u64) -> Vec<Disk> {
         (1..=count).map(|n| self.disk(fs, bytes, format!("/run/scene/b{n}"))).collect()
+    }
+
+    /// Sets the bit in the superblock of an XFS image that says so. Nothing else of the format differs.
+    fn add_exchange(&self, image: &Path) {
+        const EXCHRANGE: u64 = 1 << 6;
+        let db = |args: &[&str]| run(self.command("xfs_db").args(args).arg(image)).stdout;
+        let now = db(&["-r", "-c", "sb 0", "-c", "print features_incompat"]);
+        let now = String::from_utf8_lossy(&now);
+        let bits = now.trim().rsplit_once("0x").and_then(|(_, hex)| u64::from_str_radix(hex, 16).ok());
+        let bits = bits.unwrap_or_else(|| panic!("xfs_db says {now}")) | EXCHRANGE;
+        db(&["-x", "-c", "sb 0", "-c", &format!("write -d features_incompat {bits:#x}")]);
     }
 
     fn attach(&self, fs: Fs, image: &Path, at: &Path) {
