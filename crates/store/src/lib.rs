@@ -120,8 +120,8 @@ impl Store {
         self.reflink
     }
 
-    /// Whether the brick's file system exchanges the contents of two files at once (XFS made with `exchange=1`): then a
-    /// restore has no middle.
+    /// Whether the brick's file system exchanges the contents of two files at once (XFS made with `exchange=1`): then
+    /// nobody sees the middle of a restore.
     pub fn exchanges(&self) -> bool {
         self.exchanges
     }

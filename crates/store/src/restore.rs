@@ -55,18 +55,24 @@ impl Store {
 
         let state = self.state()?;
         self.finish_earlier_restore(state, base)?;
-        if self.exchanges {
-            let (new, _) = payload::clone(&snapshot.file, &state.dir)?;
-            let start = Instant::now();
-            exchange(&new, &live.file).doing("exchange the contents (XFS_IOC_EXCHANGE_RANGE)")?;
-            return Ok(start.elapsed());
-        }
         let stat = fstat(&live.file).doing("stat")?;
-        let (old, _) = payload::clone(&live.file, &state.dir)?;
+        // With an exchange the new content is made aside, and the old one is there afterwards.
+        let (aside, _) =
+            payload::clone(if self.exchanges { &snapshot.file } else { &live.file }, &state.dir)?;
         state.write_intent(&Intent { base, payload: entry.gfid, name: name.clone() })?;
-        match overwrite(&snapshot.file, &live.file) {
+        let start = Instant::now();
+        if self.exchanges
+            && let Err(e) = exchange(&aside, &live.file).doing("exchange the contents")
+        {
+            return state.remove_intent(base).and(Err(e));
+        }
+        let done = match self.exchanges {
+            true => sys::sync(&live.file).map(|()| start.elapsed()),
+            false => overwrite(&snapshot.file, &live.file),
+        };
+        match done {
             Ok(time) => state.remove_intent(base).map(|()| time),
-            Err(e) => Err(roll_back(state, live, &stat, &old, e)),
+            Err(e) => Err(roll_back(state, live, &stat, &aside, e)),
         }
     }
 }

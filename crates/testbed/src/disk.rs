@@ -37,6 +37,13 @@ impl Fs {
         }
     }
 
+    /// Whether this kernel mounts it.
+    pub fn is_known(self) -> bool {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+        self != Fs::XfsExchange || (numbers.next(), numbers.next()) >= (Some(6), Some(10))
+    }
+
     fn mkfs(self) -> &'static [&'static str] {
         match self {
             Fs::Xfs | Fs::XfsExchange => &["mkfs.xfs", "-q", "-K", "-m", "reflink=1"],

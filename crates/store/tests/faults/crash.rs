@@ -300,28 +300,28 @@ fn at_every_step(fs: Fs, fault: Fault) -> (u64, u64) {
 
 #[test]
 fn a_crash() {
-    for fs in REFLINK {
+    for fs in reflink() {
         let (steps, happened) = at_every_step(fs, Fault::Crash);
         eprintln!("{fs:?}: {steps} crashes, {happened} operations had happened");
-        assert!(steps > 200 && happened > 50);
+        assert!(steps > 150 && happened > 50);
     }
 }
 
 #[test]
 fn a_full_disk() {
-    for fs in REFLINK {
+    for fs in reflink() {
         let (steps, happened) = at_every_step(fs, Fault::Fail(Errno::ENOSPC));
         eprintln!("{fs:?}: {steps} times ENOSPC, {happened} operations had happened");
-        assert!(steps > 200);
+        assert!(steps > 150);
     }
 }
 
 #[test]
 fn a_disk_that_is_gone() {
-    for fs in REFLINK {
+    for fs in reflink() {
         let (steps, happened) = at_every_step(fs, Fault::FailFrom(Errno::EIO));
         eprintln!("{fs:?}: {steps} shutdowns, {happened} operations had happened");
-        assert!(steps > 200);
+        assert!(steps > 150);
     }
 }
 
@@ -329,31 +329,33 @@ fn a_disk_that_is_gone() {
 #[test]
 fn a_power_cut() {
     silence_crashes();
-    let (disk, first) = own_disk(Fs::Xfs, 320 << 20);
     let (mut cuts, mut happened) = (0, 0);
-    for (n, operation) in OPERATIONS.iter().enumerate() {
-        let ends = Ends::of(operation, &Brick::at(first.path.with_file_name(format!("ends{n}"))));
-        for at in 1.. {
-            let b = Brick::at(first.path.with_file_name(format!("brick{n}-{at}")));
-            let files = (operation.prepare)(&b);
-            b.sync();
-            let store = b.store();
-            let mut acknowledged = false;
-            let ((), hit) = fault::with(at, Fault::Crash, || {
-                crashes(|| acknowledged = (operation.run)(&b, &store, &files).is_ok());
-            });
-            drop(store);
-            disk.power_cut();
-            // What storage/posix does itself it does not sync.
-            let durable = acknowledged && operation.finish.is_none();
-            happened += u64::from(ends.judge(operation, at, &b, &files, durable));
-            is_as_good_as_new(&format!("{}, step {at}", operation.name), &b, &files);
-            if !hit {
-                break;
+    for fs in reflink().into_iter().filter(|fs| fs.kind() == "xfs") {
+        let (disk, first) = own_disk(fs, 320 << 20);
+        for (n, operation) in OPERATIONS.iter().enumerate() {
+            let ends = Ends::of(operation, &Brick::at(first.path.with_file_name(format!("ends{n}"))));
+            for at in 1.. {
+                let b = Brick::at(first.path.with_file_name(format!("brick{n}-{at}")));
+                let files = (operation.prepare)(&b);
+                b.sync();
+                let store = b.store();
+                let mut acknowledged = false;
+                let ((), hit) = fault::with(at, Fault::Crash, || {
+                    crashes(|| acknowledged = (operation.run)(&b, &store, &files).is_ok());
+                });
+                drop(store);
+                disk.power_cut();
+                // What storage/posix does itself it does not sync.
+                let durable = acknowledged && operation.finish.is_none();
+                happened += u64::from(ends.judge(operation, at, &b, &files, durable));
+                is_as_good_as_new(&format!("{}, step {at}", operation.name), &b, &files);
+                if !hit {
+                    break;
+                }
+                cuts += 1;
             }
-            cuts += 1;
         }
     }
     eprintln!("{cuts} power cuts, {happened} operations had happened");
-    assert!(cuts > 200 && happened > 20);
+    assert!(cuts > 150 && happened > 20);
 }

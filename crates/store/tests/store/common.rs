@@ -19,7 +19,16 @@ use fsnap_testbed::{Disk, Fs, Scene, getx, listx, removex, run, setx};
 
 pub const MIB: usize = 1 << 20;
 pub const PLENTY: Limits = Limits { max_snapshots: 256, min_free: 0 };
-pub const REFLINK: [Fs; 2] = [Fs::Xfs, Fs::Btrfs];
+
+/// The file systems that share blocks, those that this kernel mounts.
+pub fn reflink() -> Vec<Fs> {
+    let mut all = vec![Fs::Xfs, Fs::Btrfs];
+    match Fs::XfsExchange.is_known() {
+        true => all.push(Fs::XfsExchange),
+        false => eprintln!("SKIPPED: XFS with exchange-range, which this kernel does not know"),
+    }
+    all
+}
 
 /// A brick of its own, alone or one of several on a disk.
 pub struct Brick {
@@ -28,10 +37,11 @@ pub struct Brick {
 
 /// A brick on a disk that all tests share: they look at their own directory only.
 pub fn brick(fs: Fs) -> Brick {
-    static DISKS: [OnceLock<Disk>; 4] = [const { OnceLock::new() }; 4];
+    const ALL: [Fs; 5] = [Fs::Xfs, Fs::XfsExchange, Fs::XfsNoReflink, Fs::Btrfs, Fs::Ext4];
+    static DISKS: [OnceLock<Disk>; ALL.len()] = [const { OnceLock::new() }; ALL.len()];
     static SCENE: OnceLock<Scene> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let index = [Fs::Xfs, Fs::XfsNoReflink, Fs::Btrfs, Fs::Ext4].iter().position(|&f| f == fs).unwrap();
+    let index = ALL.iter().position(|&f| f == fs).unwrap();
     let disk = DISKS[index].get_or_init(|| {
         let scene = SCENE.get_or_init(Scene::new);
         scene.disk(fs, 1 << 30, format!("/run/scene/{index}"))
@@ -311,7 +321,7 @@ pub fn tool(program: &str, args: &[&str], path: impl AsRef<Path>) -> String {
 
 /// Runs `test` on a brick of each file system that shares blocks.
 pub fn on_both(test: impl Fn(Brick)) {
-    for fs in REFLINK {
+    for fs in reflink() {
         eprintln!("on {fs:?}");
         test(brick(fs));
     }

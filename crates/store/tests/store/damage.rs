@@ -57,7 +57,7 @@ fn hostile_catalogues() {
 
 #[test]
 fn a_snapshot_that_no_catalogue_knows_is_deleted_by_itself() {
-    for fs in REFLINK {
+    for fs in reflink() {
         let b = brick(fs);
         let store = b.store();
         let base = b.make_file("f", b"x");

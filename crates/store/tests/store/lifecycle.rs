@@ -56,7 +56,7 @@ fn three_snapshots_of_a_changing_file() {
 
 #[test]
 fn blocks_are_shared() {
-    for fs in REFLINK {
+    for fs in reflink() {
         let (_disk, b) = own_disk(fs, 400 << 20);
         let store = b.store();
         let base = b.make_file("big", &content(64 * MIB, 1));

@@ -21,7 +21,7 @@ fn scene(fs: Fs) -> (Brick, Store, Gfid) {
 
 #[test]
 fn files_that_must_not_be_touched() {
-    for fs in REFLINK {
+    for fs in reflink() {
         let (b, store, base) = scene(fs);
         let path = b.join("d/f");
         let refused = |errno: i32| {
