@@ -29,6 +29,7 @@ demo: deps
 
 test: deps lint
 	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked -p fsnap-store --features fault-injection --test faults
 	$(CARGO) test --locked --features fault-injection --test faults
 	./scripts/fuzz 5
 
