@@ -11,6 +11,9 @@ SECONDS ?= 60
 libdir = $(shell pkg-config --variable=libdir glusterfs-api)
 version = $(patsubst 7.%,%,$(shell pkg-config --modversion glusterfs-api))
 xlatordir = $(libdir)/glusterfs/$(version)/xlator/user
+# Where the checker goes: it is for root.
+PREFIX ?= /usr
+sbindir = $(PREFIX)/sbin
 
 .PHONY: all build deps demo test fuzz lint install uninstall clean
 
@@ -21,7 +24,7 @@ deps:
 	@./scripts/install-packages
 
 build:
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --package fsnap --package fsnap-check
 
 demo: deps
 	$(CARGO) build --release --locked --lib
@@ -42,9 +45,10 @@ lint:
 install:
 	@test -n "$(libdir)" || { echo "glusterfs-api.pc is missing: install libglusterfs-dev"; exit 1; }
 	install -D -m 755 target/release/libfsnap.so "$(DESTDIR)$(xlatordir)/fsnap.so"
+	install -D -m 755 target/release/fsnap-check "$(DESTDIR)$(sbindir)/fsnap-check"
 
 uninstall:
-	rm -f "$(DESTDIR)$(xlatordir)/fsnap.so"
+	rm -f "$(DESTDIR)$(xlatordir)/fsnap.so" "$(DESTDIR)$(sbindir)/fsnap-check"
 
 clean:
 	$(CARGO) clean

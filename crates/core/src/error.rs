@@ -46,6 +46,9 @@ pub enum Error {
     /// `EBUSY`: another command on this file took too long.
     #[error("waited {0} s for other commands on this file: try again")]
     Busy(u64),
+    /// `EBUSY`: the brick must be stopped for this.
+    #[error("the brick is in use ({0}): stop it first")]
+    InUse(String),
     /// `EDQUOT`: the file has as many snapshots as it may.
     #[error("the file has {0} snapshots, max-snapshots is reached: delete some first")]
     TooMany(usize),
@@ -94,9 +97,12 @@ impl Error {
             Error::ReadOnly(_) => libc::EROFS,
             Error::Exists(_) | Error::FileExists(_) => libc::EEXIST,
             Error::NoSnapshot(_) => libc::ENODATA,
-            Error::Held(_) | Error::HasSnapshots | Error::Renamed | Error::Migrating | Error::Busy(_) => {
-                libc::EBUSY
-            }
+            Error::Held(_)
+            | Error::HasSnapshots
+            | Error::Renamed
+            | Error::Migrating
+            | Error::Busy(_)
+            | Error::InUse(_) => libc::EBUSY,
             Error::TooMany(_) => libc::EDQUOT,
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,

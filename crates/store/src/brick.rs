@@ -28,7 +28,7 @@ const TRIES: u32 = 5;
 
 /// A brick's root directory.
 pub(crate) struct Brick {
-    root: File,
+    pub root: File,
     /// `.glusterfs`.
     pub glusterfs: File,
     /// See [`Brick::settle`].

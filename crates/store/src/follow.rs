@@ -77,7 +77,7 @@ impl Store {
         if snapshots.is_empty() {
             return Ok(());
         }
-        let mut current: Vec<Spot> = self.current_names(base)?.into_iter().map(Spot::Beside).collect();
+        let mut current: Vec<Spot> = self.brick.current_names(base)?.into_iter().map(Spot::Beside).collect();
         if current.is_empty() {
             current.extend(self.only_grave(base)?.map(|grave| Spot::Grave(grave.was)));
         }
@@ -133,7 +133,7 @@ impl Store {
 
     fn home(&self, base: &Inode, first: &Spot) -> Result<Home> {
         let parent = match first {
-            Spot::Beside(link) => self.dir_of(link, &base.stat)?.ok_or(Error::Gone)?,
+            Spot::Beside(link) => self.brick.dir_of(link, &base.stat)?.ok_or(Error::Gone)?,
             Spot::Grave(was) => self.brick.open_dir(was.parent)?,
         };
         Ok(Home { snap_dir: self.ensure_snap_dir(&parent)?, parent })
@@ -142,7 +142,7 @@ impl Store {
     fn names_of(&self, payload: &Inode) -> Result<Found> {
         let mut found = Found { names: Vec::new(), stale: Vec::new() };
         for link in links(&payload.file)? {
-            match self.dir_of(&link, &payload.stat)? {
+            match self.brick.dir_of(&link, &payload.stat)? {
                 Some(dir) => found.names.push((link, dir)),
                 None => found.stale.push(link),
             }

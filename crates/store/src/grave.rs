@@ -28,7 +28,8 @@ pub(crate) struct Grave {
     pub was: Link,
 }
 
-fn tombstone(base: Gfid, was: &Link) -> Link {
+/// The place of the tombstone of `base`, whose last name was `was`.
+pub(crate) fn tombstone(base: Gfid, was: &Link) -> Link {
     Link { parent: was.parent.snap_dir(), name: base.tombstone(&was.name) }
 }
 
@@ -118,12 +119,12 @@ impl Store {
             return Ok(true);
         };
         let tombstone = tombstone(base.gfid, &was);
-        let dir = self.dir_of(&tombstone, &base.stat)?;
+        let dir = self.brick.dir_of(&tombstone, &base.stat)?;
         if dir.is_some() && base.stat.st_nlink <= 2 {
             return Ok(false);
         }
         // storage/posix removes the xattr of a name before the name, and does not bring it back when that fails.
-        if self.dir_of(&was, &base.stat)?.is_some() {
+        if self.brick.dir_of(&was, &base.stat)?.is_some() {
             names::note(&base.file, &was)?;
             self.brick.settle(&base.file)?;
         }
@@ -171,7 +172,7 @@ impl Store {
     pub(crate) fn grave(&self, base: &Inode) -> Result<Option<Grave>> {
         let Some(was) = self.buried_at(base.gfid)? else { return Ok(None) };
         let tombstone = tombstone(base.gfid, &was);
-        Ok(self.dir_of(&tombstone, &base.stat)?.map(|dir| Grave { tombstone, dir, was }))
+        Ok(self.brick.dir_of(&tombstone, &base.stat)?.map(|dir| Grave { tombstone, dir, was }))
     }
 
     /// The same, if it is the only name that `base` has.

@@ -16,6 +16,7 @@
 
 mod brick;
 mod catalogue;
+pub mod check;
 mod create;
 mod delete;
 #[cfg(feature = "fault-injection")]
@@ -30,6 +31,7 @@ mod fault {
 mod follow;
 mod grave;
 mod guard;
+mod in_use;
 mod intent;
 mod ioctl;
 mod lookup;
@@ -57,12 +59,15 @@ pub use create::{Cloned, Limits};
 pub use guard::Kind;
 
 use brick::Brick;
+use in_use::Lock;
 use state::State;
 
 /// An opened brick. There must be no more than one for a brick at a time, in whichever process: opening replays what
 /// looks interrupted.
 pub struct Store {
     brick: Brick,
+    /// Keeps repairs away.
+    _in_use: Lock,
     state: OnceLock<State>,
     reflink: bool,
     exchanges: bool,
@@ -80,16 +85,20 @@ impl Store {
     /// it did to deleted files. What can't be finished
     /// is logged, never a reason to fail.
     ///
+    /// It waits for as long as a [repair](check) of the brick is at work.
+    ///
     /// Nothing is written to a brick that fsnap was never used on: `.glusterfs/fsnap` is made when it is needed.
     ///
     /// [`Error::Unsupported`](fsnap_core::Error::Unsupported) (`EOPNOTSUPP`) if there is no `.glusterfs` (storage/posix
     /// makes it) or if another version of fsnap was at work here; else what a system call says.
     pub fn open(brick: &Path) -> Result<Self> {
         let brick = Brick::open(brick)?;
+        let in_use = in_use::share(&brick)?;
         let reflink = probe(&brick);
         let exchanges = reflink && probe_exchange(&brick);
         let store = Store {
             brick,
+            _in_use: in_use,
             state: OnceLock::new(),
             reflink,
             exchanges,

@@ -9,17 +9,17 @@ use fsnap_core::{Error, Result};
 use nix::sys::stat::FileStat;
 
 use crate::Store;
-use crate::brick::{Dir, Inode};
+use crate::brick::{Brick, Dir, Inode};
 use crate::sys;
 use crate::xattrs::{self, Names};
 
 /// How often a file's place is looked up again that a rename has made uncertain.
 const TRIES: u64 = 4;
 
-impl Store {
+impl Brick {
     /// The directory that `link` is in if it leads to the inode that `stat` is of.
     pub(crate) fn dir_of(&self, link: &Link, stat: &FileStat) -> Result<Option<Dir>> {
-        let dir = match self.brick.open_dir(link.parent) {
+        let dir = match self.open_dir(link.parent) {
             Err(Error::Gone) => return Ok(None),
             other => other?,
         };
@@ -27,6 +27,19 @@ impl Store {
         Ok(there.is_some_and(|there| sys::same_inode(&there, stat)).then_some(dir))
     }
 
+    /// All names of the file that snapshots can lie beside, the smallest first.
+    pub(crate) fn current_names(&self, base: &Inode) -> Result<Vec<Link>> {
+        let mut current = Vec::new();
+        for link in links(&base.file)? {
+            if self.dir_of(&link, &base.stat)?.is_some_and(|dir| dir.may_have_snapshots().is_ok()) {
+                current.push(link);
+            }
+        }
+        Ok(current)
+    }
+}
+
+impl Store {
     /// The directory and the name of the file. Of several hard links the one that is the smallest as an xattr: that
     /// is the same one on all bricks. [`Error::Unsupported`] for a file that was deleted, and without gfid2path xattrs.
     pub(crate) fn place_of(&self, base: &Inode) -> Result<(Dir, Vec<u8>)> {
@@ -39,7 +52,7 @@ impl Store {
             }
             let mut buried = false;
             for link in links {
-                match self.dir_of(&link, &base.stat)? {
+                match self.brick.dir_of(&link, &base.stat)? {
                     Some(dir) if is_tombstone(base, &dir, &link) => buried = true,
                     Some(dir) => return Ok((dir, link.name)),
                     None => {
@@ -57,17 +70,6 @@ impl Store {
             }
         }
         Err(Error::Damaged(format!("{} is in none of the places that its gfid2path xattrs tell", base.gfid)))
-    }
-
-    /// All names of the file that snapshots can lie beside, the smallest first.
-    pub(crate) fn current_names(&self, base: &Inode) -> Result<Vec<Link>> {
-        let mut current = Vec::new();
-        for link in links(&base.file)? {
-            if self.dir_of(&link, &base.stat)?.is_some_and(|dir| dir.may_have_snapshots().is_ok()) {
-                current.push(link);
-            }
-        }
-        Ok(current)
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub buried: File,
     pub pending: File,
     by_gfid: File,
-    lost: File,
+    pub lost: File,
 }
 
 impl State {
@@ -117,14 +117,7 @@ impl State {
 
     /// Where the buried file `base` was; `None` if it is not noted. [`Error::Damaged`] if the note can't be read.
     pub(crate) fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
-        match readlinkat(&self.buried, base.to_string().as_str()) {
-            Ok(text) => Link::decode(text.as_bytes()).map(Some),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(Errno::EINVAL) => {
-                Err(Error::Damaged(format!("the note of the deleted file {base} is no symlink")))
-            }
-            Err(e) => Err(e).doing("read the note of a deleted file"),
-        }
+        read_buried(&self.buried, base)
     }
 
     /// Takes that note back.
@@ -143,6 +136,18 @@ impl State {
     }
 }
 
+/// The same, in the directory `buried`.
+pub(crate) fn read_buried(buried: &File, base: Gfid) -> Result<Option<Link>> {
+    match readlinkat(buried, base.to_string().as_str()) {
+        Ok(text) => Link::decode(text.as_bytes()).map(Some),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::EINVAL) => {
+            Err(Error::Damaged(format!("the note of the deleted file {base} is no symlink")))
+        }
+        Err(e) => Err(e).doing("read the note of a deleted file"),
+    }
+}
+
 /// Makes the symlink `name` with the text `text`, whatever it said before.
 fn set_symlink(dir: &File, name: Gfid, text: &[u8]) -> Result<()> {
     let name = name.to_string();
@@ -158,7 +163,8 @@ fn set_symlink(dir: &File, name: Gfid, text: &[u8]) -> Result<()> {
     }
 }
 
-fn has_format(dir: &File) -> Result<bool> {
+/// Whether the format file is there. [`Error::Unsupported`] if another version of fsnap has written it.
+pub(crate) fn has_format(dir: &File) -> Result<bool> {
     let Some((file, _)) = open_leaf(dir, b"format", Access::Read)? else { return Ok(false) };
     let mut text = Vec::new();
     file.take(64).read_to_end(&mut text).doing("read the format file")?;

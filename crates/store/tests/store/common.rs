@@ -206,6 +206,12 @@ impl Brick {
         PayloadRecord::decode(&getx(self.handle(payload), "trusted.fsnap.record").unwrap()).unwrap()
     }
 
+    /// The catalogue entry that the payload at `at` had at first.
+    pub fn entry_of(&self, at: &str) -> String {
+        let record = getx(self.join(at), "trusted.fsnap.record").unwrap();
+        PayloadRecord::decode(&record).unwrap().entry.to_string()
+    }
+
     pub fn lost(&self) -> Vec<String> {
         names(&self.join(".glusterfs/fsnap/lost"))
     }

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use fsnap_core::Gfid;
+use fsnap_core::{Error, Gfid};
 use fsnap_store::Store;
+use fsnap_store::check::{self, Options};
 use fsnap_testbed::{Fs, Scene, VOLFILE_POSIX, content, getx};
 
 use crate::common::*;
@@ -34,6 +35,12 @@ fn glusterfs_takes_snapshots_for_its_own_files() {
     assert_eq!(gfid(&format!("{deep}/.fsnap")), gfid(&deep).snap_dir());
     assert_eq!(gfid(&format!("{deep}/.fsnap/vm.img@a")), taken);
 
+    // Nothing that GlusterFS has on a brick of its own looks wrong, and while it runs nobody repairs.
+    let report = check::run(&brick, &Options::default()).unwrap();
+    assert!(report.problems.is_empty() && report.snapshots == 1, "{:#?}", report.problems);
     store.delete(base, &name("a")).unwrap();
     assert_eq!(names(&snapshots), [""; 0]);
+    drop(store);
+    let refused = check::run(&brick, &Options { repair: true, ..Options::default() }).unwrap_err();
+    assert!(matches!(&refused, Error::InUse(who) if who.starts_with("process")), "{refused}");
 }

@@ -1,0 +1,397 @@
+//! Is everything on a brick as fsnap left it? The checker looks at all that fsnap keeps there, and changes nothing
+//! unless it is to repair.
+//!
+//! It opens no [`Store`](crate::Store), which would finish what was interrupted before anybody could see it. A brick may
+//! be checked while it is in use: what looks wrong is looked at again after a while, because a command may be half done,
+//! and counts only if it looks the same each time.
+
+mod base;
+mod own;
+mod payload;
+mod problem;
+mod repair;
+mod walk;
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
+
+pub use problem::{Kind, Problem, Severity, escaped};
+
+use crate::brick::{Access, Brick, open_leaf};
+use crate::in_use;
+use crate::sys::Doing;
+use crate::xattrs;
+use own::Own;
+use walk::Tree;
+
+/// How often what looks wrong is looked at again.
+const LOOKS: u32 = 4;
+
+/// How to check.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Set right what can be set right without guessing. The brick must be stopped.
+    pub repair: bool,
+    /// How long to wait before the first further look at what looks wrong; before each of the other three twice as long
+    /// as before the last.
+    pub pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { repair: false, pause: Duration::from_millis(250) }
+    }
+}
+
+/// What a check has found.
+#[derive(Debug)]
+pub struct Report {
+    /// What is wrong (after a repair: still), by path.
+    pub problems: Vec<Problem>,
+    /// What was repaired.
+    pub repaired: Vec<Problem>,
+    /// Whether the brick was in use.
+    pub in_use: bool,
+    /// How many files have snapshots.
+    pub files: u64,
+    /// How many snapshots they have.
+    pub snapshots: u64,
+}
+
+impl Report {
+    /// Whether there are problems worse than [`Severity::Info`].
+    pub fn is_clean(&self) -> bool {
+        self.problems.iter().all(|problem| problem.kind.severity() == Severity::Info)
+    }
+}
+
+/// Checks the brick whose root is `brick`.
+///
+/// [`Error::Unsupported`] (`EOPNOTSUPP`) if it is no brick, if its `trusted.*` xattrs can't be seen (that needs root), or
+/// if another version of fsnap was at work here; [`Error::InUse`] (`EBUSY`) if it is to be repaired and is not stopped;
+/// else what a system call says. What can't be looked at within the brick is a problem, no error.
+pub fn run(brick: &Path, options: &Options) -> Result<Report> {
+    let brick = Brick::open(brick)?;
+    if walk::readable_gfid(&brick.root)? != Some(Gfid::ROOT) {
+        return Err(Error::unsupported(
+            "the directory has no trusted.gfid of a brick's root: it is none, or who asks is not root",
+        ));
+    }
+    let alone = in_use::alone(&brick);
+    if options.repair {
+        let _alone = alone?;
+        return repair::run(&brick);
+    }
+    let in_use = match alone {
+        Ok(_) => false,
+        Err(Error::InUse(_)) => true,
+        Err(e) => return Err(e),
+    };
+    let mut scan = Scan::of(&brick, in_use)?;
+    scan.look_again(options.pause)?;
+    Ok(scan.report())
+}
+
+/// What is looked at in one go.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    /// A directory `.fsnap`.
+    SnapDir(PathBuf),
+    /// A file that has something of fsnap's, or lies in a `.fsnap`; `known` if another name of it is looked at as well.
+    File { path: PathBuf, known: bool },
+    /// `.glusterfs/fsnap` as a whole.
+    Own,
+    /// An entry of it.
+    OwnEntry(Vec<u8>),
+    /// An entry of `by-gfid`.
+    Note(Vec<u8>),
+    /// An entry of `pending`.
+    Pending(Vec<u8>),
+    /// An entry of `buried`.
+    Buried(Vec<u8>),
+    /// An entry of `intents`.
+    Intent(Vec<u8>),
+    /// An entry of `lost`.
+    Lost(Vec<u8>),
+    /// What the walk could not look at.
+    Unreadable(PathBuf),
+}
+
+/// How a problem is repaired.
+#[derive(Clone, PartialEq, Eq)]
+enum Fix {
+    RemoveNote(Gfid),
+    MakeNote { payload: Gfid, base: Gfid },
+    LinkHandle(Gfid),
+    LinkSnapDir { parent: Gfid },
+    Quarantine(Gfid),
+    Sweep(Vec<u8>),
+    Discard(Vec<u8>),
+    MakeState,
+}
+
+struct Found {
+    problem: Problem,
+    fix: Option<Fix>,
+}
+
+impl Found {
+    /// Whether it is the same problem as `other`, whatever is said about it.
+    fn is(&self, other: &Found) -> bool {
+        let key = |found: &Found| (found.problem.kind, found.problem.path.clone(), found.problem.gfid);
+        key(self) == key(other)
+    }
+}
+
+/// One look at a brick.
+struct Scan<'a> {
+    brick: &'a Brick,
+    in_use: bool,
+    tree: Tree,
+    own: Own,
+    found: HashMap<Subject, Vec<Found>>,
+    files: u64,
+    snapshots: u64,
+}
+
+/// What is found at one subject.
+#[derive(Default)]
+struct Finds {
+    found: Vec<Found>,
+    /// The entries of the catalogue, if it has one.
+    entries: u64,
+}
+
+impl Finds {
+    fn add(
+        &mut self,
+        kind: Kind,
+        path: &Path,
+        gfid: Option<Gfid>,
+        text: impl Into<String>,
+        fix: Option<Fix>,
+    ) {
+        let repairable = fix.is_some();
+        let problem = Problem { kind, path: path.to_owned(), gfid, text: text.into(), repairable };
+        self.found.push(Found { problem, fix });
+    }
+
+    fn add_unreadable(&mut self, path: &Path, why: &Error) {
+        let problem = walk::unreadable(path, why);
+        self.found.extend(problem.map(|problem| Found { problem, fix: None }));
+    }
+}
+
+impl<'a> Scan<'a> {
+    fn of(brick: &'a Brick, in_use: bool) -> Result<Self> {
+        // Notes first: one that is made after this is not looked at, and one that is here by now is of a payload that
+        // the walk meets, or that is gone.
+        let own = Own::open(brick)?;
+        let notes = own.subjects()?;
+        let tree = walk::walk(brick)?;
+        let mut scan = Scan { brick, in_use, tree, own, found: HashMap::new(), files: 0, snapshots: 0 };
+        let mut inodes = HashSet::new();
+        for path in scan.tree.files.clone() {
+            let known = scan.inode(&path).is_some_and(|inode| !inodes.insert(inode));
+            let entries = scan.look(Subject::File { path, known });
+            scan.files += u64::from(entries > 0);
+            scan.snapshots += entries;
+        }
+        let snap_dirs = scan.tree.snap_dirs.clone().into_iter().map(Subject::SnapDir);
+        let unreadable: Vec<_> =
+            scan.tree.unreadable.iter().map(|problem| Subject::Unreadable(problem.path.clone())).collect();
+        for subject in snap_dirs.chain(unreadable).chain(notes).chain([Subject::Own]) {
+            scan.look(subject);
+        }
+        Ok(scan)
+    }
+
+    /// Tells whether two names are of the same file.
+    fn inode(&self, path: &Path) -> Option<u64> {
+        let dir = walk::open_dir(self.brick, walk::parent(path)).ok()?;
+        crate::sys::stat_in(&dir, walk::leaf(path)).ok()?.map(|stat| stat.st_ino)
+    }
+
+    fn look(&mut self, subject: Subject) -> u64 {
+        let finds = self.examine(&subject);
+        if !finds.found.is_empty() {
+            self.found.insert(subject, finds.found);
+        }
+        finds.entries
+    }
+
+    /// Keeps what is found again.
+    fn look_again(&mut self, pause: Duration) -> Result<()> {
+        let mut pause = pause;
+        for _ in 0..LOOKS {
+            if self.found.is_empty() {
+                break;
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+            let before = std::mem::take(&mut self.found);
+            // It may have come into being, or been completed, since.
+            self.own = Own::open(self.brick)?;
+            for (subject, old) in before {
+                let mut now = self.examine(&subject).found;
+                now.retain(|found| old.iter().any(|old| old.is(found)));
+                if !now.is_empty() {
+                    self.found.insert(subject, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn examine(&self, subject: &Subject) -> Finds {
+        let mut finds = Finds::default();
+        match subject {
+            Subject::SnapDir(path) => self.snap_dir(path, &mut finds),
+            Subject::File { path, known } => self.file(path, *known, &mut finds),
+            Subject::Own => self.own_dir(&mut finds),
+            Subject::OwnEntry(name) => self.own_entry(name, &mut finds),
+            Subject::Note(name) => self.note(name, &mut finds),
+            Subject::Pending(name) => self.pending(name, &mut finds),
+            Subject::Buried(name) => self.buried(name, &mut finds),
+            Subject::Intent(name) => self.intent(name, &mut finds),
+            Subject::Lost(name) => self.lost(name, &mut finds),
+            Subject::Unreadable(path) => {
+                let seen = self.tree.unreadable.iter().filter(|problem| problem.path == *path);
+                finds.found.extend(seen.map(|problem| Found { problem: problem.clone(), fix: None }));
+            }
+        }
+        finds
+    }
+
+    fn report(self) -> Report {
+        let mut problems: Vec<_> = self.found.into_values().flatten().map(|found| found.problem).collect();
+        sort(&mut problems);
+        Report {
+            problems,
+            repaired: Vec::new(),
+            in_use: self.in_use,
+            files: self.files,
+            snapshots: self.snapshots,
+        }
+    }
+
+    fn snap_dir(&self, path: &Path, finds: &mut Finds) {
+        let look = |finds: &mut Finds| -> Result<()> {
+            let above = walk::open_dir(self.brick, walk::parent(path)).doing("open a directory")?;
+            let dir = walk::open_dir(self.brick, path).doing("open a directory")?;
+            // Without a gfid storage/posix has not met it yet, nor has fsnap.
+            let Some(parent) = walk::readable_gfid(&above)? else { return Ok(()) };
+            let gfid = parent.snap_dir();
+            match walk::readable_gfid(&dir)? {
+                Some(own) if own == gfid => self.snap_dir_handle(path, parent, finds),
+                own => finds.add(
+                    Kind::SnapDirForeign,
+                    path,
+                    own,
+                    format!(
+                        "fsnap has not made this directory (its gfid would be {gfid}): files beside it \
+                             can have no snapshots until it is renamed"
+                    ),
+                    None,
+                ),
+            }
+            Ok(())
+        };
+        if let Err(e) = look(finds) {
+            finds.add_unreadable(path, &e);
+        }
+    }
+
+    fn snap_dir_handle(&self, path: &Path, parent: Gfid, finds: &mut Finds) {
+        let gfid = parent.snap_dir();
+        let link = Link { parent, name: SNAP_DIR.into() };
+        let (text, fix) = match self.brick.soft_handle_of(gfid) {
+            Ok(Some(there)) if there == link => return,
+            Err(Error::Gone) => {
+                let text = "its handle is missing: what comes by its gfid does not find it. Repair, or the \
+                         next snapshot, makes it";
+                (text.into(), Some(Fix::LinkSnapDir { parent }))
+            }
+            Err(e @ Error::Os { .. }) if !matches!(e, Error::Os { errno: libc::ENOTDIR, .. }) => {
+                return finds.add_unreadable(path, &e);
+            }
+            _ => {
+                let target = link.soft_handle();
+                let (handle, target) = (gfid.handle(), target.escape_ascii());
+                (
+                    format!(
+                        "its handle {} is not the symlink to {target}: see what is there, then remove that",
+                        handle.display()
+                    ),
+                    None,
+                )
+            }
+        };
+        finds.add(Kind::SnapDirHandle, path, Some(gfid), text, fix);
+    }
+
+    fn file(&self, path: &Path, known: bool, finds: &mut Finds) {
+        let look = |finds: &mut Finds| -> Result<()> {
+            let dir = walk::open_dir(self.brick, walk::parent(path)).doing("open a directory")?;
+            let own = walk::is_own_snap_dir(self.brick, walk::parent(path), &dir)?;
+            let (file, stat) = match open_leaf(&dir, walk::leaf(path).as_bytes(), Access::Read) {
+                Err(Error::NotRegular) if own => {
+                    self.alien(path, finds);
+                    return Ok(());
+                }
+                Ok(None) | Err(Error::NotRegular) => return Ok(()),
+                other => match other? {
+                    Some(leaf) => leaf,
+                    None => return Ok(()),
+                },
+            };
+            let at = payload::At { file: &file, stat: &stat, path, dir: Some(&dir) };
+            self.regular(&at, own, known, finds)
+        };
+        if let Err(e) = look(finds) {
+            finds.add_unreadable(path, &e);
+        }
+    }
+
+    fn alien(&self, path: &Path, finds: &mut Finds) {
+        let text = "this is not fsnap's: nobody but root on the brick can have put it here; move it away";
+        finds.add(Kind::Alien, path, None, text, None);
+    }
+
+    fn regular(&self, at: &payload::At<'_>, own: bool, known: bool, finds: &mut Finds) -> Result<()> {
+        let names = xattrs::Names::of(at.file)?;
+        if names.has(PAYLOAD) {
+            return if known { Ok(()) } else { self.payload(at, finds) };
+        }
+        let catalogue = names.has(SEQ) || names.raw_starting(ENTRY_PREFIX).next().is_some();
+        if catalogue && !known {
+            self.base(at, &names, finds)?;
+        }
+        if !own || crate::guard::is_link_file(at.file, at.stat)? {
+            return Ok(());
+        }
+        let gfid = walk::readable_gfid(at.file)?;
+        if fsnap_core::is_tombstone(walk::leaf(at.path).as_bytes()) {
+            self.tombstone(at, gfid, &names, finds)?;
+        } else if gfid.is_none_or(|gfid| !self.tree.claimed.contains(&gfid)) {
+            // One that a catalogue names is told there to have lost its record.
+            self.alien(at.path, finds);
+        }
+        Ok(())
+    }
+}
+
+/// By path, then the worst first; each but once.
+fn sort(problems: &mut Vec<Problem>) {
+    problems.sort_by(|a, b| {
+        let key = |p: &Problem| (p.path.clone(), std::cmp::Reverse(p.kind.severity()), p.kind, p.gfid);
+        key(a).cmp(&key(b))
+    });
+    problems.dedup_by(|a, b| (a.kind, &a.path, a.gfid) == (b.kind, &b.path, b.gfid));
+}

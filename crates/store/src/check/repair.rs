@@ -1,0 +1,85 @@
+//! Setting right what can be set right without guessing. Nothing that may be data is removed: it goes into quarantine,
+//! from where it is discarded after a day.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
+use nix::fcntl::AtFlags;
+use nix::unistd::{linkat, syncfs};
+
+use super::{Fix, Problem, Report, Scan, walk};
+use crate::brick::{Access, Brick, open_leaf};
+use crate::state::State;
+use crate::sys::{self, Doing};
+use crate::xattrs;
+
+/// Repairs a brick that nobody uses, then looks what is left.
+pub(super) fn run(brick: &Brick) -> Result<Report> {
+    let found = Scan::of(brick, false)?.found.into_values().flatten();
+    let todo: Vec<(Problem, Fix)> = found.filter_map(|found| Some((found.problem, found.fix?))).collect();
+    let (mut repaired, mut failed) = (Vec::new(), Vec::new());
+    if !todo.is_empty() {
+        // This also is what repairs `Fix::MakeState`.
+        let state = State::make(brick)?;
+        for (problem, fix) in todo {
+            match apply(brick, &state, &problem.path, &fix) {
+                Ok(()) => repaired.push(problem),
+                Err(e) => failed.push((problem, e)),
+            }
+        }
+        syncfs(&brick.root).doing("syncfs")?;
+    }
+    super::sort(&mut repaired);
+    let mut report = Report { repaired, ..Scan::of(brick, false)?.report() };
+    for problem in &mut report.problems {
+        let same = |p: &Problem| (p.kind, &p.path, p.gfid) == (problem.kind, &problem.path, problem.gfid);
+        if let Some((_, why)) = failed.iter().find(|(failed, _)| same(failed)) {
+            problem.text = format!("{} (repair failed: {why})", problem.text);
+        }
+    }
+    Ok(report)
+}
+
+fn apply(brick: &Brick, state: &State, path: &Path, fix: &Fix) -> Result<()> {
+    match fix {
+        Fix::MakeState => Ok(()),
+        Fix::RemoveNote(payload) => state.forget_base(*payload),
+        Fix::MakeNote { payload, base } => state.note_base(brick, *payload, *base),
+        Fix::LinkHandle(gfid) => link_handle(brick, path, *gfid),
+        Fix::LinkSnapDir { parent } => {
+            let gfid = parent.snap_dir();
+            let target = Link { parent: *parent, name: SNAP_DIR.into() }.soft_handle();
+            sys::symlink(target.as_slice(), brick.make_handle_dir(gfid)?, gfid.to_string().as_str())
+                .doing("make the handle of .fsnap")
+        }
+        Fix::Quarantine(gfid) => quarantine(brick, state, path, *gfid),
+        Fix::Sweep(name) => sys::remove_dir(&state.dir, name.as_slice()).doing("remove a directory"),
+        Fix::Discard(name) => sys::unlink_in(&state.lost, name.as_slice()),
+    }
+}
+
+fn link_handle(brick: &Brick, path: &Path, gfid: Gfid) -> Result<()> {
+    let dir = walk::open_dir(brick, walk::parent(path)).doing("open a directory")?;
+    let handles = brick.make_handle_dir(gfid)?;
+    linkat(&dir, walk::leaf(path), handles, gfid.to_string().as_str(), AtFlags::empty())
+        .doing("link a handle")
+}
+
+/// The handle first and the note last: from where a crash leaves it the next repair goes on.
+fn quarantine(brick: &Brick, state: &State, path: &Path, gfid: Gfid) -> Result<()> {
+    let dir = walk::open_dir(brick, walk::parent(path)).doing("open a directory")?;
+    let name = walk::leaf(path).as_bytes();
+    let (file, stat) = open_leaf(&dir, name, Access::Read)?.ok_or(Error::Gone)?;
+    if xattrs::payload_record(&file)?.is_none_or(|record| record.entry.gfid != gfid) {
+        return Err(Error::Gone);
+    }
+    if path != gfid.handle()
+        && let Ok(handles) = brick.handle_dir(gfid)
+    {
+        sys::unlink_if_same(handles, gfid.to_string().as_str(), &stat)?;
+    }
+    state.quarantine(brick, &dir, name, &format!("snapshot-{gfid}"))?;
+    state.forget_base(gfid)
+}

@@ -1,0 +1,78 @@
+//! Who is at work on a brick: what keeps a repair and a running brick apart.
+//!
+//! A [`Store`](crate::Store) holds a shared lock (flock) on `.glusterfs`, a repair an exclusive one. The lock is the
+//! inode's, so it is seen from every container on the machine. A brick without fsnap, or that has not come so far, is
+//! told by its process, which has the brick's directory open (`posix_init` of storage/posix).
+
+use std::fs;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use fsnap_core::{Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{FileStat, fstat, stat};
+
+use crate::brick::Brick;
+use crate::sys::{self, DIR, Doing, open_in};
+
+/// A lock on a brick; dropping it gives it up.
+pub(crate) type Lock = Flock<File>;
+
+/// Says that a store is at work. Waits for a repair that is.
+pub(crate) fn share(brick: &Brick) -> Result<Lock> {
+    match lock(brick, FlockArg::LockSharedNonblock)? {
+        Ok(lock) => return Ok(lock),
+        Err(Errno::EWOULDBLOCK) => tracing::warn!("waiting for fsnap-check, which repairs this brick"),
+        Err(e) => return Err(e).doing("lock .glusterfs"),
+    }
+    loop {
+        match lock(brick, FlockArg::LockShared)? {
+            Err(Errno::EINTR) => {}
+            other => return other.doing("lock .glusterfs"),
+        }
+    }
+}
+
+/// Keeps everybody else away. [`Error::InUse`] if somebody is at work.
+pub(crate) fn alone(brick: &Brick) -> Result<Lock> {
+    let lock = match lock(brick, FlockArg::LockExclusiveNonblock)? {
+        Err(Errno::EWOULDBLOCK) => return Err(Error::InUse("fsnap is at work on it".into())),
+        other => other.doing("lock .glusterfs")?,
+    };
+    match brick_process(brick)? {
+        Some(pid) => Err(Error::InUse(format!("process {pid} serves it"))),
+        None => Ok(lock),
+    }
+}
+
+fn lock(brick: &Brick, how: FlockArg) -> Result<nix::Result<Lock>> {
+    let dir = open_in(&brick.glusterfs, ".", DIR).doing("open .glusterfs")?;
+    Ok(Flock::lock(dir, how).map_err(|(_, errno)| errno))
+}
+
+/// The process of GlusterFS that has the brick's directory or its health check open.
+fn brick_process(brick: &Brick) -> Result<Option<u32>> {
+    let mut marks = vec![fstat(&brick.root).doing("stat")?];
+    marks.extend(sys::stat_in(&brick.glusterfs, "health_check")?);
+    for entry in fs::read_dir("/proc").doing("read /proc")?.flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        if let Some(pid) = pid.filter(|_| is_gluster(&entry.path()) && has_open(&entry.path(), &marks)) {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// glusterfsd, glusterfs and glusterd are one program.
+fn is_gluster(process: &Path) -> bool {
+    let program = fs::read_link(process.join("exe"));
+    program.is_ok_and(|exe| exe.file_name().is_some_and(|name| name.as_bytes().starts_with(b"gluster")))
+}
+
+fn has_open(process: &Path, marks: &[FileStat]) -> bool {
+    // A process that ends meanwhile has nothing open.
+    let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    open.filter_map(|fd| stat(&fd.path()).ok()).any(|seen| marks.iter().any(|m| sys::same_inode(m, &seen)))
+}
