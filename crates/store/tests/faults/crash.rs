@@ -10,7 +10,7 @@ use fsnap_store::fault::{self, Crash, Fault};
 use fsnap_testbed::{Errno, Fs, content};
 
 use crate::common::*;
-use crate::view::view;
+use crate::view::{sound, view};
 
 type Finish = fn(&Store, &[Gfid]) -> Result<()>;
 
@@ -221,6 +221,7 @@ impl Ends {
             );
         }
         assert!(b.intents().is_empty() && b.lost().is_empty(), "{what}: {:?} {:?}", b.intents(), b.lost());
+        sound(b, &what);
         happened
     }
 }

@@ -13,6 +13,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::common::*;
 use crate::crash::{crashes, silence_crashes};
+use crate::view::sound;
 
 /// Names that files can have.
 const NAMES: [&str; 5] = ["d/f", "d/g", "e/f", "e/g", "e/h"];
@@ -364,6 +365,7 @@ fn history(b: &Brick, steps: &[Step]) {
         names(&b.join("e/.fsnap"))
     );
     assert!(b.intents().is_empty() && b.lost().is_empty());
+    sound(b, "a history");
     assert!(names(&b.join(".glusterfs/fsnap/pending")).is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use fsnap_core::Gfid;
-use fsnap_store::Store;
+use fsnap_store::{Store, check};
 
 use crate::common::*;
 
@@ -50,4 +50,17 @@ fn walk(root: &Path, dir: &Path, seen: &mut BTreeMap<String, String>) {
             seen.insert(shown, format!("{len} bytes, {:x}", fsnap_testbed::checksum(&path)));
         }
     }
+}
+
+/// Sees to it that the checker finds nothing wrong with the brick, which is open; `what` was done to it.
+#[track_caller]
+pub fn sound(b: &Brick, what: &str) {
+    let options = check::Options { repair: false, pause: std::time::Duration::ZERO };
+    let report = check::run(&b.path, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
+    // The handle of a .fsnap is made by whoever looks for it next.
+    let wrong = |problem: &&check::Problem| {
+        problem.kind.severity() != check::Severity::Info && problem.kind != check::Kind::SnapDirHandle
+    };
+    let wrong: Vec<_> = report.problems.iter().filter(wrong).collect();
+    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
 }
