@@ -24,7 +24,6 @@ fn many_hands_at_the_same_files() {
         let load = Load::start(&roots, 3, bricks as u64, &book);
         sleep(Duration::from_secs(10));
         load.finish();
-        std::fs::copy(setup.scene.path("/var/log/glusterfs/bricks/run-scene-b1-brick.log"), "/tmp/brick.log").unwrap();//TMP
         println!("{} commands: {}", book.commands(), book.summary());
         // Nobody's cache is in the way of a new mount.
         let fresh = setup.volume.mount("/run/scene/m4");

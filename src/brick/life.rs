@@ -29,8 +29,8 @@ pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> O
             None
         }
         Removal::Rename { from, to, files } => {
-            let names =
-                Names { from: Some(Place::new(from.0, from.1)), to: Place::new(to.0, to.1), internal: false };
+            let from = Some((Place::new(from.0, from.1), files[0]));
+            let names = Names { from, to: Place::new(to.0, to.1), internal: false };
             take(brick, store, names, &files, ticket);
             None
         }
@@ -85,8 +85,8 @@ impl Place {
 
 /// What an unlink or a rename is about.
 struct Names {
-    /// The name that a rename takes from a file.
-    from: Option<Place>,
+    /// The name that a rename takes from a file, and the file that the host believes to have it.
+    from: Option<(Place, Gfid)>,
     /// The name that an unlink takes from a file, or a rename gives to another one.
     to: Place,
     /// DHT's own unlink.
@@ -101,20 +101,42 @@ struct Found {
     lost: Option<Gfid>,
     /// The directory that is renamed over.
     replaced: Option<Gfid>,
+    /// Both names of a rename are names of one file: it does nothing.
+    same: Option<Gfid>,
 }
 
 impl Names {
     fn look(&self, store: &Store) -> Found {
-        let moved = self.from.as_ref().and_then(|from| from.entry(store)).map(|(gfid, _)| gfid);
-        let there = self.to.entry(store).filter(|(gfid, _)| Some(*gfid) != moved);
+        let moved = self.from.as_ref().and_then(|(from, _)| from.entry(store)).map(|(gfid, _)| gfid);
+        let there = self.to.entry(store);
+        let same = moved.filter(|&moved| there.is_some_and(|(gfid, _)| gfid == moved));
+        let there = there.filter(|_| same.is_none());
         let dir = there.is_some_and(|(_, is_dir)| is_dir);
         let there = there.map(|(gfid, _)| gfid);
-        Found { moved, lost: there.filter(|_| !dir), replaced: there.filter(|_| dir && self.from.is_some()) }
+        let replaced = there.filter(|_| dir && self.from.is_some());
+        Found { moved, lost: there.filter(|_| !dir), replaced, same }
+    }
+
+    /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the name that is renamed is another file's by now:
+    /// storage/posix would move that one, and note the new name on the one that the host believes in.
+    fn check_belief(&self, found: &Found) -> Result<()> {
+        match (&self.from, found.moved) {
+            (Some((_, believed)), Some(moved)) if *believed != moved && !believed.is_null() => Err(Error::Gone),
+            _ => Ok(()),
+        }
+    }
+
+    /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
+    fn remember(&self, state: &State, found: &Found) {
+        let (Some((from, _)), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else { return };
+        if let Err(error) = store.note_name(file, from.parent, from.name.to_bytes()) {
+            tracing::error!("noting the name of {file} again: {error}");
+        }
     }
 
     /// As long as these are ours, nobody else gives or takes these names, and no command runs on these files.
     fn keys(&self, files: &[Gfid]) -> Vec<Key> {
-        let names = self.from.iter().chain([&self.to]).map(Place::key);
+        let names = self.from.iter().map(|(from, _)| from).chain([&self.to]).map(Place::key);
         names.chain(files.iter().filter(|file| !file.is_null()).map(|&file| Key::File(file))).collect()
     }
 
@@ -172,13 +194,19 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
             files = found.files();
             continue;
         }
-        if let Err(error) = found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)) {
+        let checked = names.check_belief(&found);
+        let checked = checked.and_then(|()| found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)));
+        if let Err(error) = checked {
             tracing::warn!("{error}");
             return ticket.fail(error.errno());
         }
         let plan = names.plan(store, &found);
         if plan.moved.is_none() && plan.lost.is_none() {
-            return ticket.proceed(brick.state.host, move |_| drop(entered));
+            let state = Arc::clone(&brick.state);
+            return ticket.proceed(brick.state.host, move |_| {
+                names.remember(&state, &found);
+                drop(entered);
+            });
         }
         if let Err(error) = allowed(&brick.state, &plan) {
             tracing::warn!("{error}");
@@ -236,14 +264,16 @@ impl Job {
             };
         }
         let plan = self.names.plan(store, &found);
-        let prepared = found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)).and_then(|()| {
-            plan.lost.map(|lost| prepare(&self.state, store, lost, plan.too_late)).transpose()
-        });
+        let checked = self.names.check_belief(&found);
+        let checked = checked.and_then(|()| found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)));
+        let prepared = checked
+            .and_then(|()| plan.lost.map(|lost| prepare(&self.state, store, lost, plan.too_late)).transpose());
         match prepared {
             Err(error) => self.refuse(held, &error),
             Ok(prepared) => {
                 let (host, inodes) = (self.state.host, held.inodes());
                 held.proceed(host, move |done| {
+                    self.names.remember(&self.state, &found);
                     self.follow_up(&plan, prepared, done, inodes);
                     drop(entered);
                 });

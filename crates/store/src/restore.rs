@@ -11,7 +11,6 @@ use nix::unistd::ftruncate;
 use crate::Store;
 use crate::brick::{Access, Inode};
 use crate::ioctl::ficlone;
-use crate::names::DELETED;
 use crate::payload::{self, set_times};
 use crate::state::State;
 use crate::sys::{self, Doing};
@@ -34,7 +33,7 @@ impl Store {
     pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Duration> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
-            return Err(DELETED);
+            return Err(Error::unsupported("the file was deleted: bring it back first"));
         }
         self.restore_into(&live, name)
     }
