@@ -4,13 +4,16 @@
 mod common;
 mod load;
 
+use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::distribute;
+use common::{Setup, distribute, fsnap, names};
 use load::audit::{audit, clear};
+use load::latency::{self, Probe};
+use load::versions::{self, Readers, State, Writer};
 use load::{Book, Load};
 
 /// Three mounts, each with hands that do this and that to the same few files.
@@ -32,5 +35,148 @@ fn many_hands_at_the_same_files() {
             assert!(book.answers(what) > 10, "{what}: {}", book.summary());
         }
         clear(&fresh.path(), &[&setup.volume]);
+    }
+}
+
+/// A snapshot has what was synced before, nothing that was begun after, and no block of two versions; it never changes; and
+/// who reads it while it is deleted sees it whole or not at all.
+#[test]
+fn a_snapshot_is_of_one_moment() {
+    const ROUNDS: usize = 60;
+    let setup = distribute(1);
+    let second = setup.volume.mount("/run/scene/m2");
+    let (file, there) = (setup.mount.path().join("f"), second.path().join("f"));
+    let writer = Writer::start(file);
+    let readers = Readers::start(&second.path().join(".fsnap"), 3);
+    let mut kept: Vec<(String, PathBuf, State)> = Vec::new();
+    let mut mixed = 0;
+    for n in 0..ROUNDS {
+        let (name, synced) = (format!("n{n}"), writer.synced());
+        fsnap(&there, "create", &name).unwrap();
+        let begun = writer.begun();
+        let snapshot = setup.mount.path().join(format!(".fsnap/f@{name}"));
+        let state = versions::read(&snapshot).unwrap();
+        versions::check(&state, &synced, &begun);
+        mixed += usize::from(state.iter().any(|version| *version != state[0]));
+        readers.watch(&name, &state);
+        kept.push((name, snapshot, state));
+        if kept.len() > 8 {
+            let (name, snapshot, state) = kept.remove(n % 8);
+            assert_eq!(versions::read(&snapshot).unwrap(), state, "{name} has changed");
+            fsnap(&there, "delete", &name).unwrap();
+        }
+    }
+    let rounds = writer.stop();
+    // From the disk, and not from anybody's cache.
+    drop(setup.scene.command("sh").args(["-c", "echo 3 >/proc/sys/vm/drop_caches"]).output());
+    for (name, snapshot, state) in &kept {
+        assert_eq!(versions::read(snapshot).unwrap(), *state, "{name} has changed");
+    }
+    let (whole, gone) = readers.stop();
+    println!("{rounds} rounds written, {mixed} snapshots amid one; {whole} read whole, {gone} gone");
+    assert!(rounds > 50 && mixed > 5 && whole > 100 && gone > 5, "{rounds} {mixed} {whole} {gone}");
+}
+
+/// How many extents make a clone take long.
+const EXTENTS: u64 = 100_000;
+
+/// A file that takes long to clone, through the first mount.
+fn long_file(setup: &Setup, name: &str, extents: u64) -> PathBuf {
+    let file = setup.mount.path().join(name);
+    fs::write(&file, b"").unwrap();
+    latency::fragment(&setup.scene, &setup.volume.bricks()[0].dir.join(name), extents);
+    file
+}
+
+/// While a file is cloned for long, commands on it wait, in order, and those on others do not.
+#[test]
+fn commands_wait_for_their_own_file_only() {
+    let setup = distribute(1);
+    let long = long_file(&setup, "long", EXTENTS);
+    let other = setup.mount.path().join("other");
+    fs::write(&other, b"y").unwrap();
+    let clone = {
+        let start = Instant::now();
+        fsnap(&long, "create", "first").unwrap();
+        start.elapsed()
+    };
+    let done = Mutex::new(Vec::new());
+    let longest_of_others = std::thread::scope(|scope| {
+        let (long, done) = (&long, &done);
+        for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
+            scope.spawn(move || {
+                // One after the other, while the first is at work.
+                sleep(clone / 10 * n as u32);
+                fsnap(long, "create", name).unwrap();
+                done.lock().unwrap().push(name);
+            });
+        }
+        sleep(clone / 10 * 4);
+        let mut longest = Duration::ZERO;
+        let mut count = 0;
+        while done.lock().unwrap().len() < 3 {
+            let start = Instant::now();
+            fsnap(&other, "create", format!("n{count}")).unwrap();
+            names(&other);
+            fsnap(&other, "delete", format!("n{count}")).unwrap();
+            longest = longest.max(start.elapsed());
+            count += 1;
+        }
+        println!("a clone takes {clone:?}; {count} times three commands on another file, {longest:?} at most");
+        assert!(count >= 3, "{count} rounds while three clones ran");
+        longest
+    });
+    assert_eq!(names(&long), ["first", "a", "b", "c"], "in the order in which they were asked");
+    assert!(longest_of_others < clone * 2, "{longest_of_others:?}; a clone takes {clone:?}");
+}
+
+/// Many at one file: each gets its turn.
+#[test]
+fn nobody_starves() {
+    let setup = distribute(1);
+    let second = setup.volume.mount("/run/scene/m2");
+    let file = long_file(&setup, "f", 500);
+    let there = second.path().join("f");
+    let until = Instant::now() + Duration::from_secs(6);
+    let turns: Vec<(u32, Duration)> = std::thread::scope(|scope| {
+        let hands: Vec<_> = (0..8)
+            .map(|who| {
+                let file = if who % 2 == 0 { &file } else { &there };
+                scope.spawn(move || {
+                    let (mut turns, mut longest) = (0, Duration::ZERO);
+                    while Instant::now() < until {
+                        let start = Instant::now();
+                        fsnap(file, "create", format!("w{who}")).unwrap();
+                        fsnap(file, "delete", format!("w{who}")).unwrap();
+                        longest = longest.max(start.elapsed());
+                        turns += 1;
+                    }
+                    (turns, longest)
+                })
+            })
+            .collect();
+        hands.into_iter().map(|hand| hand.join().unwrap()).collect()
+    });
+    println!("{turns:?}");
+    let (least, most) = (turns.iter().map(|t| t.0).min().unwrap(), turns.iter().map(|t| t.0).max().unwrap());
+    assert!(least >= 5 && least * 4 >= most, "{turns:?}");
+    assert!(turns.iter().all(|turn| turn.1 < Duration::from_secs(3)), "{turns:?}");
+}
+
+/// A clone of 100,000 extents holds up nobody who is at work on other files of the brick.
+#[test]
+fn a_long_clone_holds_up_no_other_file() {
+    let setup = distribute(1);
+    let long = long_file(&setup, "long", EXTENTS);
+    let mut probe = Probe::new(&setup.mount.path().join("probe"));
+    let until = Instant::now() + Duration::from_secs(3);
+    let quiet = probe.run(|| Instant::now() >= until);
+    let (busy, clone) = probe.during(|| fsnap(&long, "create", "s"));
+    println!("clone: {clone:?}\n{}", latency::table(&quiet, &busy));
+    assert!(clone > Duration::from_millis(200), "{clone:?} is no long clone");
+    for (quiet, busy) in [(&quiet.writes, &busy.writes), (&quiet.reads, &busy.reads)] {
+        assert!(busy.count() >= 3, "{} while the clone ran", busy.count());
+        let bound = (clone / 2).max(quiet.max() * 5);
+        assert!(busy.max() < bound, "{:?} while the clone ran, for {clone:?}; else {:?}", busy.max(), quiet.max());
     }
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use fsnap_testbed::Errno;
 
-use super::{lock, raw};
+use super::{Rng, lock, raw};
 
 /// Goes to the brick in one piece.
 pub const BLOCK: usize = 64 << 10;
@@ -119,5 +119,56 @@ pub fn check(snapshot: &State, synced: &State, begun: &State) {
             synced[n],
             begun[n]
         );
+    }
+}
+
+/// Threads that read snapshots while these are deleted.
+pub struct Readers {
+    known: Arc<Mutex<Vec<(String, State)>>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<(u64, u64)>>,
+}
+
+impl Readers {
+    /// `count` readers of snapshots of `f` in the directory `inside`.
+    pub fn start(inside: &Path, count: u64) -> Readers {
+        let known: Arc<Mutex<Vec<(String, State)>>> = Arc::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..count).map(|who| {
+            let (known, stop, inside) = (Arc::clone(&known), Arc::clone(&stop), inside.to_owned());
+            std::thread::spawn(move || {
+                let (mut rng, mut whole, mut gone) = (Rng::new(who), 0, 0);
+                while !stop.load(Ordering::Relaxed) {
+                    // Among the last, some of which are deleted by now.
+                    let all = lock(&known);
+                    let last = &all[all.len().saturating_sub(12)..];
+                    let Some((name, state)) = rng.of(last).cloned() else { continue };
+                    drop(all);
+                    match read(&inside.join(format!("f@{name}"))) {
+                        Ok(seen) => {
+                            assert_eq!(seen, state, "{name} reads as something else");
+                            whole += 1;
+                        }
+                        Err(Errno::ENOENT | Errno::ESTALE) => gone += 1,
+                        Err(errno) => panic!("reading {name}: {errno}"),
+                    }
+                }
+                (whole, gone)
+            })
+        });
+        let threads = threads.collect();
+        Readers { known, stop, threads }
+    }
+
+    /// From now on this one is read too.
+    pub fn watch(&self, name: &str, state: &State) {
+        lock(&self.known).push((name.to_owned(), *state));
+    }
+
+    /// How often a snapshot was read whole, and how often it was gone.
+    pub fn stop(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        let counts = self.threads.into_iter().map(|thread| thread.join().expect("a reader panicked"));
+        counts.fold((0, 0), |sum, (whole, gone)| (sum.0 + whole, sum.1 + gone))
     }
 }
