@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Setup, distribute, fsnap, names};
+use common::{MIB, Setup, distribute, fsnap, names};
 use load::audit::{audit, clear};
 use load::latency::{self, Probe};
 use load::versions::{self, Readers, State, Writer};
-use load::{Book, Load};
+use load::{Book, Excuse, Load, events};
 
 /// Three mounts, each with hands that do this and that to the same few files.
 #[test]
@@ -178,5 +178,86 @@ fn a_long_clone_holds_up_no_other_file() {
         assert!(busy.count() >= 3, "{} while the clone ran", busy.count());
         let bound = (clone / 2).max(quiet.max() * 5);
         assert!(busy.max() < bound, "{:?} while the clone ran, for {clone:?}; else {:?}", busy.max(), quiet.max());
+    }
+}
+
+/// In the middle of a load, one after the other: what happens to volumes.
+#[test]
+fn nothing_is_lost_whatever_happens_to_the_volume() {
+    let setup = distribute(1);
+    let (volume, scene) = (&setup.volume, &setup.scene);
+    let second = volume.mount("/run/scene/m2");
+    let mounts = [&setup.mount, &second];
+    let roots = mounts.map(|mount| mount.path());
+    let book = Arc::new(Book::default());
+    let happen: [(&str, &dyn Fn()); 4] = [
+        ("the clients' graphs are switched", &|| events::switch_graph(volume, &mounts)),
+        ("options get nonsense", &|| events::set_nonsense(scene, volume, &book)),
+        ("the volume is stopped and started", &|| events::restart(volume, &mounts, &book)),
+        ("the brick is killed", &|| events::kill(volume, 0, &mounts, &book)),
+    ];
+    for (n, (what, happens)) in happen.into_iter().enumerate() {
+        let load = Load::start(&roots, 2, 10 + n as u64, &book);
+        sleep(Duration::from_millis(1500));
+        happens();
+        sleep(Duration::from_millis(1000));
+        load.finish();
+        println!("{what}: {} commands: {}", book.commands(), book.summary());
+        let fresh = volume.mount(format!("/run/scene/fresh{n}"));
+        audit(&fresh.path(), &book);
+    }
+    assert!(book.answers("create ENOTCONN") > 0 && book.answers("create") > 100, "{}", book.summary());
+    clear(&volume.mount("/run/scene/last").path(), &[volume]);
+}
+
+/// Two bricks in one process: one is detached and attached again while the other works; then the process is killed.
+#[test]
+fn bricks_that_share_a_process() {
+    let scene = common::scene_with_fsnap();
+    scene.start_glusterd();
+    scene.gluster(["volume", "set", "all", "cluster.brick-multiplex", "on"]).unwrap();
+    let disks = scene.disks(2, fsnap_testbed::Fs::Xfs, 1024 * MIB);
+    let volumes = [("v", 0), ("w", 1)]
+        .map(|(name, n)| scene.volume(name).disks(&disks[n..=n]).with_fsnap().start());
+    let pid = volumes[0].brick_pid(0);
+    assert_eq!(volumes[1].brick_pid(0), pid, "one process");
+    let mounts = [0, 1].map(|n| volumes[n].mount(format!("/run/scene/m{n}")));
+    let books = [0, 1].map(|_| Arc::new(Book::default()));
+    let check = |n: usize, at: &str| {
+        let fresh = volumes[n].mount(at);
+        audit(&fresh.path(), &books[n]);
+        fresh
+    };
+    let start = |n: usize, seed| Load::start(&[mounts[n].path()], 3, seed, &books[n]);
+
+    let loads = [start(0, 1), start(1, 2)];
+    sleep(Duration::from_millis(1500));
+    events::outage(&volumes[1], &[&mounts[1]], &books[1], || {
+        volumes[1].detach();
+        sleep(Duration::from_millis(500));
+        volumes[1].start();
+    });
+    assert_eq!((volumes[0].brick_pid(0), volumes[1].brick_pid(0)), (pid, pid));
+    sleep(Duration::from_millis(1000));
+    loads.into_iter().for_each(Load::finish);
+    (0..2).for_each(|n| drop(check(n, &format!("/run/scene/fresh{n}"))));
+    assert_eq!(books[0].answers("create ENOTCONN"), 0, "the other was not disturbed: {}", books[0].summary());
+
+    let loads = [start(0, 3), start(1, 4)];
+    sleep(Duration::from_millis(1500));
+    books.iter().for_each(|book| book.excuse(Some(Excuse::Outage)));
+    volumes[0].kill_brick(0);
+    for volume in &volumes {
+        volume.restart_brick(0);
+    }
+    mounts.iter().for_each(|mount| mount.wait_connected(1));
+    books.iter().for_each(|book| book.excuse(None));
+    sleep(Duration::from_millis(1000));
+    loads.into_iter().for_each(Load::finish);
+    for n in 0..2 {
+        println!("{} commands: {}", books[n].commands(), books[n].summary());
+        let fresh = check(n, &format!("/run/scene/last{n}"));
+        assert!(books[n].answers("create") > 50, "{}", books[n].summary());
+        clear(&fresh.path(), &[&volumes[n]]);
     }
 }

@@ -1,17 +1,30 @@
 //! What happens to volumes in the middle of their work.
 
-use fsnap_testbed::{Mount, Scene, Volume};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::Book;
+use fsnap_testbed::{Mount, Scene, Volume, wait_until};
 
-/// The client's graph is built anew, and all that is open moves to it.
-pub fn switch_graph(volume: &Volume) {
-    volume.set("performance.write-behind", "off");
-    volume.set("performance.write-behind", "on");
+use super::{Book, Excuse};
+
+/// The clients' graphs are built anew, and all that is open moves to them.
+pub fn switch_graph(volume: &Volume, mounts: &[&Mount]) {
+    for value in ["off", "on"] {
+        let graphs: Vec<_> = mounts.iter().map(|mount| active(mount)).collect();
+        volume.set("performance.write-behind", value);
+        wait_until("the clients' graphs are switched", Duration::from_secs(20), || {
+            mounts.iter().zip(&graphs).all(|(mount, graph)| active(mount).is_some_and(|now| Some(now) != *graph))
+        });
+    }
+}
+
+fn active(mount: &Mount) -> Option<PathBuf> {
+    std::fs::read_link(mount.path().join(".meta/graphs/active")).ok()
 }
 
 /// Every option gets values that can't be read (the defaults are used then), and good ones in the end.
-pub fn set_nonsense(scene: &Scene, volume: &Volume) {
+pub fn set_nonsense(scene: &Scene, volume: &Volume, book: &Book) {
+    book.excuse(Some(Excuse::NoRestore));
     for (option, good) in [
         ("enabled", "on"),
         ("max-snapshots", "256"),
@@ -28,6 +41,10 @@ pub fn set_nonsense(scene: &Scene, volume: &Volume) {
             assert!(set.is_ok() || value != good, "{set:?}");
         }
     }
+    wait_until("the brick has the good value", Duration::from_secs(20), || {
+        volume.statedump(0).contains("option.direct-restore=\"auto\"")
+    });
+    book.excuse(None);
 }
 
 /// Stopped and started.
@@ -48,8 +65,8 @@ pub fn kill(volume: &Volume, n: usize, mounts: &[&Mount], book: &Book) {
 
 /// Runs what takes bricks away for a while, and waits until all mounts have them back.
 pub fn outage(volume: &Volume, mounts: &[&Mount], book: &Book, run: impl FnOnce()) {
-    book.set_outage(true);
+    book.excuse(Some(Excuse::Outage));
     run();
     mounts.iter().for_each(|mount| mount.wait_connected(volume.bricks().len()));
-    book.set_outage(false);
+    book.excuse(None);
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use fsnap_testbed::{Errno, content, setx, try_checksum};
@@ -29,9 +29,14 @@ const END_WITHIN: Duration = Duration::from_secs(60);
 ///
 /// `ENOENT` and `ESTALE`: somebody else took the name, or deleted the file, a moment before. Not among them: `EIO`, which
 /// is for damage.
-pub fn accepted(what: &str, errno: Errno, outage: bool) -> bool {
+pub fn accepted(what: &str, errno: Errno, excuse: Option<Excuse>) -> bool {
     use Errno::*;
-    if errno == ENOENT || errno == ESTALE || outage && is_outage(errno) {
+    let excused = match excuse {
+        Some(Excuse::Outage) => is_outage(errno),
+        Some(Excuse::NoRestore) => what == "restore" && errno == EOPNOTSUPP,
+        None => false,
+    };
+    if errno == ENOENT || errno == ESTALE || excused {
         return true;
     }
     match what {
@@ -42,6 +47,15 @@ pub fn accepted(what: &str, errno: Errno, outage: bool) -> bool {
         "link" => [EEXIST].contains(&errno),
         _ => false,
     }
+}
+
+/// What happens to the volume, for which more may be refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Excuse {
+    /// A brick may be away.
+    Outage,
+    /// `direct-restore` has a value that can't be read: that is "off".
+    NoRestore,
 }
 
 /// The brick went away before it answered: the command happened or did not.
@@ -90,8 +104,7 @@ pub struct Book {
     /// How many answers there were, by what was done and how it ended.
     answers: Mutex<BTreeMap<String, u64>>,
     commands: AtomicU64,
-    /// A brick may be away.
-    outage: AtomicBool,
+    excuse: Mutex<Option<Excuse>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,8 +116,8 @@ impl Book {
         self.commands.load(Ordering::Relaxed)
     }
 
-    pub fn set_outage(&self, outage: bool) {
-        self.outage.store(outage, Ordering::SeqCst);
+    pub fn excuse(&self, excuse: Option<Excuse>) {
+        *lock(&self.excuse) = excuse;
     }
 
     pub fn fates(&self) -> BTreeMap<String, Fate> {
@@ -147,7 +160,13 @@ impl Book {
     }
 
     /// Counts an answer, and notes one that nobody should get.
-    fn note<T>(&self, what: &str, path: &Path, outage: bool, result: Result<T, Errno>) -> Result<T, Errno> {
+    fn note<T>(
+        &self,
+        what: &str,
+        path: &Path,
+        excuse: Option<Excuse>,
+        result: Result<T, Errno>,
+    ) -> Result<T, Errno> {
         self.commands.fetch_add(1, Ordering::Relaxed);
         let key = match &result {
             Ok(_) => what.to_owned(),
@@ -155,7 +174,8 @@ impl Book {
         };
         *lock(&self.answers).entry(key.clone()).or_default() += 1;
         if let Err(errno) = result
-            && !accepted(what, errno, outage || self.outage.load(Ordering::SeqCst))
+            && !accepted(what, errno, excuse)
+            && !accepted(what, errno, *lock(&self.excuse))
         {
             self.wrong(&key, &path.display().to_string());
         }
@@ -269,9 +289,12 @@ impl Hand {
         path: &Path,
         act: impl FnOnce(&Path) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let outage = self.book.outage.load(Ordering::SeqCst);
+        let excuse = *lock(&self.book.excuse);
         let result = act(path);
-        self.book.note(what, path, outage, result)
+        if matches!(result, Err(Errno::ENOTCONN)) {
+            sleep(Duration::from_millis(5));
+        }
+        self.book.note(what, path, excuse, result)
     }
 
     fn command(&self, path: &Path, verb: &str, name: &str) -> Result<(), Errno> {

@@ -23,13 +23,20 @@ pub struct Mount {
 impl Mount {
     /// Runs `glusterfs ARGS AT` and waits until the mount answers.
     pub(crate) fn new(scene: &Scene, args: &[OsString], at: &Path) -> Mount {
+        Self::under(scene, &[], args, at)
+    }
+
+    /// The same, run by the command `tool`, if that has a word.
+    pub(crate) fn under(scene: &Scene, tool: &[OsString], args: &[OsString], at: &Path) -> Mount {
         let name = at.display().to_string().trim_start_matches('/').replace('/', "-");
         let pid_file = format!("/run/private/{name}.pid");
         let point = scene.path(at);
         fs::create_dir_all(&point).expect("cannot make a mount point");
         let below = fs::metadata(&point).expect("a mount point").dev();
+        let words = [tool, &["glusterfs".into()]].concat();
         run(scene
-            .command("glusterfs")
+            .command(&words[0])
+            .args(&words[1..])
             .args(args)
             .arg(format!("--log-file={LOG_DIR}/{name}.log"))
             .arg(format!("--pid-file={pid_file}"))
@@ -56,6 +63,16 @@ impl Mount {
     /// The client's pid, as the test process sees it.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Unmounts, and waits until the client has ended.
+    ///
+    /// # Panics
+    /// If it does not end within `within`, for example because a file on it is open.
+    pub fn end(self, within: Duration) {
+        run(self.scene.command("umount").arg(&self.at));
+        let what = format!("the client of {} ends", self.at.display());
+        wait_until(&what, within, || process::is_gone(self.pid));
     }
 
     /// How many bricks this client is connected to.

@@ -177,6 +177,14 @@ impl Volume {
         wait_until(&what, BRICK_WITHIN, || pids.iter().all(|&pid| process::is_gone(pid)));
     }
 
+    /// Stops the volume, by force, while bricks of others in the same processes go on (`cluster.brick-multiplex`).
+    ///
+    /// # Panics
+    /// If glusterd refuses.
+    pub fn detach(&self) {
+        self.scene.gluster_ok(["volume", "stop", &self.name, "force"]);
+    }
+
     /// Mounts the volume at the absolute path `at` of the scene, and waits until the client is connected to all bricks
     /// that run.
     ///
