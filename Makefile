@@ -10,7 +10,11 @@ libdir = $(shell pkg-config --variable=libdir glusterfs-api)
 version = $(patsubst 7.%,%,$(shell pkg-config --modversion glusterfs-api))
 xlatordir = $(libdir)/glusterfs/$(version)/xlator/user
 
-.PHONY: all build deps demo test lint install uninstall clean
+# How long a soak takes, and the seed of its choices.
+MINUTES ?= 60
+SEED ?= 1
+
+.PHONY: all build deps demo test soak lint install uninstall clean
 
 all: build
 
@@ -28,6 +32,10 @@ demo: deps
 test: deps lint
 	$(CARGO) test --locked --workspace
 	$(CARGO) test --locked --features fault-injection --test faults
+
+soak: deps
+	$(CARGO) build --release --locked --lib
+	$(CARGO) run --release --locked --example soak -- $(MINUTES) $(SEED)
 
 lint:
 	./scripts/lint

@@ -85,7 +85,7 @@ fn tour(root: &Path) {
         fsnap(&file, "create", format!("s{n}")).unwrap();
         fill(&file, 100_000 + n, n);
     }
-    fsnap(&file, "create", "t;created=1700000000.5;id=11111111-2222-4333-8444-555555555555").unwrap();
+    fsnap(&file, "create", "t;created=1700000000.000000005;id=11111111-2222-4333-8444-555555555555").unwrap();
     assert_eq!(names(&file).len(), 21);
     ask(&file, "info.s3").unwrap();
     ask(root, "status").unwrap();
