@@ -121,6 +121,7 @@ fn minute(scene: &Scene, steady: &Place, shaken: &Place, rng: &mut Rng, seed: u6
     }
     sleep((end - Duration::from_secs(10)).saturating_duration_since(Instant::now()));
     loads.into_iter().for_each(Load::finish);
+    steady.book.excuse(None);
     for place in [steady, shaken] {
         audit(&place.fresh().path(), &place.book);
     }

@@ -63,7 +63,8 @@ fn errors_of(run: impl FnOnce(&Path, &Scene, u32)) -> Vec<String> {
 
 /// Any error that is no leak; and of leaks, those with a frame of ours.
 fn is_wrong(error: &str) -> bool {
-    !error.contains("<kind>Leak_") || error.contains("<kind>Leak_DefinitelyLost</kind>") && error.contains(OURS)
+    !error.contains("<kind>Leak_")
+        || error.contains("<kind>Leak_DefinitelyLost</kind>") && error.contains(OURS)
 }
 
 /// The kind, and the functions of the stack.

@@ -124,7 +124,7 @@ impl Order {
         let (base, is_snapshot) = self.base(call)?;
         match command {
             Command::Create(_) if is_snapshot => Err(Error::ReadOnly("no snapshots of snapshots")),
-            Command::Restore(_) if is_snapshot && !self.state.store()?.is_buried(base) => {
+            Command::Restore(_) if is_snapshot && !self.state.store()?.is_deleted(base) => {
                 Err(Error::ReadOnly("restore the file itself"))
             }
             _ => Ok(base),
@@ -158,7 +158,8 @@ impl Order {
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
-                let time = match store.is_buried(base) {
+                // A hard link that came while it was deleted has kept a file that is buried.
+                let time = match store.is_deleted(base) {
                     true => store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?,
                     false => store.restore(base, name)?,
                 };

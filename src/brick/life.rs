@@ -121,14 +121,18 @@ impl Names {
     /// storage/posix would move that one, and note the new name on the one that the host believes in.
     fn check_belief(&self, found: &Found) -> Result<()> {
         match (&self.from, found.moved) {
-            (Some((_, believed)), Some(moved)) if *believed != moved && !believed.is_null() => Err(Error::Gone),
+            (Some((_, believed)), Some(moved)) if *believed != moved && !believed.is_null() => {
+                Err(Error::Gone)
+            }
             _ => Ok(()),
         }
     }
 
     /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
     fn remember(&self, state: &State, found: &Found) {
-        let (Some((from, _)), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else { return };
+        let (Some((from, _)), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else {
+            return;
+        };
         if let Err(error) = store.note_name(file, from.parent, from.name.to_bytes()) {
             tracing::error!("noting the name of {file} again: {error}");
         }
@@ -266,8 +270,9 @@ impl Job {
         let plan = self.names.plan(store, &found);
         let checked = self.names.check_belief(&found);
         let checked = checked.and_then(|()| found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false)));
-        let prepared = checked
-            .and_then(|()| plan.lost.map(|lost| prepare(&self.state, store, lost, plan.too_late)).transpose());
+        let prepared = checked.and_then(|()| {
+            plan.lost.map(|lost| prepare(&self.state, store, lost, plan.too_late)).transpose()
+        });
         match prepared {
             Err(error) => self.refuse(held, &error),
             Ok(prepared) => {

@@ -207,14 +207,9 @@ impl Load {
         let places = roots.iter().flat_map(|root| std::iter::repeat_n(root, threads)).enumerate();
         let hands = places.map(|(who, root)| {
             let (stop, sender) = (Arc::clone(&stop), sender.clone());
-            let seed = seed * 1000 + who as u64;
-            let mut hand = Hand {
-                root: root.clone(),
-                rng: Rng::new(seed),
-                seed,
-                count: 0,
-                book: Arc::clone(book),
-            };
+            let seed = seed.wrapping_mul(1000) + who as u64;
+            let mut hand =
+                Hand { root: root.clone(), rng: Rng::new(seed), seed, count: 0, book: Arc::clone(book) };
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     hand.step();
@@ -272,7 +267,7 @@ impl Hand {
                 let _ = self.note("link", &file, |_| raw(fs::hard_link(&file, &to)));
             }
             82..92 => self.overwrite(&file),
-            92..96 => drop(self.note("list", &file, |file| names_of(file))),
+            92..96 => drop(self.note("list", &file, names_of)),
             _ => self.read(&dir),
         }
     }
@@ -339,7 +334,7 @@ impl Hand {
     }
 
     fn restore(&mut self, file: &Path) {
-        let Ok(names) = self.note("list", file, |file| names_of(file)) else { return };
+        let Ok(names) = self.note("list", file, names_of) else { return };
         let Some(name) = self.rng.of(&names) else { return };
         let _ = self.command(file, "restore", name);
     }
@@ -358,7 +353,8 @@ impl Hand {
 
     fn overwrite(&mut self, file: &Path) {
         let bytes = content(1000 + self.rng.below(200_000) as usize, self.rng.below(1 << 40));
-        let _ = self.note("write", file, |file| raw(File::create(file).and_then(|mut f| f.write_all(&bytes))));
+        let _ =
+            self.note("write", file, |file| raw(File::create(file).and_then(|mut f| f.write_all(&bytes))));
     }
 
     fn read(&mut self, dir: &Path) {
