@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{MIB, fsnap, ls, usage};
 use fsnap_testbed::{Fs, Layout, Mount, Scene, Volume};
-use load::audit::{audit, clear};
+use load::audit::{audit, clear, faults};
 use load::versions::{self, Writer};
 use load::{Book, Load, Rng, events};
 
@@ -123,6 +123,10 @@ fn minute(scene: &Scene, steady: &Place, shaken: &Place, rng: &mut Rng, seed: u6
     loads.into_iter().for_each(Load::finish);
     steady.book.excuse(None);
     for place in [steady, shaken] {
+        let faults = faults(scene, &place.volume);
+        if let Some(last) = faults.last() {
+            println!("{} faults logged by {}, the last: {last}", faults.len(), place.volume.name());
+        }
         audit(&place.fresh().path(), &place.book);
     }
 }

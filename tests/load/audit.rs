@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fsnap_testbed::{Volume, checksum, wait_until};
+use fsnap_testbed::{Scene, Volume, checksum, wait_until};
 
 use super::{Book, DIRS, Fate, name_in, names_of};
 use crate::common::{fsnap, ls};
@@ -79,4 +79,15 @@ pub fn clear(root: &Path, volumes: &[&Volume]) {
 
 fn ls_if_there(dir: &Path) -> Vec<String> {
     if dir.exists() { ls(dir) } else { Vec::new() }
+}
+
+/// What fsnap has logged as a fault on the brick of a volume.
+pub fn faults(scene: &Scene, volume: &Volume) -> Vec<String> {
+    let dir = volume.bricks()[0].dir.display().to_string().trim_start_matches('/').replace('/', "-");
+    let log = scene.path(format!("/var/log/glusterfs/bricks/{dir}.log"));
+    let log = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    log.lines()
+        .filter(|line| line.contains("] E [") && line.contains("-fsnap: "))
+        .map(str::to_owned)
+        .collect()
 }

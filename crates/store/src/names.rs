@@ -32,14 +32,14 @@ impl Store {
     /// xattrs.
     pub(crate) fn place_of(&self, base: &Inode) -> Result<(Dir, Vec<u8>)> {
         for attempt in 0..TRIES {
-            // A rename sets the new xattr a moment after it has moved the file.
+            // A rename or a link sets the new xattr a moment after it has given the name.
             std::thread::sleep(Duration::from_millis(attempt * attempt));
             let links = links(&base.file)?;
             // Its handle may outlive its last name.
             if fstat(&base.file).doing("stat")?.st_nlink < 2 {
                 return Err(Error::Gone);
             }
-            if links.is_empty() {
+            if links.is_empty() && attempt + 1 == TRIES {
                 return Err(Error::unsupported("the file has no gfid2path xattr: set storage.gfid2path on"));
             }
             let mut buried = false;
