@@ -15,7 +15,11 @@ xlatordir = $(libdir)/glusterfs/$(version)/xlator/user
 PREFIX ?= /usr
 sbindir = $(PREFIX)/sbin
 
-.PHONY: all build deps demo test fuzz lint install uninstall clean
+# How long a soak takes, and the seed of its choices.
+MINUTES ?= 60
+SEED ?= 1
+
+.PHONY: all build deps demo test fuzz soak lint install uninstall clean
 
 all: build
 
@@ -38,6 +42,10 @@ test: deps lint
 
 fuzz:
 	./scripts/fuzz $(SECONDS)
+
+soak: deps
+	$(CARGO) build --release --locked --lib
+	$(CARGO) run --release --locked --example soak -- $(MINUTES) $(SEED)
 
 lint:
 	./scripts/lint

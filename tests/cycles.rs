@@ -3,21 +3,8 @@
 
 mod common;
 
-use std::fs;
-
-use common::{MIB, counter, distribute, fsnap, ls, names};
+use common::{MIB, Usage, counter, distribute, fsnap, ls, names, usage};
 use fsnap_testbed::fill;
-
-fn open_files(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
-}
-
-/// Resident memory in KiB.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 #[test]
 fn a_thousand_cycles_leave_nothing() {
@@ -33,9 +20,9 @@ fn a_thousand_cycles_leave_nothing() {
     };
     let pid = setup.volume.brick_pid(0);
     cycles(200);
-    let (fds, memory) = (open_files(pid), resident(pid));
+    let Usage { files: fds, resident: memory, .. } = usage(pid);
     cycles(1000);
-    let (fds_after, memory_after) = (open_files(pid), resident(pid));
+    let Usage { files: fds_after, resident: memory_after, .. } = usage(pid);
     assert!(fds_after <= fds, "{fds} fds before, {fds_after} after");
     // 1,000 leaks of a page each would be twice this.
     let grown = memory_after.saturating_sub(memory);

@@ -168,6 +168,7 @@ impl Order {
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
+                // A hard link that came while it was deleted has kept a file that is buried.
                 let time = match store.is_deleted(base) {
                     true => store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?,
                     false => store.restore(base, name)?,

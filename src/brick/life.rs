@@ -38,8 +38,8 @@ pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> O
             None
         }
         Removal::Rename { from, to, files } => {
-            let names =
-                Names { from: Some(Place::new(from.0, from.1)), to: Place::new(to.0, to.1), internal: false };
+            let from = Some((Place::new(from.0, from.1), files[0]));
+            let names = Names { from, to: Place::new(to.0, to.1), internal: false };
             take(brick, store, names, &files, ticket);
             None
         }
@@ -94,8 +94,8 @@ impl Place {
 
 /// What an unlink or a rename is about.
 struct Names {
-    /// The name that a rename takes from a file.
-    from: Option<Place>,
+    /// The name that a rename takes from a file, and the file that the host believes to have it.
+    from: Option<(Place, Gfid)>,
     /// The name that an unlink takes from a file, or a rename gives to another one.
     to: Place,
     /// DHT's own unlink.
@@ -110,24 +110,49 @@ struct Found {
     lost: Option<Gfid>,
     /// The directory that is renamed over.
     replaced: Option<Gfid>,
+    /// Both names of a rename are names of one file: it does nothing.
+    same: Option<Gfid>,
 }
 
 impl Names {
     fn look(&self, store: &Store) -> Result<Found> {
-        let moved = self.from.as_ref().map_or(Ok(None), |from| from.entry(store))?.map(|(gfid, _)| gfid);
-        let there = self.to.entry(store)?.filter(|(gfid, _)| Some(*gfid) != moved);
+        let from = self.from.as_ref().map_or(Ok(None), |(from, _)| from.entry(store))?;
+        let moved = from.map(|(gfid, _)| gfid);
+        let there = self.to.entry(store)?;
+        let same = moved.filter(|&moved| there.is_some_and(|(gfid, _)| gfid == moved));
+        let there = there.filter(|_| same.is_none());
         let dir = there.is_some_and(|(_, is_dir)| is_dir);
         let there = there.map(|(gfid, _)| gfid);
-        Ok(Found {
-            moved,
-            lost: there.filter(|_| !dir),
-            replaced: there.filter(|_| dir && self.from.is_some()),
-        })
+        let replaced = there.filter(|_| dir && self.from.is_some());
+        Ok(Found { moved, lost: there.filter(|_| !dir), replaced, same })
+    }
+
+    /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the name that is renamed is another file's by now:
+    /// storage/posix would move that one, and note the new name on the one that the host believes in.
+    /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
+    fn check(&self, store: &Store, found: &Found) -> Result<()> {
+        match (&self.from, found.moved) {
+            (Some((_, believed)), Some(moved)) if *believed != moved && !believed.is_null() => {
+                return Err(Error::Gone);
+            }
+            _ => {}
+        }
+        found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))
+    }
+
+    /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
+    fn remember(&self, state: &State, found: &Found) {
+        let (Some((from, _)), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else {
+            return;
+        };
+        if let Err(error) = store.note_name(file, from.parent, from.name.to_bytes()) {
+            tracing::error!("noting the name of {file} again: {error}");
+        }
     }
 
     /// As long as these are ours, nobody else gives or takes these names, and no command runs on these files.
     fn keys(&self, files: &[Gfid]) -> Vec<Key> {
-        let names = self.from.iter().chain([&self.to]).map(Place::key);
+        let names = self.from.iter().map(|(from, _)| from).chain([&self.to]).map(Place::key);
         names.chain(files.iter().filter(|file| !file.is_null()).map(|&file| Key::File(file))).collect()
     }
 
@@ -194,7 +219,13 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
                 names.refused(&error);
                 return ticket.fail(error.errno());
             }
-            Ok(Next::Pass) => return ticket.proceed(brick.state.host, move |_| drop(entered)),
+            Ok(Next::Pass(found)) => {
+                let state = Arc::clone(&brick.state);
+                return ticket.proceed(brick.state.host, move |_| {
+                    names.remember(&state, &found);
+                    drop(entered);
+                });
+            }
             Ok(Next::Prepare) => break,
             Ok(Next::Again) => {}
         }
@@ -207,7 +238,7 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
 /// How a removal goes on.
 enum Next {
     /// Past us.
-    Pass,
+    Pass(Found),
     /// By a worker.
     Prepare,
     /// With other files to itself.
@@ -220,10 +251,10 @@ fn at_once(state: &State, store: &Store, names: &Names, files: &mut Vec<Gfid>) -
         *files = found.files();
         return Ok(Next::Again);
     }
-    found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))?;
+    names.check(store, &found)?;
     let plan = names.plan(store, &found)?;
     if plan.moved.is_none() && plan.lost.is_none() {
-        return Ok(Next::Pass);
+        return Ok(Next::Pass(found));
     }
     allowed(state, &plan)?;
     Ok(Next::Prepare)
@@ -239,7 +270,7 @@ fn allowed(state: &State, plan: &Plan) -> Result<()> {
 
 /// Whether a worker has what it needs.
 enum Ready {
-    Now(Plan, Option<Prepared>),
+    Now(Found, Plan, Option<Prepared>),
     /// It should have other files to itself.
     Not(Vec<Gfid>),
 }
@@ -276,9 +307,10 @@ impl Job {
                     None => self.refuse(held, &Error::Renamed),
                 }
             }
-            Ok(Ready::Now(plan, prepared)) => {
+            Ok(Ready::Now(found, plan, prepared)) => {
                 let (host, inodes) = (self.state.host, held.inodes());
                 held.proceed(host, move |done| {
+                    self.names.remember(&self.state, &found);
                     self.follow_up(&plan, prepared, done, inodes);
                     drop(entered);
                 });
@@ -292,11 +324,11 @@ impl Job {
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
-        found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))?;
+        self.names.check(store, &found)?;
         let plan = self.names.plan(store, &found)?;
         let prepared =
             plan.lost.map(|lost| prepare_file(&self.state, store, lost, plan.too_late)).transpose()?;
-        Ok(Ready::Now(plan, prepared))
+        Ok(Ready::Now(found, plan, prepared))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.

@@ -107,3 +107,23 @@ pub fn counter(statedump: &str, key: &str) -> u64 {
     let value = lines.filter_map(|line| line.split_once('=')).find(|(k, _)| *k == key);
     value.map_or(0, |(_, v)| v.parse().unwrap_or_else(|e| panic!("{key}={v}: {e}")))
 }
+
+/// What a process uses.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Open files.
+    pub files: usize,
+    /// Resident memory in KiB.
+    pub resident: u64,
+    pub threads: u64,
+}
+
+pub fn usage(pid: u32) -> Usage {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let number = |key: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(key)).expect("such a line");
+        value.trim().trim_end_matches(" kB").parse().expect("a number")
+    };
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count();
+    Usage { files, resident: number("VmRSS:"), threads: number("Threads:") }
+}

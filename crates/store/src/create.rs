@@ -53,9 +53,9 @@ struct Places {
 impl Store {
     /// Takes a snapshot of `file`. When this returns it is durable, with all data that had reached the brick.
     ///
-    /// Refused, with nothing on the disk changed: [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`),
+    /// Refused, with nothing on the disk changed: [`Error::Gone`] (`ESTALE`: also if it was deleted), [`Error::NotRegular`] (`EINVAL`),
     /// [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`] (`EBUSY`), [`Error::Unsupported`]
-    /// (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, no gfid2path xattr, a foreign `.fsnap`, deleted),
+    /// (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, no gfid2path xattr, a foreign `.fsnap`),
     /// [`Error::Exists`] (`EEXIST`: also if the snapshot of another file that once had this name is in the way),
     /// [`Error::TooMany`] (`EDQUOT`), [`Error::LowSpace`] (`ENOSPC`), [`Error::NameTooLong`] (`ENAMETOOLONG`),
     /// [`Error::Damaged`] (`EIO`: something on the disk is not what it should be, or a restore was begun and could

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::time::Duration;
 
 use fsnap_core::gfid2path::{self, Link};
-use fsnap_core::{Error, Result};
-use nix::sys::stat::FileStat;
+use fsnap_core::{Error, Gfid, Result};
+use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
-use crate::brick::{Brick, Dir, Inode};
-use crate::sys;
+use crate::brick::{Access, Brick, Dir, Inode};
+use crate::sys::{self, Doing};
 use crate::xattrs::{self, Names};
 
 /// How often a file's place is looked up again that a rename has made uncertain.
@@ -41,13 +41,18 @@ impl Brick {
 
 impl Store {
     /// The directory and the name of the file. Of several hard links the one that is the smallest as an xattr: that
-    /// is the same one on all bricks. [`Error::Unsupported`] for a file that was deleted, and without gfid2path xattrs.
+    /// is the same one on all bricks. [`Error::Gone`] for a file that was deleted, [`Error::Unsupported`] without gfid2path
+    /// xattrs.
     pub(crate) fn place_of(&self, base: &Inode) -> Result<(Dir, Vec<u8>)> {
         for attempt in 0..TRIES {
-            // A rename sets the new xattr a moment after it has moved the file.
+            // A rename or a link sets the new xattr a moment after it has given the name.
             std::thread::sleep(Duration::from_millis(attempt * attempt));
             let links = links(&base.file)?;
-            if links.is_empty() {
+            // Its handle may outlive its last name.
+            if fstat(&base.file).doing("stat")?.st_nlink < 2 {
+                return Err(Error::Gone);
+            }
+            if links.is_empty() && attempt + 1 == TRIES {
                 return Err(Error::unsupported("the file has no gfid2path xattr: set storage.gfid2path on"));
             }
             let mut buried = false;
@@ -66,15 +71,28 @@ impl Store {
                 }
             }
             if buried {
-                return Err(DELETED);
+                return Err(Error::Gone);
             }
         }
         Err(Error::Damaged(format!("{} is in none of the places that its gfid2path xattrs tell", base.gfid)))
     }
-}
 
-/// What is said of a file that has no name but its tombstone.
-pub(crate) const DELETED: Error = Error::unsupported("the file was deleted: bring it back first");
+    /// Notes on `file`, if it is a regular file and has that name, that it has. storage/posix takes a rename from one hard
+    /// link of a file to another, which does nothing, for a move.
+    ///
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn note_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
+        let base = match self.brick.open_file(file, Access::Read) {
+            Err(Error::Gone | Error::NotRegular) => return Ok(()),
+            other => other?,
+        };
+        let link = Link { parent, name: name.to_vec() };
+        match self.brick.dir_of(&link, &base.stat)? {
+            Some(_) => note(&base.file, &link).and_then(|()| self.brick.settle(&base.file)),
+            None => Ok(()),
+        }
+    }
+}
 
 fn is_tombstone(base: &Inode, dir: &Dir, link: &Link) -> bool {
     dir.is_snap_dir() && base.gfid.is_tombstone(&link.name)

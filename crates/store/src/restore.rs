@@ -10,7 +10,6 @@ use nix::sys::stat::{FileStat, fstat};
 use crate::Store;
 use crate::brick::{Access, Inode};
 use crate::ioctl::{exchange, ficlone};
-use crate::names::DELETED;
 use crate::payload::{self, set_times};
 use crate::state::State;
 use crate::sys::{self, Doing};
@@ -33,7 +32,7 @@ impl Store {
     pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Duration> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
-            return Err(DELETED);
+            return Err(Error::unsupported("the file was deleted: bring it back first"));
         }
         self.restore_into(&live, name)
     }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::logs::LOG_DIR;
@@ -23,17 +24,25 @@ pub struct Mount {
 impl Mount {
     /// Runs `glusterfs ARGS AT` and waits until the mount answers.
     pub(crate) fn new(scene: &Scene, args: &[OsString], at: &Path) -> Mount {
+        Self::under(scene, &[], args, at)
+    }
+
+    /// The same, run by the command `tool`, if that has a word.
+    pub(crate) fn under(scene: &Scene, tool: &[OsString], args: &[OsString], at: &Path) -> Mount {
         let name = at.display().to_string().trim_start_matches('/').replace('/', "-");
         let pid_file = format!("/run/private/{name}.pid");
         let point = scene.path(at);
         fs::create_dir_all(&point).expect("cannot make a mount point");
         let below = fs::metadata(&point).expect("a mount point").dev();
-        run(scene
-            .command("glusterfs")
-            .args(args)
-            .arg(format!("--log-file={LOG_DIR}/{name}.log"))
-            .arg(format!("--pid-file={pid_file}"))
-            .arg(at));
+        let words = [tool, &["glusterfs".into()]].concat();
+        let mut command = scene.command(&words[0]);
+        command.args(&words[1..]).args(args);
+        command.arg(format!("--log-file={LOG_DIR}/{name}.log")).arg(format!("--pid-file={pid_file}")).arg(at);
+        if !tool.is_empty() {
+            // Valgrind keeps its output open, and we would wait for its end.
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        run(&mut command);
         wait_until(&format!("the mount at {} answers", at.display()), ANSWER_WITHIN, || {
             fs::metadata(&point).is_ok_and(|root| root.dev() != below)
         });
@@ -56,6 +65,16 @@ impl Mount {
     /// The client's pid, as the test process sees it.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Unmounts, and waits until the client has ended.
+    ///
+    /// # Panics
+    /// If it does not end within `within`, for example because a file on it is open.
+    pub fn end(self, within: Duration) {
+        run(self.scene.command("umount").arg(&self.at));
+        let what = format!("the client of {} ends", self.at.display());
+        wait_until(&what, within, || process::is_gone(self.pid));
     }
 
     /// How many bricks this client is connected to.

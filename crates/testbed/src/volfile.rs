@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::{Mount, Scene};
 
@@ -28,6 +29,20 @@ impl Scene {
         brick: impl AsRef<Path>,
         at: impl AsRef<Path>,
     ) -> VolfileMount {
+        self.mount_volfile_under(&[], template, brick, at)
+    }
+
+    /// The same, with the process run by the command `tool`, such as valgrind and its arguments.
+    ///
+    /// # Panics
+    /// If the mount does not come up.
+    pub fn mount_volfile_under(
+        &self,
+        tool: &[&str],
+        template: &str,
+        brick: impl AsRef<Path>,
+        at: impl AsRef<Path>,
+    ) -> VolfileMount {
         let (brick, at) = (brick.as_ref(), at.as_ref());
         assert!(template.contains("@BRICK@"), "the volfile has no place @BRICK@");
         fs::create_dir_all(self.path(brick)).expect("cannot make a brick directory");
@@ -37,7 +52,8 @@ impl Scene {
         fs::write(self.path(&volfile), text).expect("cannot write a volfile");
         // There is no md-cache in the graph to tell the kernel that its pages are out of date.
         let args = ["--auto-invalidation=on".into(), "-f".into(), volfile.into()];
-        let mount = Mount::new(self, &args, at);
+        let tool: Vec<_> = tool.iter().map(Into::into).collect();
+        let mount = Mount::under(self, &tool, &args, at);
         VolfileMount { mount, brick: self.path(brick) }
     }
 }
@@ -56,6 +72,11 @@ impl VolfileMount {
     /// Where the test process finds the brick's directory.
     pub fn brick(&self) -> &Path {
         &self.brick
+    }
+
+    /// See [`Mount::end`].
+    pub fn end(self, within: Duration) {
+        self.mount.end(within);
     }
 
     /// The pid of the one process, as the test process sees it.

@@ -166,15 +166,23 @@ impl Volume {
         (0..self.bricks.len()).for_each(|n| self.await_brick(n));
     }
 
-    /// Stops the volume; its bricks end.
+    /// Stops the volume, by force; its bricks end.
     ///
     /// # Panics
     /// If glusterd refuses.
     pub fn stop(&self) {
         let pids: Vec<u32> = (0..self.bricks.len()).filter_map(|n| self.try_brick_pid(n)).collect();
-        self.scene.gluster_ok(["volume", "stop", &self.name]);
+        self.scene.gluster_ok(["volume", "stop", &self.name, "force"]);
         let what = format!("the bricks of {} have ended", self.name);
         wait_until(&what, BRICK_WITHIN, || pids.iter().all(|&pid| process::is_gone(pid)));
+    }
+
+    /// Stops the volume, by force, while bricks of others in the same processes go on (`cluster.brick-multiplex`).
+    ///
+    /// # Panics
+    /// If glusterd refuses.
+    pub fn detach(&self) {
+        self.scene.gluster_ok(["volume", "stop", &self.name, "force"]);
     }
 
     /// Mounts the volume at the absolute path `at` of the scene, and waits until the client is connected to all bricks

@@ -240,3 +240,35 @@ fn directories_are_found_while_they_move() {
     });
     assert_eq!(store.snap_dir(dir, None).unwrap(), dir.snap_dir());
 }
+
+/// A rename from one hard link to another does nothing, but storage/posix takes the old name's xattr away.
+#[test]
+fn a_name_that_was_forgotten_is_noted_again() {
+    on_both(|b| {
+        let store = b.store();
+        let root = b.gfid("");
+        let file = b.make_file("f", &content(100, 1));
+        b.link("f", "g");
+        b.rename("f", "g");
+        assert_eq!(b.names_of(file, &[""]), ["/g"], "f is there, and nobody knows");
+        store.note_name(file, root, b"f").unwrap();
+        assert_eq!(b.names_of(file, &[""]), ["/f", "/g"]);
+        // Only names that it has.
+        store.note_name(file, root, b"h").unwrap();
+        assert_eq!(b.names_of(file, &[""]), ["/f", "/g"]);
+        b.unlink("g");
+        store.create(file, &bare("s"), &PLENTY).unwrap();
+        assert!(b.join(".fsnap/f@s").exists());
+    });
+}
+
+/// Its handle may outlive the last name of a file, as long as somebody has it open.
+#[test]
+fn a_file_without_a_name_is_gone() {
+    on_both(|b| {
+        let store = b.store();
+        let file = b.make_file("f", &content(100, 1));
+        fs::remove_file(b.join("f")).unwrap();
+        b.refuses(libc::ESTALE, || store.create(file, &bare("s"), &PLENTY));
+    });
+}

@@ -1,0 +1,273 @@
+//! Many at once, and in the middle of it what happens to volumes: nothing that was acknowledged is lost, nothing hangs.
+#![allow(missing_docs)]
+
+mod common;
+mod load;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{MIB, Setup, distribute, fsnap, names};
+use load::audit::{audit, clear};
+use load::latency::{self, Probe};
+use load::versions::{self, Readers, State, Writer};
+use load::{Book, Excuse, Load, events};
+
+/// Three mounts, each with hands that do this and that to the same few files.
+#[test]
+fn many_hands_at_the_same_files() {
+    for bricks in [1, 2] {
+        let setup = distribute(bricks);
+        let more = ["/run/scene/m2", "/run/scene/m3"].map(|at| setup.volume.mount(at));
+        let roots: Vec<PathBuf> = [&setup.mount, &more[0], &more[1]].map(|mount| mount.path()).into();
+        let book = Arc::new(Book::default());
+        let load = Load::start(&roots, 3, bricks as u64, &book);
+        sleep(Duration::from_secs(10));
+        load.finish();
+        println!("{} commands: {}", book.commands(), book.summary());
+        // Nobody's cache is in the way of a new mount.
+        let fresh = setup.volume.mount("/run/scene/m4");
+        audit(&fresh.path(), &book);
+        for what in
+            ["create", "delete", "restore", "hold", "release", "rename", "unlink", "link", "write", "read"]
+        {
+            assert!(book.answers(what) > 10, "{what}: {}", book.summary());
+        }
+        clear(&fresh.path(), &[&setup.volume]);
+    }
+}
+
+/// A snapshot has what was synced before, nothing that was begun after, and no block of two versions; it never changes; and
+/// who reads it while it is deleted sees it whole or not at all.
+#[test]
+fn a_snapshot_is_of_one_moment() {
+    const ROUNDS: usize = 60;
+    let setup = distribute(1);
+    let second = setup.volume.mount("/run/scene/m2");
+    let (file, there) = (setup.mount.path().join("f"), second.path().join("f"));
+    let writer = Writer::start(file);
+    let readers = Readers::start(&second.path().join(".fsnap"), 3);
+    let mut kept: Vec<(String, PathBuf, State)> = Vec::new();
+    let mut mixed = 0;
+    for n in 0..ROUNDS {
+        let (name, synced) = (format!("n{n}"), writer.synced());
+        fsnap(&there, "create", &name).unwrap();
+        let begun = writer.begun();
+        let snapshot = setup.mount.path().join(format!(".fsnap/f@{name}"));
+        let state = versions::read(&snapshot).unwrap();
+        versions::check(&state, &synced, &begun);
+        mixed += usize::from(state.iter().any(|version| *version != state[0]));
+        readers.watch(&name, &state);
+        kept.push((name, snapshot, state));
+        if kept.len() > 8 {
+            let (name, snapshot, state) = kept.remove(n % 8);
+            assert_eq!(versions::read(&snapshot).unwrap(), state, "{name} has changed");
+            fsnap(&there, "delete", &name).unwrap();
+        }
+    }
+    let rounds = writer.stop();
+    // From the disk, and not from anybody's cache.
+    drop(setup.scene.command("sh").args(["-c", "echo 3 >/proc/sys/vm/drop_caches"]).output());
+    for (name, snapshot, state) in &kept {
+        assert_eq!(versions::read(snapshot).unwrap(), *state, "{name} has changed");
+    }
+    let (whole, gone) = readers.stop();
+    println!("{rounds} rounds written, {mixed} snapshots amid one; {whole} read whole, {gone} gone");
+    assert!(rounds > 50 && mixed > 5 && whole > 100 && gone > 5, "{rounds} {mixed} {whole} {gone}");
+}
+
+/// How many extents make a clone take long.
+const EXTENTS: u64 = 100_000;
+
+/// A file that takes long to clone, through the first mount.
+fn long_file(setup: &Setup, name: &str, extents: u64) -> PathBuf {
+    let file = setup.mount.path().join(name);
+    fs::write(&file, b"").unwrap();
+    latency::fragment(&setup.scene, &setup.volume.bricks()[0].dir.join(name), extents);
+    file
+}
+
+/// While a file is cloned for long, commands on it wait, in order, and those on others do not.
+#[test]
+fn commands_wait_for_their_own_file_only() {
+    let setup = distribute(1);
+    let long = long_file(&setup, "long", EXTENTS);
+    let other = setup.mount.path().join("other");
+    fs::write(&other, b"y").unwrap();
+    let clone = {
+        let start = Instant::now();
+        fsnap(&long, "create", "first").unwrap();
+        start.elapsed()
+    };
+    let done = Mutex::new(Vec::new());
+    let longest_of_others = std::thread::scope(|scope| {
+        let (long, done) = (&long, &done);
+        for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
+            scope.spawn(move || {
+                // One after the other, while the first is at work.
+                sleep(clone / 10 * n as u32);
+                fsnap(long, "create", name).unwrap();
+                done.lock().unwrap().push(name);
+            });
+        }
+        sleep(clone / 10 * 4);
+        let mut longest = Duration::ZERO;
+        let mut count = 0;
+        while done.lock().unwrap().len() < 3 {
+            let start = Instant::now();
+            fsnap(&other, "create", format!("n{count}")).unwrap();
+            names(&other);
+            fsnap(&other, "delete", format!("n{count}")).unwrap();
+            longest = longest.max(start.elapsed());
+            count += 1;
+        }
+        println!(
+            "a clone takes {clone:?}; {count} times three commands on another file, {longest:?} at most"
+        );
+        assert!(count >= 3, "{count} rounds while three clones ran");
+        longest
+    });
+    assert_eq!(names(&long), ["first", "a", "b", "c"], "in the order in which they were asked");
+    assert!(longest_of_others < clone * 2, "{longest_of_others:?}; a clone takes {clone:?}");
+}
+
+/// Many at one file: each gets its turn.
+#[test]
+fn nobody_starves() {
+    let setup = distribute(1);
+    let second = setup.volume.mount("/run/scene/m2");
+    let file = long_file(&setup, "f", 500);
+    let there = second.path().join("f");
+    let until = Instant::now() + Duration::from_secs(6);
+    let turns: Vec<(u32, Duration)> = std::thread::scope(|scope| {
+        let hands: Vec<_> = (0..8)
+            .map(|who| {
+                let file = if who % 2 == 0 { &file } else { &there };
+                scope.spawn(move || {
+                    let (mut turns, mut longest) = (0, Duration::ZERO);
+                    while Instant::now() < until {
+                        let start = Instant::now();
+                        fsnap(file, "create", format!("w{who}")).unwrap();
+                        fsnap(file, "delete", format!("w{who}")).unwrap();
+                        longest = longest.max(start.elapsed());
+                        turns += 1;
+                    }
+                    (turns, longest)
+                })
+            })
+            .collect();
+        hands.into_iter().map(|hand| hand.join().unwrap()).collect()
+    });
+    println!("{turns:?}");
+    let (least, most) = (turns.iter().map(|t| t.0).min().unwrap(), turns.iter().map(|t| t.0).max().unwrap());
+    assert!(least >= 5 && least * 4 >= most, "{turns:?}");
+    assert!(turns.iter().all(|turn| turn.1 < Duration::from_secs(3)), "{turns:?}");
+}
+
+/// A clone of 100,000 extents holds up nobody who is at work on other files of the brick.
+#[test]
+fn a_long_clone_holds_up_no_other_file() {
+    let setup = distribute(1);
+    let long = long_file(&setup, "long", EXTENTS);
+    let mut probe = Probe::new(&setup.mount.path().join("probe"));
+    let until = Instant::now() + Duration::from_secs(3);
+    let quiet = probe.run(|| Instant::now() >= until);
+    let (busy, clone) = probe.during(|| fsnap(&long, "create", "s"));
+    println!("clone: {clone:?}\n{}", latency::table(&quiet, &busy));
+    assert!(clone > Duration::from_millis(200), "{clone:?} is no long clone");
+    for (quiet, busy) in [(&quiet.writes, &busy.writes), (&quiet.reads, &busy.reads)] {
+        assert!(busy.count() >= 3, "{} while the clone ran", busy.count());
+        let bound = (clone / 2).max(quiet.max() * 5);
+        assert!(
+            busy.max() < bound,
+            "{:?} while the clone ran, for {clone:?}; else {:?}",
+            busy.max(),
+            quiet.max()
+        );
+    }
+}
+
+/// In the middle of a load, one after the other: what happens to volumes.
+#[test]
+fn nothing_is_lost_whatever_happens_to_the_volume() {
+    let setup = distribute(1);
+    let (volume, scene) = (&setup.volume, &setup.scene);
+    let second = volume.mount("/run/scene/m2");
+    let mounts = [&setup.mount, &second];
+    let roots = mounts.map(|mount| mount.path());
+    let book = Arc::new(Book::default());
+    let happen: [(&str, &dyn Fn()); 4] = [
+        ("the clients' graphs are switched", &|| events::switch_graph(volume, &mounts)),
+        ("options get nonsense", &|| events::set_nonsense(scene, volume, &book)),
+        ("the volume is stopped and started", &|| events::restart(volume, &mounts, &book)),
+        ("the brick is killed", &|| events::kill(volume, 0, &mounts, &book)),
+    ];
+    for (n, (what, happens)) in happen.into_iter().enumerate() {
+        let load = Load::start(&roots, 2, 10 + n as u64, &book);
+        sleep(Duration::from_millis(1500));
+        happens();
+        sleep(Duration::from_millis(1000));
+        load.finish();
+        book.excuse(None);
+        println!("{what}: {} commands: {}", book.commands(), book.summary());
+        let fresh = volume.mount(format!("/run/scene/fresh{n}"));
+        audit(&fresh.path(), &book);
+    }
+    assert!(book.answers("create ENOTCONN") > 0 && book.answers("create") > 100, "{}", book.summary());
+    clear(&volume.mount("/run/scene/last").path(), &[volume]);
+}
+
+/// Two bricks in one process: one is detached and attached again while the other works; then the process is killed.
+#[test]
+fn bricks_that_share_a_process() {
+    let scene = common::scene_with_fsnap();
+    scene.start_glusterd();
+    scene.gluster(["volume", "set", "all", "cluster.brick-multiplex", "on"]).unwrap();
+    let disks = scene.disks(2, fsnap_testbed::Fs::Xfs, 1024 * MIB);
+    let volumes =
+        [("v", 0), ("w", 1)].map(|(name, n)| scene.volume(name).disks(&disks[n..=n]).with_fsnap().start());
+    let pid = volumes[0].brick_pid(0);
+    assert_eq!(volumes[1].brick_pid(0), pid, "one process");
+    let mounts = [0, 1].map(|n| volumes[n].mount(format!("/run/scene/m{n}")));
+    let books = [0, 1].map(|_| Arc::new(Book::default()));
+    let check = |n: usize, at: &str| {
+        let fresh = volumes[n].mount(at);
+        audit(&fresh.path(), &books[n]);
+        fresh
+    };
+    let start = |n: usize, seed| Load::start(&[mounts[n].path()], 3, seed, &books[n]);
+
+    let loads = [start(0, 1), start(1, 2)];
+    sleep(Duration::from_millis(1500));
+    events::outage(&volumes[1], &[&mounts[1]], &books[1], || {
+        volumes[1].detach();
+        sleep(Duration::from_millis(500));
+        volumes[1].start();
+    });
+    assert_eq!((volumes[0].brick_pid(0), volumes[1].brick_pid(0)), (pid, pid));
+    sleep(Duration::from_millis(1000));
+    loads.into_iter().for_each(Load::finish);
+    (0..2).for_each(|n| drop(check(n, &format!("/run/scene/fresh{n}"))));
+    assert_eq!(books[0].answers("create ENOTCONN"), 0, "the other was not disturbed: {}", books[0].summary());
+
+    let loads = [start(0, 3), start(1, 4)];
+    sleep(Duration::from_millis(1500));
+    books.iter().for_each(|book| book.excuse(Some(Excuse::Outage)));
+    volumes[0].kill_brick(0);
+    for volume in &volumes {
+        volume.restart_brick(0);
+    }
+    mounts.iter().for_each(|mount| mount.wait_connected(1));
+    books.iter().for_each(|book| book.excuse(None));
+    sleep(Duration::from_millis(1000));
+    loads.into_iter().for_each(Load::finish);
+    for n in 0..2 {
+        println!("{} commands: {}", books[n].commands(), books[n].summary());
+        let fresh = check(n, &format!("/run/scene/last{n}"));
+        assert!(books[n].answers("create") > 50, "{}", books[n].summary());
+        clear(&fresh.path(), &[&volumes[n]]);
+    }
+}
