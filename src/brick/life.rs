@@ -19,7 +19,7 @@ const TRIES: u32 = 8;
 /// what opened it before it was deleted shows in the inode by then.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// unlink, rename, rmdir: hands the ticket back if there is nothing for us to do.
+/// unlink, rename, rmdir, link: hands the ticket back if there is nothing for us to do.
 pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
     let store = match brick.state.store() {
         Ok(store) => store,
@@ -43,6 +43,10 @@ pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> O
             take(brick, store, names, &files, ticket);
             None
         }
+        Removal::Link { file, to } => {
+            link(brick, vec![Place::new(to.0, to.1).key(), Key::File(file)], ticket);
+            None
+        }
         Removal::Rmdir { dir, whole_tree } => match may_go(store, dir, whole_tree) {
             Ok(()) => Some(ticket),
             Err(error) => {
@@ -52,6 +56,23 @@ pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> O
             }
         },
     }
+}
+
+/// Passes a link on when nobody is at work on the file or the name: storage/posix notes the name on the file a moment after
+/// it has given it, and neither a removal nor a command is to see the file without.
+fn link(brick: &Brick, keys: Vec<Key>, ticket: Ticket<'_>) {
+    let host = brick.state.host;
+    if let Some(entered) = brick.pool.enter(&keys) {
+        return ticket.proceed(host, move |_| drop(entered));
+    }
+    let Some(held) = ticket.hold() else { return };
+    brick.pool.submit_short(keys, move |turn| match turn.in_time() {
+        Ok(entered) => held.proceed(host, move |_| drop(entered)),
+        Err(error) => {
+            tracing::warn!("no link is made: {error}");
+            held.fail(error.errno());
+        }
+    });
 }
 
 /// Whether a directory may be removed; takes an empty `.fsnap` out of its way.

@@ -53,7 +53,7 @@ pub enum How<'a> {
 }
 
 impl Place<'_> {
-    fn file(loc: &sys::loc_t) -> Place<'static> {
+    pub(super) fn file(loc: &sys::loc_t) -> Place<'static> {
         Place::File(gfid_of(loc))
     }
 
@@ -188,8 +188,6 @@ guarded! {
         or default_mkdir, default_mkdir_failure_cbk: [Place::entry(&*loc)], How::Mkdir;
     symlink(target: *const c_char, loc: Loc, umask: sys::mode_t) with []
         or default_symlink, default_symlink_failure_cbk: [Place::entry(&*loc)], How::Other;
-    link(oldloc: Loc, newloc: Loc)
-        or default_link, default_link_failure_cbk: [Place::file(&*oldloc), Place::entry(&*newloc)], How::Other;
     put(
         loc: Loc, mode: sys::mode_t, umask: sys::mode_t, flags: u32, vector: *mut sys::iovec, count: i32, offset: i64,
         iobref: *mut sys::iobref, xattr: *mut sys::dict_t

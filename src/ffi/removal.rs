@@ -1,5 +1,5 @@
-//! Fops that take a name away: unlink, rename, rmdir. They can be held back until a worker of ours has prepared them,
-//! and followed up before they are answered.
+//! Fops that take names away or give them: unlink, rename, rmdir, link. They can be held back until a worker of ours has
+//! prepared them, and followed up before they are answered.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::{NonNull, null_mut};
@@ -15,7 +15,7 @@ use super::reply::{Fop, Pending};
 use super::sys;
 use super::xlator::{Translator, role};
 
-/// A name that is about to go.
+/// A name that is about to go or to come.
 pub enum Removal<'a> {
     /// unlink of a file.
     Unlink {
@@ -36,6 +36,13 @@ pub enum Removal<'a> {
         to: (Gfid, &'a CStr),
         /// The files that the host believes to have these names.
         files: [Gfid; 2],
+    },
+    /// link: one more name for a file.
+    Link {
+        /// The file.
+        file: Gfid,
+        /// The directory and the new name in it.
+        to: (Gfid, &'a CStr),
     },
     /// rmdir of a directory.
     Rmdir {
@@ -201,6 +208,7 @@ unsafe fn wind(
         let wound = match fop {
             Fop::Unlink => sys::fsnap_wind_unlink(frame, cookie, Some(removed), child, old, flags, xdata),
             Fop::Rmdir => sys::fsnap_wind_rmdir(frame, cookie, Some(removed), child, old, flags, xdata),
+            Fop::Link => sys::fsnap_wind_link(frame, cookie, Some(linked), child, old, new, xdata),
             _ => sys::fsnap_wind_rename(frame, cookie, Some(renamed), child, old, new, xdata),
         };
         if wound == 0 {
@@ -243,6 +251,30 @@ unsafe extern "C" fn removed(
             }
             _ => sys::default_unlink_cbk(frame, cookie, this, op_ret, op_errno, preparent, postparent, xdata),
         }
+    }
+}
+
+unsafe extern "C" fn linked(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    _this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    inode: *mut sys::inode_t,
+    stbuf: *mut sys::iatt,
+    preparent: *mut sys::iatt,
+    postparent: *mut sys::iatt,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the cookie is the box of `wind`; the host calls back once.
+    let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
+    fence("what follows a link", (), || underway.end(op_ret == 0));
+    let (cookie, this) = (null_mut(), this());
+    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
+    unsafe {
+        sys::default_link_cbk(
+            frame, cookie, this, op_ret, op_errno, inode, stbuf, preparent, postparent, xdata,
+        )
     }
 }
 
@@ -363,5 +395,30 @@ pub(super) unsafe extern "C" fn rename<T: Translator>(
             }
         }
         sys::default_rename(frame, this, oldloc, newloc, xdata)
+    }
+}
+
+pub(super) unsafe extern "C" fn link<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    oldloc: *mut sys::loc_t,
+    newloc: *mut sys::loc_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking, for asking and for passing on.
+    unsafe {
+        let places = [Place::file(&*oldloc), Place::entry(&*newloc)];
+        if let Some(errno) = refusal::<T>((frame, this), &places, How::Other, xdata) {
+            return sys::default_link_failure_cbk(frame, errno);
+        }
+        if let Some(to) = entry(&*newloc) {
+            let removal = Removal::Link { file: gfid_of(&*oldloc), to };
+            let ticket =
+                |pending| Ticket { pending, oldloc: &*oldloc, newloc: Some(&*newloc), flags: 0, xdata };
+            if asked::<T>((frame, this), Fop::Link, removal, ticket) {
+                return 0;
+            }
+        }
+        sys::default_link(frame, this, oldloc, newloc, xdata)
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum Fop {
     Unlink,
     Rmdir,
     Rename,
+    Link,
 }
 
 /// A frame that has not been unwound yet.
@@ -79,6 +80,7 @@ impl Pending {
                 Fop::Unlink => sys::default_unlink_failure_cbk(frame, errno),
                 Fop::Rmdir => sys::default_rmdir_failure_cbk(frame, errno),
                 Fop::Rename => sys::default_rename_failure_cbk(frame, errno),
+                Fop::Link => sys::default_link_failure_cbk(frame, errno),
             };
         }
     }

@@ -75,6 +75,14 @@ fsnap_wind_rename(call_frame_t *frame, void *cookie, fop_rename_cbk_t cbk, xlato
 }
 
 int
+fsnap_wind_link(call_frame_t *frame, void *cookie, fop_link_cbk_t cbk, xlator_t *child, loc_t *oldloc, loc_t *newloc, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->link, (wound = 1, oldloc), newloc, xdata);
+    return wound;
+}
+
+int
 fsnap_wind_getxattr(call_frame_t *frame, void *cookie, fop_getxattr_cbk_t cbk, xlator_t *child, loc_t *loc, dict_t *xdata)
 {
     int wound = 0;

@@ -17,6 +17,8 @@ int fsnap_wind_rmdir(call_frame_t *frame, void *cookie, fop_rmdir_cbk_t cbk, xla
                      dict_t *xdata);
 int fsnap_wind_rename(call_frame_t *frame, void *cookie, fop_rename_cbk_t cbk, xlator_t *child, loc_t *oldloc,
                       loc_t *newloc, dict_t *xdata);
+int fsnap_wind_link(call_frame_t *frame, void *cookie, fop_link_cbk_t cbk, xlator_t *child, loc_t *oldloc, loc_t *newloc,
+                    dict_t *xdata);
 /* Of all names. */
 int fsnap_wind_getxattr(call_frame_t *frame, void *cookie, fop_getxattr_cbk_t cbk, xlator_t *child, loc_t *loc,
                         dict_t *xdata);

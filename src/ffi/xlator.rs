@@ -45,7 +45,7 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// removexattr of `name`, of any file: the errno to answer with, or `None` to let it go on.
     fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32>;
 
-    /// unlink, rmdir, rename: takes the ticket, or hands it back to let the fop go on.
+    /// unlink, rmdir, rename, link: takes the ticket, or hands it back to let the fop go on.
     fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>>;
 
     /// setxattr and fsetxattr.
@@ -96,7 +96,7 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     mknod: Some(guard::mknod::<Role>),
     mkdir: Some(guard::mkdir::<Role>),
     symlink: Some(guard::symlink::<Role>),
-    link: Some(guard::link::<Role>),
+    link: Some(removal::link::<Role>),
     put: Some(guard::put::<Role>),
     open: Some(guard::open::<Role>),
     truncate: Some(guard::truncate::<Role>),

@@ -105,6 +105,8 @@ pub struct Book {
     answers: Mutex<BTreeMap<String, u64>>,
     commands: AtomicU64,
     excuse: Mutex<Option<Excuse>>,
+    /// Held by who renames, where renames must come one at a time.
+    pub one_rename: Option<Mutex<()>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -259,6 +261,8 @@ impl Hand {
             55..62 => self.hold(&dir),
             62..70 => {
                 let (_, to) = self.place();
+                let book = Arc::clone(&self.book);
+                let _alone = book.one_rename.as_ref().map(lock);
                 let _ = self.note("rename", &file, |_| raw(fs::rename(&file, &to)));
             }
             70..76 => drop(self.note("unlink", &file, |_| raw(fs::remove_file(&file)))),
