@@ -36,8 +36,12 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
         Ok((base, command)) => {
             let file = call.inode();
             let keys = order.keys(base, &command);
-            brick.pool.submit(keys, move |turn| {
-                let turn = turn.in_time();
+            brick.pool.submit(keys.clone(), move |turn| {
+                let turn = turn.in_time().and_then(|turn| match order.keys(base, &command) == keys {
+                    true => Ok(turn),
+                    // It was deleted, or brought back, while this waited: the client looks again.
+                    false => Err(Error::Gone),
+                });
                 let result = order
                     .account(turn.as_ref().map_err(Clone::clone).and_then(|_| order.run(base, &command)));
                 match (result, command, file) {

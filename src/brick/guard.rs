@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 
 use fsnap_core::{Gfid, SNAP_DIR, mdata};
-use fsnap_store::{Kind, Store};
+use fsnap_store::{Entry, Kind, Store};
 
 use super::State;
 use crate::ffi::{Call, Change, Dict, HiddenXattrs, How, Place};
@@ -123,7 +123,8 @@ fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) 
         return true;
     }
     // Somebody else's, from before our time: it may be renamed or removed.
-    if store.entry(parent, name).is_ok_and(|found| found.is_some_and(|(gfid, _)| gfid != parent.snap_dir())) {
+    let own = parent.snap_dir();
+    if matches!(store.entry(parent, name), Ok(Entry::File(gfid) | Entry::Dir(gfid)) if gfid != own) {
         return true;
     }
     let wanted = change.xdata.and_then(|xdata| xdata.get(GFID_REQ));

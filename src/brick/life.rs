@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::Store;
+use fsnap_store::{Entry, Store};
 
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State};
@@ -107,9 +107,9 @@ impl Place {
         Key::name(self.parent, self.name.to_bytes())
     }
 
-    /// What has the name on the disk, and whether that is a directory. Not asked on a brick where nobody has snapshots.
-    fn entry(&self, store: &Store) -> Result<Option<(Gfid, bool)>> {
-        if store.is_used() { store.entry(self.parent, self.name.to_bytes()) } else { Ok(None) }
+    /// What has the name on the disk. Not asked on a brick where nobody has snapshots.
+    fn entry(&self, store: &Store) -> Result<Entry> {
+        if store.is_used() { store.entry(self.parent, self.name.to_bytes()) } else { Ok(Entry::Other) }
     }
 }
 
@@ -136,16 +136,26 @@ struct Found {
 }
 
 impl Names {
+    /// [`Error::NoEntry`] (`ENOENT`) if nothing has the name that is to be taken: something may get it before
+    /// storage/posix comes to it, and that would be taken for what it is not.
     fn look(&self, store: &Store) -> Result<Found> {
-        let from = self.from.as_ref().map_or(Ok(None), |(from, _)| from.entry(store))?;
-        let moved = from.map(|(gfid, _)| gfid);
-        let there = self.to.entry(store)?;
-        let same = moved.filter(|&moved| there.is_some_and(|(gfid, _)| gfid == moved));
-        let there = there.filter(|_| same.is_none());
-        let dir = there.is_some_and(|(_, is_dir)| is_dir);
-        let there = there.map(|(gfid, _)| gfid);
-        let replaced = there.filter(|_| dir && self.from.is_some());
-        Ok(Found { moved, lost: there.filter(|_| !dir), replaced, same })
+        let from = self.from.as_ref().map_or(Ok(Entry::Other), |(from, _)| from.entry(store))?;
+        let to = self.to.entry(store)?;
+        let taken = if self.from.is_some() { from } else { to };
+        if taken == Entry::Nothing {
+            return Err(Error::NoEntry);
+        }
+        let moved = match from {
+            Entry::File(gfid) | Entry::Dir(gfid) => Some(gfid),
+            Entry::Nothing | Entry::Other => None,
+        };
+        let (lost, replaced, same) = match to {
+            Entry::File(gfid) | Entry::Dir(gfid) if Some(gfid) == moved => (None, None, moved),
+            Entry::File(gfid) => (Some(gfid), None, None),
+            Entry::Dir(gfid) => (None, self.from.is_some().then_some(gfid), None),
+            Entry::Nothing | Entry::Other => (None, None, None),
+        };
+        Ok(Found { moved, lost, replaced, same })
     }
 
     /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the name that is renamed is another file's by now:

@@ -37,6 +37,9 @@ pub enum Error {
         "the file has snapshots, and on-unlink is refuse: delete them first (glusterfs.fsnap.list names them)"
     )]
     HasSnapshots,
+    /// `ENOENT`: nothing has the name that was to be removed or renamed.
+    #[error("nothing has that name any more")]
+    NoEntry,
     /// `EBUSY`: a name went from file to file while somebody wanted to take it.
     #[error("the name was given to other files again and again meanwhile: try again")]
     Renamed,
@@ -88,8 +91,8 @@ pub enum Error {
 impl Error {
     /// The errno for the caller.
     ///
-    /// Never `ENOSYS` (the kernel would disable xattrs for the whole mount), and `ENOENT` or `ESTALE` only for
-    /// [`Error::Gone`] (DHT takes them for a migrated file).
+    /// Never `ENOSYS` (the kernel would disable xattrs for the whole mount), `ESTALE` only for [`Error::Gone`], and never
+    /// `ENOENT` of a command (DHT takes them for a migrated file).
     pub fn errno(&self) -> i32 {
         match self {
             Error::BadValue(_) | Error::NotRegular => libc::EINVAL,
@@ -97,6 +100,7 @@ impl Error {
             Error::ReadOnly(_) => libc::EROFS,
             Error::Exists(_) | Error::FileExists(_) => libc::EEXIST,
             Error::NoSnapshot(_) => libc::ENODATA,
+            Error::NoEntry => libc::ENOENT,
             Error::Held(_)
             | Error::HasSnapshots
             | Error::Renamed

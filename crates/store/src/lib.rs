@@ -57,6 +57,7 @@ use fsnap_core::{Gfid, Result};
 
 pub use create::{Cloned, Limits};
 pub use guard::Kind;
+pub use lookup::Entry;
 
 use brick::Brick;
 use in_use::Lock;

@@ -10,19 +10,31 @@ use crate::guard::is_link_file;
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
 
+/// What has a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Nothing has it.
+    Nothing,
+    /// A regular file.
+    File(Gfid),
+    /// A directory.
+    Dir(Gfid),
+    /// Something else, or something without a gfid.
+    Other,
+}
+
 impl Store {
     /// Whether there ever was a snapshot on this brick. As long as there was none, nothing needs a closer look.
     pub fn is_used(&self) -> bool {
         self.state.get().is_some()
     }
 
-    /// What has the name `name` in directory `parent`: its gfid, and whether it is a directory. `None` if there is
-    /// nothing, or what is neither file nor directory, or what has no gfid.
+    /// What has the name `name` in directory `parent`.
     ///
     /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
-    pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<Option<(Gfid, bool)>> {
+    pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<Entry> {
         let parent = self.brick.open_dir(parent)?;
-        let Some(seen) = sys::stat_in(&parent.file, name)? else { return Ok(None) };
+        let Some(seen) = sys::stat_in(&parent.file, name)? else { return Ok(Entry::Nothing) };
         let is_dir = sys::kind(&seen) == libc::S_IFDIR;
         let file = match is_dir {
             true => match open_in(&parent.file, name, DIR) {
@@ -35,8 +47,9 @@ impl Store {
             },
         };
         match file.map_or(Ok(None), |file| xattrs::gfid(&file)) {
-            Err(Error::Damaged(_)) => Ok(None),
-            found => Ok(found?.map(|gfid| (gfid, is_dir))),
+            Ok(Some(gfid)) => Ok(if is_dir { Entry::Dir(gfid) } else { Entry::File(gfid) }),
+            Ok(None) | Err(Error::Damaged(_)) => Ok(Entry::Other),
+            Err(e) => Err(e),
         }
     }
 
