@@ -33,18 +33,18 @@ pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> O
     };
     match *removal {
         Removal::Unlink { parent, name, file, internal } => {
-            let names = Names { from: None, to: Place::new(parent, name), internal };
+            let names = Names { from: None, to: Place::new(parent, name, file), internal };
             take(brick, store, names, &[file], ticket);
             None
         }
         Removal::Rename { from, to, files } => {
-            let from = Some((Place::new(from.0, from.1), files[0]));
-            let names = Names { from, to: Place::new(to.0, to.1), internal: false };
+            let from = Some(Place::new(from.0, from.1, files[0]));
+            let names = Names { from, to: Place::new(to.0, to.1, files[1]), internal: false };
             take(brick, store, names, &files, ticket);
             None
         }
         Removal::Link { file, to } => {
-            link(brick, vec![Place::new(to.0, to.1).key(), Key::File(file)], ticket);
+            link(brick, vec![Key::name(to.0, to.1.to_bytes()), Key::File(file)], ticket);
             None
         }
         Removal::Rmdir { dir, whole_tree } => match may_go(store, dir, whole_tree) {
@@ -96,34 +96,47 @@ fn may_go(store: &Store, dir: Gfid, whole_tree: bool) -> Result<()> {
 struct Place {
     parent: Gfid,
     name: CString,
+    /// What the host believes to have it; null if it does not know.
+    believed: Gfid,
 }
 
 impl Place {
-    fn new(parent: Gfid, name: &CStr) -> Self {
-        Place { parent, name: name.to_owned() }
+    fn new(parent: Gfid, name: &CStr, believed: Gfid) -> Self {
+        Place { parent, name: name.to_owned(), believed }
     }
 
     fn key(&self) -> Key {
         Key::name(self.parent, self.name.to_bytes())
     }
 
-    /// What has the name on the disk. Not asked on a brick where nobody has snapshots.
+    /// What has the name on the disk.
+    ///
+    /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is not what the host believes, or has no gfid
+    /// yet: storage/posix acts on what has the name, and notes what came of it on what the host believes in.
     fn entry(&self, store: &Store) -> Result<Entry> {
-        if store.is_used() { store.entry(self.parent, self.name.to_bytes()) } else { Ok(Entry::Other) }
+        let entry = store.entry(self.parent, self.name.to_bytes())?;
+        match entry {
+            Entry::Unnamed => Err(Error::Gone),
+            Entry::File(gfid) | Entry::Dir(gfid) if gfid != self.believed && !self.believed.is_null() => {
+                Err(Error::Gone)
+            }
+            _ => Ok(entry),
+        }
     }
 }
 
 /// What an unlink or a rename is about.
 struct Names {
-    /// The name that a rename takes from a file, and the file that the host believes to have it.
-    from: Option<(Place, Gfid)>,
+    /// The name that a rename takes from a file.
+    from: Option<Place>,
     /// The name that an unlink takes from a file, or a rename gives to another one.
     to: Place,
     /// DHT's own unlink.
     internal: bool,
 }
 
-/// What has these names, on the disk: that is what storage/posix will act on, whatever the host believes.
+/// What has these names, on the disk. Nothing is known of a brick where nobody has snapshots.
+#[derive(Default)]
 struct Found {
     /// What gets another name.
     moved: Option<Gfid>,
@@ -137,43 +150,35 @@ struct Found {
 
 impl Names {
     /// [`Error::NoEntry`] (`ENOENT`) if nothing has the name that is to be taken: something may get it before
-    /// storage/posix comes to it, and that would be taken for what it is not.
+    /// storage/posix comes to it. [`Error::Gone`] (`ESTALE`) if the host is mistaken about who has the names.
     fn look(&self, store: &Store) -> Result<Found> {
-        let from = self.from.as_ref().map_or(Ok(Entry::Other), |(from, _)| from.entry(store))?;
-        let to = self.to.entry(store)?;
-        let taken = if self.from.is_some() { from } else { to };
-        if taken == Entry::Nothing {
-            return Err(Error::NoEntry);
+        if !store.is_used() {
+            return Ok(Found::default());
         }
-        let moved = match from {
-            Entry::File(gfid) | Entry::Dir(gfid) => Some(gfid),
-            Entry::Nothing | Entry::Other => None,
+        let from = self.from.as_ref().map(|from| from.entry(store)).transpose()?;
+        let to = self.to.entry(store)?;
+        let moved = match from.unwrap_or(to) {
+            Entry::Nothing => return Err(Error::NoEntry),
+            Entry::File(gfid) | Entry::Dir(gfid) if from.is_some() => Some(gfid),
+            _ => None,
         };
         let (lost, replaced, same) = match to {
             Entry::File(gfid) | Entry::Dir(gfid) if Some(gfid) == moved => (None, None, moved),
             Entry::File(gfid) => (Some(gfid), None, None),
-            Entry::Dir(gfid) => (None, self.from.is_some().then_some(gfid), None),
-            Entry::Nothing | Entry::Other => (None, None, None),
+            Entry::Dir(gfid) => (None, moved.and(Some(gfid)), None),
+            Entry::Nothing | Entry::Unnamed => (None, None, None),
         };
         Ok(Found { moved, lost, replaced, same })
     }
 
-    /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the name that is renamed is another file's by now:
-    /// storage/posix would move that one, and note the new name on the one that the host believes in.
     /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
     fn check(&self, store: &Store, found: &Found) -> Result<()> {
-        match (&self.from, found.moved) {
-            (Some((_, believed)), Some(moved)) if *believed != moved && !believed.is_null() => {
-                return Err(Error::Gone);
-            }
-            _ => {}
-        }
         found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))
     }
 
     /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
     fn remember(&self, state: &State, found: &Found) {
-        let (Some((from, _)), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else {
+        let (Some(from), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else {
             return;
         };
         if let Err(error) = store.note_name(file, from.parent, from.name.to_bytes()) {
@@ -183,13 +188,13 @@ impl Names {
 
     /// As long as these are ours, nobody else gives or takes these names, and no command runs on these files.
     fn keys(&self, files: &[Gfid]) -> Vec<Key> {
-        let names = self.from.iter().map(|(from, _)| from).chain([&self.to]).map(Place::key);
+        let names = self.from.iter().chain([&self.to]).map(Place::key);
         names.chain(files.iter().filter(|file| !file.is_null()).map(|&file| Key::File(file))).collect()
     }
 
     /// Says in the log why it was refused.
     fn refused(&self, error: &Error) {
-        let Place { parent, name } = &self.to;
+        let Place { parent, name, .. } = &self.to;
         tracing::warn!("{} in directory {parent} stays whose it is: {error}", name.to_bytes().escape_ascii());
     }
 

@@ -2,12 +2,11 @@
 
 use fsnap_core::layout::{self, Layout};
 use fsnap_core::{Error, Gfid, Result};
-use nix::errno::Errno;
 
 use crate::Store;
-use crate::brick::{Access, open_leaf};
+use crate::brick::Access;
 use crate::guard::is_link_file;
-use crate::sys::{self, DIR, Doing, open_in};
+use crate::sys;
 use crate::xattrs;
 
 /// What has a name.
@@ -15,12 +14,12 @@ use crate::xattrs;
 pub enum Entry {
     /// Nothing has it.
     Nothing,
-    /// A regular file.
+    /// A file of whatever kind.
     File(Gfid),
     /// A directory.
     Dir(Gfid),
-    /// Something else, or something without a gfid.
-    Other,
+    /// Something without a gfid: storage/posix gives it one a moment after it has made it.
+    Unnamed,
 }
 
 impl Store {
@@ -35,20 +34,11 @@ impl Store {
     pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<Entry> {
         let parent = self.brick.open_dir(parent)?;
         let Some(seen) = sys::stat_in(&parent.file, name)? else { return Ok(Entry::Nothing) };
-        let is_dir = sys::kind(&seen) == libc::S_IFDIR;
-        let file = match is_dir {
-            true => match open_in(&parent.file, name, DIR) {
-                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => None,
-                other => Some(other.doing("open a directory")?),
-            },
-            false => match open_leaf(&parent.file, name, Access::Read) {
-                Err(Error::NotRegular | Error::Gone) => None,
-                other => other?.map(|(file, _)| file),
-            },
-        };
-        match file.map_or(Ok(None), |file| xattrs::gfid(&file)) {
-            Ok(Some(gfid)) => Ok(if is_dir { Entry::Dir(gfid) } else { Entry::File(gfid) }),
-            Ok(None) | Err(Error::Damaged(_)) => Ok(Entry::Other),
+        // Without opening it, whatever it is. A rename in between is the caller's business.
+        match xattrs::gfid_in(&parent.file, name) {
+            Ok(Some(gfid)) if sys::kind(&seen) == libc::S_IFDIR => Ok(Entry::Dir(gfid)),
+            Ok(Some(gfid)) => Ok(Entry::File(gfid)),
+            Ok(None) | Err(Error::Damaged(_)) => Ok(Entry::Unnamed),
             Err(e) => Err(e),
         }
     }

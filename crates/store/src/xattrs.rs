@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record};
@@ -52,6 +53,16 @@ pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
 /// The file's gfid, if it has one.
 pub(crate) fn gfid(file: &File) -> Result<Option<Gfid>> {
     get(file, GFID)?.map(|bytes| Gfid::from_xattr(&bytes)).transpose()
+}
+
+/// The gfid of what has the name `name` in `dir`, without opening it; `None` if it has none, or is not there.
+pub(crate) fn gfid_in(dir: &File, name: &[u8]) -> Result<Option<Gfid>> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend(name);
+    match xattr::get(OsStr::from_bytes(&path), GFID) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.doing("getxattr")?.map(|bytes| Gfid::from_xattr(&bytes)).transpose(),
+    }
 }
 
 /// Which snapshot the file is, if it is one. [`Error::Damaged`] if its record can't be read.
