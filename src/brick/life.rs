@@ -110,17 +110,20 @@ impl Place {
     }
 
     /// What has the name on the disk.
-    ///
-    /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is not what the host believes, or has no gfid
-    /// yet: storage/posix acts on what has the name, and notes what came of it on what the host believes in.
     fn entry(&self, store: &Store) -> Result<Entry> {
-        let entry = store.entry(self.parent, self.name.to_bytes())?;
-        match entry {
+        store.entry(self.parent, self.name.to_bytes())
+    }
+
+    /// The same of a name that is to be renamed. [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is
+    /// not what the host believes, or has no gfid yet: storage/posix would move what has the name, and note the new name
+    /// on what the host believes in.
+    fn believed_entry(&self, store: &Store) -> Result<Entry> {
+        match self.entry(store)? {
             Entry::Unnamed => Err(Error::Gone),
             Entry::File(gfid) | Entry::Dir(gfid) if gfid != self.believed && !self.believed.is_null() => {
                 Err(Error::Gone)
             }
-            _ => Ok(entry),
+            entry => Ok(entry),
         }
     }
 }
@@ -155,7 +158,7 @@ impl Names {
         if !store.is_used() {
             return Ok(Found::default());
         }
-        let from = self.from.as_ref().map(|from| from.entry(store)).transpose()?;
+        let from = self.from.as_ref().map(|from| from.believed_entry(store)).transpose()?;
         let to = self.to.entry(store)?;
         let moved = match from.unwrap_or(to) {
             Entry::Nothing => return Err(Error::NoEntry),
