@@ -1,6 +1,6 @@
 //! Load for a long time, with a look at everything every minute: is all there, and does the brick stay as small as it was?
 //!
-//! `soak [MINUTES] [SEED] [renames]`: 60 minutes if not given. The same seed gives the same sequence of choices. There are two volumes:
+//! `soak [MINUTES] [SEED]`: 60 minutes if not given. The same seed gives the same sequence of choices. There are two volumes:
 //! the brick of `steady` runs from the beginning to the end and is measured, that of `shaken` is killed, stopped and started.
 //! Needs root.
 
@@ -32,20 +32,19 @@ struct Place {
     volume: Volume,
     mounts: Vec<Mount>,
     book: Arc<Book>,
-    renames: bool,
 }
 
 impl Place {
-    fn new(scene: &Scene, name: &str, disk: usize, mounts: usize, renames: bool) -> Place {
+    fn new(scene: &Scene, name: &str, disk: usize, mounts: usize) -> Place {
         let disk = scene.disk(Fs::Xfs, 4096 * MIB, format!("/run/scene/b{disk}"));
         let volume = scene.volume(name).layout(Layout::Distribute).disks(&[disk]).with_fsnap().start();
         let mounts = (0..mounts).map(|n| volume.mount(format!("/run/scene/{name}{n}"))).collect();
-        Place { volume, mounts, book: Arc::default(), renames }
+        Place { volume, mounts, book: Arc::default() }
     }
 
     fn start(&self, seed: u64) -> Load {
         let roots: Vec<_> = self.mounts.iter().map(Mount::path).collect();
-        Load::start(&roots, 2, seed, self.renames, &self.book)
+        Load::start(&roots, 2, seed, true, &self.book)
     }
 
     fn fresh(&self) -> Mount {
@@ -60,20 +59,18 @@ impl Place {
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>());
     let (Ok(minutes @ 1..), Ok(seed)) = (args.next().unwrap_or(Ok(60)), args.next().unwrap_or(Ok(1))) else {
-        eprintln!("usage: soak [MINUTES] [SEED] [renames]");
+        eprintln!("usage: soak [MINUTES] [SEED]");
         return ExitCode::from(2);
     };
     // Left out until a rename can't leave a file without its gfid2path xattr any more: see tests/concurrency.rs.
-    let renames = std::env::args().nth(3).is_some_and(|arg| arg == "renames");
     println!("{minutes} minutes, seed {seed}");
-    soak(MINUTE * u32::try_from(minutes).unwrap_or(u32::MAX), seed, renames)
+    soak(MINUTE * u32::try_from(minutes).unwrap_or(u32::MAX), seed)
 }
 
-fn soak(time: Duration, seed: u64, renames: bool) -> ExitCode {
+fn soak(time: Duration, seed: u64) -> ExitCode {
     let scene = common::scene_with_fsnap();
     scene.start_glusterd();
-    let (steady, shaken) =
-        (Place::new(&scene, "steady", 1, 3, renames), Place::new(&scene, "shaken", 2, 2, renames));
+    let (steady, shaken) = (Place::new(&scene, "steady", 1, 3), Place::new(&scene, "shaken", 2, 2));
     let pid = steady.volume.brick_pid(0);
     let mut rng = Rng::new(seed);
     let (start, mut warm) = (Instant::now(), None);

@@ -214,7 +214,7 @@ fn nothing_is_lost_whatever_happens_to_the_volume() {
         ("the brick is killed", &|| events::kill(volume, 0, &mounts, &book)),
     ];
     for (n, (what, happens)) in happen.into_iter().enumerate() {
-        let load = Load::start(&roots, 2, 10 + n as u64, false, &book);
+        let load = Load::start(&roots, 2, 10 + n as u64, true, &book);
         sleep(Duration::from_millis(1500));
         happens();
         sleep(Duration::from_millis(1000));
@@ -246,7 +246,7 @@ fn bricks_that_share_a_process() {
         audit(&fresh.path(), &books[n]);
         fresh
     };
-    let start = |n: usize, seed| Load::start(&[mounts[n].path()], 3, seed, false, &books[n]);
+    let start = |n: usize, seed| Load::start(&[mounts[n].path()], 3, seed, true, &books[n]);
 
     let loads = [start(0, 1), start(1, 2)];
     sleep(Duration::from_millis(1500));
