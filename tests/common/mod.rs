@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use fsnap_store::check;
 use fsnap_testbed::{
     Disk, Errno, Fs, Layout, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, getx, setx,
     translator_path, try_checksum, try_wait_until,
@@ -126,4 +127,19 @@ pub fn usage(pid: u32) -> Usage {
     };
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count();
     Usage { files, resident: number("VmRSS:"), threads: number("Threads:") }
+}
+
+/// Sees to it that the checker finds nothing wrong with the volume's bricks, which may be in use.
+#[track_caller]
+pub fn sound(volume: &Volume) {
+    for n in 0..volume.bricks().len() {
+        let options = check::Options { repair: false, pause: Duration::from_secs(1) };
+        let report = check::run(&volume.brick_path(n), &options).expect("a brick");
+        // The handle of a .fsnap is made by whoever looks for it next.
+        let wrong = |problem: &&check::Problem| {
+            problem.kind.severity() != check::Severity::Info && problem.kind != check::Kind::SnapDirHandle
+        };
+        let wrong: Vec<_> = report.problems.iter().filter(wrong).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }

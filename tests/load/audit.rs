@@ -8,7 +8,7 @@ use std::time::Duration;
 use fsnap_testbed::{Scene, Volume, checksum, wait_until};
 
 use super::{Book, DIRS, Fate, name_in, names_of};
-use crate::common::{fsnap, ls};
+use crate::common::{fsnap, ls, sound};
 
 /// All snapshots in the load's directories, by name.
 fn found(root: &Path) -> BTreeMap<String, PathBuf> {
@@ -51,6 +51,7 @@ pub fn audit(root: &Path, book: &Book) {
 /// Everything can be deleted, and then there is nothing left on the bricks.
 #[track_caller]
 pub fn clear(root: &Path, volumes: &[&Volume]) {
+    volumes.iter().for_each(|volume| sound(volume));
     for (name, path) in found(root) {
         // A half-made one can't be released and is not held.
         let _ = fsnap(&path, "release", &name);
