@@ -153,10 +153,15 @@ struct Found {
 
 impl Names {
     /// [`Error::NoEntry`] (`ENOENT`) if nothing has the name that is to be taken: something may get it before
-    /// storage/posix comes to it. [`Error::Gone`] (`ESTALE`) if the host is mistaken about who has the names.
+    /// storage/posix comes to it. [`Error::Gone`] (`ESTALE`) if the host is mistaken about who has the name, and for a
+    /// rename of a name to itself, which storage/posix takes for one over another file: it would remove the handle. (The
+    /// client's kernel does nothing for it, once it has looked.)
     fn look(&self, store: &Store) -> Result<Found> {
         if !store.is_used() {
             return Ok(Found::default());
+        }
+        if self.from.as_ref().is_some_and(|from| from.key() == self.to.key()) {
+            return Err(Error::Gone);
         }
         let from = self.from.as_ref().map(|from| from.believed_entry(store)).transpose()?;
         let to = self.to.entry(store)?;
