@@ -77,21 +77,19 @@ fn soak(time: Duration, seed: u64) -> ExitCode {
     let mut rng = Rng::new(seed);
     let (start, mut warm) = (Instant::now(), None);
     let warm_up = WARM_UP.min(time / 3);
-    println!("minute  commands   RSS KiB  files  threads  fsnap in the statedump");
+    println!("minute  commands   RSS KiB  files  threads");
     let mut round = 0;
     while start.elapsed() < time {
         let from = seed.wrapping_mul(1000) + round * 2;
         minute(&scene, &steady, &shaken, &mut rng, from);
         let now = usage(pid);
-        let dump = steady.volume.statedump(0);
         println!(
-            "{:>6}  {:>8}  {:>8}  {:>5}  {:>7}  {}",
+            "{:>6}  {:>8}  {:>8}  {:>5}  {:>7}",
             start.elapsed().as_secs().div_ceil(60),
             steady.book.commands() + shaken.book.commands(),
             now.resident,
             now.files,
-            now.threads,
-            memory(&dump)
+            now.threads
         );
         if start.elapsed() >= warm_up {
             warm.get_or_insert(now);
@@ -155,15 +153,4 @@ fn moments(place: &Place, until: Instant) {
     }
     writer.stop();
     assert!(ls(dir.join(".fsnap")).is_empty() && count > 0);
-}
-
-/// What a statedump says of the memory that the host has given to fsnap.
-fn memory(dump: &str) -> String {
-    let sections = dump.split("\n[").filter(|section| section.starts_with("user/fsnap."));
-    let sizes = sections.filter_map(|section| {
-        let value = |key: &str| section.lines().find_map(|line| line.strip_prefix(key));
-        Some((value("size=")?.parse::<u64>().ok()?, value("num_allocs=")?.parse::<u64>().ok()?))
-    });
-    let (size, count) = sizes.fold((0, 0), |sum, (size, count)| (sum.0 + size, sum.1 + count));
-    format!("{size} bytes in {count} pieces")
 }
