@@ -181,11 +181,11 @@ impl Brick {
     }
 
     /// Whether what has the handle of `gfid` has xattrs that start with `prefix`, by one system call: so it looks neither
-    /// at the kind of file nor at the way to it. False if there is nothing.
+    /// at the kind of file nor at the way to it. [`Error::Gone`] if there is nothing.
     pub(crate) fn may_have_xattrs(&self, gfid: Gfid, prefix: &str) -> Result<bool> {
         let path = format!("/proc/self/fd/{}/{}", self.root.as_raw_fd(), gfid.handle().display());
         match xattr::list(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Gone),
             other => {
                 let mut names = other.doing("listxattr")?;
                 Ok(names.any(|name| name.as_bytes().starts_with(prefix.as_bytes())))

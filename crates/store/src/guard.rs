@@ -64,8 +64,9 @@ impl Store {
     }
 
     /// Whether `file` has snapshots: the question that every unlink and rename asks, so it costs next to nothing for a
-    /// file without. False as well for what is no regular file or is not there.
+    /// file without. False as well for what is no regular file.
     ///
+    /// [`Error::Gone`] (`ESTALE`) if it has no handle: a file that lost it may have snapshots all the same.
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn has_snapshots(&self, file: Gfid) -> Result<bool> {
         // Entries alone count: the number of the last snapshot stays when all are gone, and metadata heal sets them in any
@@ -75,7 +76,7 @@ impl Store {
         }
         match self.brick.open_file(file, Access::Read) {
             Ok(_) => Ok(true),
-            Err(Error::Gone | Error::NotRegular) => Ok(false),
+            Err(Error::NotRegular) => Ok(false),
             Err(e) => Err(e),
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use fsnap_core::Gfid;
+use fsnap_core::{Error, Gfid};
 use fsnap_store::Kind;
 use fsnap_testbed::{Fs, getx, removex, setx};
 
@@ -88,9 +88,14 @@ fn who_has_snapshots() {
         assert!(!store.has_snapshots(base).unwrap(), "on a brick that fsnap was never used on");
         let payload = snap(&store, base, "a").gfid;
         assert!(store.has_snapshots(base).unwrap());
-        for gfid in [payload, dir, dir.snap_dir(), Gfid::ROOT, next_gfid(), b.make_file("d/g", b"x")] {
+        for gfid in [payload, dir, dir.snap_dir(), Gfid::ROOT, b.make_file("d/g", b"x")] {
             assert!(!store.has_snapshots(gfid).unwrap(), "{gfid}");
         }
+        assert_eq!(store.has_snapshots(next_gfid()), Err(Error::Gone));
+        // Without its handle it has them still.
+        fs::rename(b.handle(base), b.join("aside")).unwrap();
+        assert_eq!(store.has_snapshots(base), Err(Error::Gone));
+        fs::rename(b.join("aside"), b.handle(base)).unwrap();
         let seq = getx(b.join("d/f"), "trusted.fsnap.seq").unwrap();
         removex(b.join("d/f"), "trusted.fsnap.seq").unwrap();
         assert!(store.has_snapshots(base).unwrap(), "a metadata heal in its course");
