@@ -131,13 +131,15 @@ pub(super) unsafe fn forbidden<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     dicts: &[*mut sys::dict_t],
 ) -> Option<i32> {
-    // SAFETY: the host's promise.
-    let hidden = unsafe { hidden_xattrs::<T>(frame, this) }?;
-    let names = |dict: &*mut sys::dict_t| {
+    fence("a guard", Some(libc::EIO), || {
         // SAFETY: the host's promise.
-        unsafe { Dict::new(*dict) }.is_some_and(|dict| !dict.with_prefix(hidden.to_bytes()).is_empty())
-    };
-    dicts.iter().any(names).then_some(libc::EPERM)
+        let hidden = unsafe { hidden_xattrs::<T>(frame, this) }?;
+        let names = |dict: &*mut sys::dict_t| {
+            // SAFETY: the host's promise.
+            unsafe { Dict::new(*dict) }.is_some_and(|dict| !dict.with_prefix(hidden.to_bytes()).is_empty())
+        };
+        dicts.iter().any(names).then_some(libc::EPERM)
+    })
 }
 
 /// # Safety
