@@ -37,23 +37,24 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
             let file = call.inode();
             let keys = order.keys(base, &command);
             brick.pool.submit(keys.clone(), move |turn| {
-                let turn = turn.in_time().and_then(|turn| match order.keys(base, &command) == keys {
-                    true => Ok(turn),
+                let done = turn.in_time().and_then(|turn| {
                     // It was deleted, or brought back, while this waited: the client looks again.
-                    false => Err(Error::Gone),
+                    if order.keys(base, &command) != keys {
+                        return Err(Error::Gone);
+                    }
+                    order.run(base, &command).map(|()| turn)
                 });
-                let result = order
-                    .account(turn.as_ref().map_err(Clone::clone).and_then(|_| order.run(base, &command)));
+                let result = order.account(done);
                 match (result, command, file) {
                     (Err(errno), _, file) => {
                         // Before the answer: once a request is answered, the host may end.
                         drop(file);
                         reply.fail(errno);
                     }
-                    (Ok(()), Command::Restore(_), Some(file)) => {
+                    (Ok(_turn), Command::Restore(_), Some(file)) => {
                         reply.done_and_touched(order.state.host, file)
                     }
-                    (Ok(()), _, file) => reply.done_with(order.state.host, file),
+                    (Ok(_turn), _, file) => reply.done_with(order.state.host, file),
                 }
             });
         }
@@ -172,7 +173,7 @@ impl Order {
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
-                // A hard link that came while it was deleted has kept a file that is buried.
+                // Being buried is not enough: it may have its name still, or again.
                 let time = match store.is_deleted(base) {
                     true => store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?,
                     false => store.restore(base, name)?,

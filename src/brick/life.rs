@@ -384,9 +384,9 @@ impl Job {
             }
         };
         if let (Some(lost), Some(prepared)) = (plan.lost, prepared) {
-            // storage/posix may fail when the name has gone already: then it has gone. And a link may have given the file
-            // another name meanwhile: then it stays.
-            let kept = !matches!(prepared, Prepared::Stays)
+            // storage/posix may fail when the name has gone already: then it has gone.
+            let kept = !done
+                && !matches!(prepared, Prepared::Stays)
                 && store.unbury(lost).unwrap_or_else(|error| {
                     tracing::error!("taking back the burial of {lost}: {error}");
                     true

@@ -129,7 +129,7 @@ impl Translator for Brick {
             }
         }
         let (busy, waiting) = self.pool.load();
-        out.line("workers", pool::WORKERS);
+        out.line("workers", pool::THREADS);
         out.line("workers.busy", busy);
         out.line("commands.waiting", waiting);
         self.state.counters.dump(out);

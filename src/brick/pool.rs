@@ -13,10 +13,13 @@ use fsnap_core::{Error, Gfid, Result};
 use crate::ffi::fence;
 
 /// How many commands run at once on a brick.
-pub const WORKERS: usize = 4;
+const WORKERS: usize = 4;
 
 /// Workers that no command gets: an unlink of one file does not wait for the clones of others.
 const SPARE: usize = 2;
+
+/// All workers.
+pub const THREADS: usize = WORKERS + SPARE;
 
 /// How long a command waits for its turn before it is answered `EBUSY`.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -252,7 +255,7 @@ impl Entrance {
     /// Starts the threads if they are not there yet; true if there is one at least.
     fn started(&self) -> bool {
         let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        while threads.len() < WORKERS + SPARE {
+        while threads.len() < THREADS {
             let shared = Arc::clone(&self.0);
             let body = move || {
                 (shared.setup)();
