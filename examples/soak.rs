@@ -64,7 +64,6 @@ fn main() -> ExitCode {
         eprintln!("usage: soak [MINUTES] [SEED]");
         return ExitCode::from(2);
     };
-    // Left out until a rename can't leave a file without its gfid2path xattr any more: see tests/concurrency.rs.
     println!("{minutes} minutes, seed {seed}");
     soak(MINUTE * u32::try_from(minutes).unwrap_or(u32::MAX), seed)
 }
