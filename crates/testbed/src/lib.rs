@@ -20,6 +20,7 @@
 
 mod disk;
 mod gluster;
+mod heal;
 mod holder;
 mod logs;
 mod mount;

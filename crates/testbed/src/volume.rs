@@ -1,13 +1,13 @@
 //! Volumes of several bricks, served by real brick processes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{Disk, Mount, Scene, process, wait_until};
+use crate::{Disk, GlusterError, Mount, Scene, process, wait_until};
 
 const BRICK_WITHIN: Duration = Duration::from_secs(60);
 
@@ -149,12 +149,28 @@ impl Volume {
         self.scene.path(&self.bricks[n].dir)
     }
 
+    /// Runs `gluster --mode=script ARGS` and returns what it printed.
+    pub fn gluster<I>(&self, args: I) -> Result<String, GlusterError>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        self.scene.gluster(args)
+    }
+
+    #[track_caller]
+    fn gluster_ok<I>(&self, args: I)
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        self.gluster(args).unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Sets a volume option.
     ///
     /// # Panics
-    /// If glusterd refuses; ask [`Scene::gluster`] for what may fail.
+    /// If glusterd refuses; ask [`Volume::gluster`] for what may fail.
     pub fn set(&self, option: &str, value: &str) {
-        self.scene.gluster_ok(["volume", "set", &self.name, option, value]);
+        self.gluster_ok(["volume", "set", &self.name, option, value]);
     }
 
     /// Starts the stopped volume and waits for all brick processes.
@@ -162,7 +178,7 @@ impl Volume {
     /// # Panics
     /// If one does not start.
     pub fn start(&self) {
-        self.scene.gluster_ok(["volume", "start", &self.name]);
+        self.gluster_ok(["volume", "start", &self.name]);
         (0..self.bricks.len()).for_each(|n| self.await_brick(n));
     }
 
@@ -172,7 +188,7 @@ impl Volume {
     /// If glusterd refuses.
     pub fn stop(&self) {
         let pids: Vec<u32> = (0..self.bricks.len()).filter_map(|n| self.try_brick_pid(n)).collect();
-        self.scene.gluster_ok(["volume", "stop", &self.name, "force"]);
+        self.gluster_ok(["volume", "stop", &self.name, "force"]);
         let what = format!("the bricks of {} have ended", self.name);
         wait_until(&what, BRICK_WITHIN, || pids.iter().all(|&pid| process::is_gone(pid)));
     }
@@ -182,7 +198,7 @@ impl Volume {
     /// # Panics
     /// If glusterd refuses.
     pub fn detach(&self) {
-        self.scene.gluster_ok(["volume", "stop", &self.name, "force"]);
+        self.gluster_ok(["volume", "stop", &self.name, "force"]);
     }
 
     /// Mounts the volume at the absolute path `at` of the scene, and waits until the client is connected to all bricks
@@ -245,7 +261,7 @@ impl Volume {
     /// # Panics
     /// If it does not start.
     pub fn restart_brick(&self, n: usize) {
-        self.scene.gluster_ok(["volume", "start", &self.name, "force"]);
+        self.gluster_ok(["volume", "start", &self.name, "force"]);
         self.await_brick(n);
     }
 

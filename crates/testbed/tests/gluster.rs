@@ -5,10 +5,10 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::Trace;
-use fsnap_testbed::{Fs, Layout, Scene, VOLFILE_POSIX, content, fill, getx, run, setx};
+use fsnap_testbed::{Fs, Layout, Scene, VOLFILE_POSIX, checksum, content, fill, getx, run, setx};
 
 const MIB: u64 = 1 << 20;
 
@@ -93,6 +93,27 @@ fn a_killed_brick_comes_back() {
     assert_eq!(volume.running(), 0);
     volume.start();
     assert_eq!(volume.running(), 3);
+}
+
+#[test]
+fn a_brick_that_was_away_is_healed() {
+    let scene = Scene::new();
+    scene.start_glusterd();
+    let disks = scene.disks(3, Fs::Xfs, 300 * MIB);
+    let volume = scene.volume("rep").disks(&disks).layout(Layout::Replicate(3)).start();
+    let mount = volume.mount("/run/scene/m");
+    volume.kill_brick(1);
+    mount.wait_connected(2);
+    fill(mount.path().join("file"), MIB, 9);
+    assert_eq!(volume.pending_heals(), None, "a brick does not answer");
+    volume.restart_brick(1);
+    mount.wait_connected(3);
+    volume.heal();
+    volume.await_healed(Duration::from_secs(60));
+    assert_eq!(volume.pending_heals(), Some(0));
+    assert_eq!(volume.split_brain(), Vec::<String>::new());
+    assert_eq!(checksum(volume.brick_path(1).join("file")), checksum(volume.brick_path(0).join("file")));
+    volume.heal_full();
 }
 
 #[test]
