@@ -138,6 +138,11 @@ impl Scene {
 }
 
 impl Disk {
+    /// The scene that the disk is mounted in.
+    pub fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
     /// Where the disk is mounted, as seen inside the scene.
     pub fn at(&self) -> &Path {
         &self.at

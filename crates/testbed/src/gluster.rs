@@ -54,13 +54,4 @@ impl Scene {
         let said = format!("{}{}", stdout, stderr).trim().to_owned();
         Err(GlusterError { command: args.join(OsStr::new(" ")).to_string_lossy().into_owned(), output: said })
     }
-
-    /// Like [`Scene::gluster`], for what must work.
-    #[track_caller]
-    pub(crate) fn gluster_ok<I>(&self, args: I) -> String
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        self.gluster(args).unwrap_or_else(|error| panic!("{error}"))
-    }
 }

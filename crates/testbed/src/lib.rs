@@ -13,11 +13,13 @@
 //! - [`Scene::mount_volfile`]: one process, FUSE straight over a brick graph.
 //! - [`Scene::start_glusterd`], [`Scene::volume`], [`Volume::mount`]: a real volume of several bricks. Addresses
 //!   127.1.1.1, 127.1.1.2, … serve as hosts, and scenes side by side do not see each other.
+//! - [`Cluster`]: several hosts. Each is a scene with a glusterd, and can be cut off and killed.
 //!
 //! Whatever cannot be set up panics with the command and its output. When a scene is dropped during a panic, it prints
 //! the end of every GlusterFS log. With `FSNAP_KEEP=1` in the environment scenes stay, and print how to enter and how
 //! to end them. All this needs root.
 
+mod cluster;
 mod disk;
 mod gluster;
 mod heal;
@@ -27,11 +29,13 @@ mod mount;
 mod probe;
 mod process;
 mod scene;
+mod server;
 mod translator;
 mod volfile;
 mod volume;
 mod wait;
 
+pub use cluster::Cluster;
 pub use disk::{Disk, Fs};
 pub use gluster::GlusterError;
 pub use mount::Mount;

@@ -23,18 +23,37 @@ pub(crate) fn is_gone(pid: u32) -> bool {
 
 /// The process that is `inner` in the pid namespace of `member`, by the caller's pid.
 pub(crate) fn outer_pid(member: u32, inner: u32) -> Option<u32> {
-    let namespace = fs::read_link(format!("/proc/{member}/ns/pid")).ok()?;
-    let pids = fs::read_dir("/proc").ok()?.flatten();
-    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|&pid| {
-        inner_pid(pid) == Some(inner)
-            && fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|of| of == namespace)
-            && exists(pid)
-    })
+    all().find(|&pid| inner_pid(pid) == Some(inner) && share_namespace(pid, member) && exists(pid))
+}
+
+/// The processes of GlusterFS in the pid namespace of `member`, by the caller's pids.
+pub(crate) fn of_gluster(member: u32) -> Vec<u32> {
+    let is_gluster = |pid: u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|name| name.starts_with("gluster") || name.starts_with("glfs"))
+    };
+    all().filter(|&pid| is_gluster(pid) && share_namespace(pid, member)).collect()
+}
+
+fn all() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether both live and are in one pid namespace.
+fn share_namespace(one: u32, other: u32) -> bool {
+    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    namespace(one).is_some_and(|of| namespace(other) == Some(of))
 }
 
 /// The pid that `pid` has in its own, innermost pid namespace.
 pub(crate) fn inner_pid(pid: u32) -> Option<u32> {
     status_field(pid, "NSpid:")?.split_whitespace().last()?.parse().ok()
+}
+
+/// Sends a signal to a process that may have ended.
+pub(crate) fn signal_if_there(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid.try_into().expect("a pid fits")), signal);
 }
 
 pub(crate) fn signal(pid: u32, signal: Signal) {

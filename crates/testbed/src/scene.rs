@@ -1,6 +1,7 @@
 //! A scene: private namespaces in which file systems, bricks, volumes and mounts live.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,6 +16,12 @@ use crate::{process, run};
 #[derive(Clone)]
 pub struct Scene {
     holder: Arc<Holder>,
+}
+
+impl fmt::Debug for Scene {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Scene").field(&self.tag()).finish()
+    }
 }
 
 impl Scene {
@@ -36,6 +43,11 @@ impl Scene {
     /// A name that only this scene has; its disk images begin with it.
     pub fn tag(&self) -> &str {
         self.holder.tag()
+    }
+
+    /// Whether both are handles on one scene.
+    pub(crate) fn is(&self, other: &Scene) -> bool {
+        Arc::ptr_eq(&self.holder, &other.holder)
     }
 
     /// Where the test process finds the absolute path `inside` of the scene.

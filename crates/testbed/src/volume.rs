@@ -3,10 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::server::Server;
 use crate::{Disk, GlusterError, Mount, Scene, process, wait_until};
 
 const BRICK_WITHIN: Duration = Duration::from_secs(60);
@@ -47,13 +49,38 @@ impl Layout {
 pub struct Brick {
     /// The address of the brick's host.
     pub host: String,
-    /// The brick's directory, as seen inside the scene.
+    /// The brick's directory, as seen inside its scene.
     pub dir: PathBuf,
+    /// The scene that the brick's process and directory are in.
+    pub scene: Scene,
 }
 
-/// A volume that is yet to be made; see [`Scene::volume`].
+impl Brick {
+    /// Number `n` of a volume's bricks.
+    fn new(servers: &[Server], n: usize, scene: &Scene, dir: PathBuf) -> Brick {
+        let server = servers.iter().find(|server| server.scene.is(scene));
+        let host = server.expect("the volume's servers include the scene").address(n);
+        Brick { host, dir, scene: scene.clone() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.scene.path(&self.dir)
+    }
+
+    /// What GlusterFS calls it.
+    fn name(&self) -> String {
+        format!("{}:{}", self.host, self.dir.display())
+    }
+
+    fn make_dir(&self) {
+        fs::create_dir_all(self.path()).expect("cannot make a brick directory");
+    }
+}
+
+/// A volume that is yet to be made; see [`Scene::volume`] and [`Cluster::volume`](crate::Cluster::volume).
 pub struct VolumeBuilder {
-    scene: Scene,
+    servers: Vec<Server>,
+    client: Scene,
     name: String,
     layout: Layout,
     bricks: Vec<Brick>,
@@ -63,33 +90,51 @@ pub struct VolumeBuilder {
 impl Scene {
     /// Begins a volume, distributed unless told otherwise. Needs [`Scene::start_glusterd`].
     pub fn volume(&self, name: &str) -> VolumeBuilder {
+        VolumeBuilder::new(vec![Server::alone(self)], self, name)
+    }
+}
+
+impl VolumeBuilder {
+    /// A volume of bricks on the servers, with mounts in the scene `client`.
+    pub(crate) fn new(servers: Vec<Server>, client: &Scene, name: &str) -> VolumeBuilder {
         VolumeBuilder {
-            scene: self.clone(),
+            servers,
+            client: client.clone(),
             name: name.to_owned(),
             layout: Layout::Distribute,
             bricks: Vec::new(),
             options: Vec::new(),
         }
     }
-}
 
-impl VolumeBuilder {
     /// How to spread files. A multiple of the layout's bricks makes the volume distributed on top of it.
     pub fn layout(mut self, layout: Layout) -> VolumeBuilder {
         self.layout = layout;
         self
     }
 
-    /// Adds a brick in the directory `dir` of the scene. The first brick's host is 127.1.1.1, the second's 127.1.1.2, …
-    pub fn brick(mut self, dir: impl AsRef<Path>) -> VolumeBuilder {
-        let host = format!("127.1.1.{}", self.bricks.len() + 1);
-        self.bricks.push(Brick { host, dir: dir.as_ref().to_owned() });
+    /// Adds a brick in the directory `dir` of the scene; on a cluster, of its first node. In a scene, the first brick's
+    /// host is 127.1.1.1, the second's 127.1.1.2, …
+    pub fn brick(self, dir: impl AsRef<Path>) -> VolumeBuilder {
+        let scene = self.servers[0].scene.clone();
+        self.brick_in(&scene, dir)
+    }
+
+    /// Adds a brick in the directory `dir` of the scene of one node of the volume's cluster.
+    ///
+    /// # Panics
+    /// If it is no scene of that cluster's nodes.
+    pub fn brick_in(mut self, scene: &Scene, dir: impl AsRef<Path>) -> VolumeBuilder {
+        self.bricks.push(Brick::new(&self.servers, self.bricks.len(), scene, dir.as_ref().to_owned()));
         self
     }
 
     /// Adds a brick on each disk, in its directory `brick`.
+    ///
+    /// # Panics
+    /// If a disk is in no scene of the volume's.
     pub fn disks(self, disks: &[Disk]) -> VolumeBuilder {
-        disks.iter().fold(self, |volume, disk| volume.brick(disk.at().join("brick")))
+        disks.iter().fold(self, |volume, disk| volume.brick_in(disk.scene(), brick_dir(disk)))
     }
 
     /// Sets a volume option before the start.
@@ -108,16 +153,14 @@ impl VolumeBuilder {
     /// # Panics
     /// If glusterd refuses or a brick does not start.
     pub fn start(self) -> Volume {
-        let VolumeBuilder { scene, name, layout, bricks, options } = self;
-        for brick in &bricks {
-            fs::create_dir_all(scene.path(&brick.dir)).expect("cannot make a brick directory");
-        }
+        let VolumeBuilder { servers, client, name, layout, bricks, options } = self;
+        bricks.iter().for_each(Brick::make_dir);
         let mut create = vec!["volume".to_owned(), "create".to_owned(), name.clone()];
         create.extend(layout.words());
-        create.extend(bricks.iter().map(|brick| format!("{}:{}", brick.host, brick.dir.display())));
+        create.extend(bricks.iter().map(Brick::name));
         create.push("force".to_owned());
-        scene.gluster_ok(create);
-        let volume = Volume { scene, name, bricks };
+        let volume = Volume { servers, client, name, bricks: Mutex::new(bricks) };
+        volume.gluster_ok(create);
         for (option, value) in &options {
             volume.set(option, value);
         }
@@ -128,9 +171,10 @@ impl VolumeBuilder {
 
 /// A volume with its bricks.
 pub struct Volume {
-    scene: Scene,
+    servers: Vec<Server>,
+    client: Scene,
     name: String,
-    bricks: Vec<Brick>,
+    bricks: Mutex<Vec<Brick>>,
 }
 
 impl Volume {
@@ -140,21 +184,38 @@ impl Volume {
     }
 
     /// The volume's bricks, in the order in which they were added. Bricks are counted from 0.
-    pub fn bricks(&self) -> &[Brick] {
-        &self.bricks
+    pub fn bricks(&self) -> Vec<Brick> {
+        self.lock_bricks().clone()
+    }
+
+    /// Brick `n`.
+    ///
+    /// # Panics
+    /// If the volume has no such brick.
+    pub fn brick(&self, n: usize) -> Brick {
+        self.lock_bricks()[n].clone()
+    }
+
+    fn lock_bricks(&self) -> MutexGuard<'_, Vec<Brick>> {
+        self.bricks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the test process finds the directory of brick `n`.
     pub fn brick_path(&self, n: usize) -> PathBuf {
-        self.scene.path(&self.bricks[n].dir)
+        self.brick(n).path()
     }
 
-    /// Runs `gluster --mode=script ARGS` and returns what it printed.
+    /// Runs `gluster --mode=script ARGS` and returns what it printed. On a cluster, that is on the first node which is
+    /// neither cut off nor dead.
+    ///
+    /// # Panics
+    /// If there is none.
     pub fn gluster<I>(&self, args: I) -> Result<String, GlusterError>
     where
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
-        self.scene.gluster(args)
+        let server = self.servers.iter().find(|server| !server.is_away());
+        server.expect("a node is in reach").scene.gluster(args)
     }
 
     #[track_caller]
@@ -179,7 +240,7 @@ impl Volume {
     /// If one does not start.
     pub fn start(&self) {
         self.gluster_ok(["volume", "start", &self.name]);
-        (0..self.bricks.len()).for_each(|n| self.await_brick(n));
+        self.await_bricks();
     }
 
     /// Stops the volume, by force; its bricks end.
@@ -187,7 +248,7 @@ impl Volume {
     /// # Panics
     /// If glusterd refuses.
     pub fn stop(&self) {
-        let pids: Vec<u32> = (0..self.bricks.len()).filter_map(|n| self.try_brick_pid(n)).collect();
+        let pids: Vec<u32> = self.bricks().iter().filter_map(|brick| self.pid_of(brick)).collect();
         self.gluster_ok(["volume", "stop", &self.name, "force"]);
         let what = format!("the bricks of {} have ended", self.name);
         wait_until(&what, BRICK_WITHIN, || pids.iter().all(|&pid| process::is_gone(pid)));
@@ -201,8 +262,8 @@ impl Volume {
         self.gluster_ok(["volume", "stop", &self.name, "force"]);
     }
 
-    /// Mounts the volume at the absolute path `at` of the scene, and waits until the client is connected to all bricks
-    /// that run.
+    /// Mounts the volume at the absolute path `at` of the scene, or of the cluster's client scene, and waits until the
+    /// client is connected to all bricks that run and are not cut off.
     ///
     /// # Panics
     /// If it does not come up.
@@ -212,21 +273,28 @@ impl Volume {
 
     /// Like [`Volume::mount`], with more arguments for glusterfs, such as `--attribute-timeout=0`.
     pub fn mount_with(&self, at: impl AsRef<Path>, args: &[&str]) -> Mount {
-        let server = OsString::from("--volfile-server=127.1.1.1");
-        let mut all = vec![server, format!("--volfile-id={}", self.name).into()];
+        let mut servers = self.servers.clone();
+        // The client would wait for one that is cut off.
+        servers.sort_by_key(Server::is_away);
+        let server = |server: &Server| format!("--volfile-server={}", server.address(0)).into();
+        let mut all: Vec<OsString> = servers.iter().map(server).collect();
+        all.push(format!("--volfile-id={}", self.name).into());
         all.extend(args.iter().map(OsString::from));
-        let mount = Mount::new(&self.scene, &all, at.as_ref());
-        mount.wait_connected(self.running());
+        let mount = Mount::new(&self.client, &all, at.as_ref());
+        mount.wait_connected(self.in_reach());
         mount
     }
 
     /// The pid of the process of brick `n`, as the test process sees it, if it runs.
     pub fn try_brick_pid(&self, n: usize) -> Option<u32> {
-        let brick = &self.bricks[n];
+        self.pid_of(&self.brick(n))
+    }
+
+    fn pid_of(&self, brick: &Brick) -> Option<u32> {
         let dir = brick.dir.display().to_string().trim_start_matches('/').replace('/', "-");
         let file = format!("/run/gluster/vols/{}/{}-{dir}.pid", self.name, brick.host);
-        let inner = fs::read_to_string(self.scene.path(file)).ok()?.trim().parse().ok()?;
-        self.scene.outer_pid(inner)
+        let inner = fs::read_to_string(brick.scene.path(file)).ok()?.trim().parse().ok()?;
+        brick.scene.outer_pid(inner)
     }
 
     /// The pid of the process of brick `n`, as the test process sees it: good for `/proc`.
@@ -242,7 +310,7 @@ impl Volume {
     /// # Panics
     /// If the brick does not run or does not answer.
     pub fn statedump(&self, n: usize) -> String {
-        self.scene.statedump(self.brick_pid(n))
+        self.brick(n).scene.statedump(self.brick_pid(n))
     }
 
     /// Kills brick `n` with SIGKILL and waits until it is gone.
@@ -267,7 +335,21 @@ impl Volume {
 
     /// How many bricks run.
     pub fn running(&self) -> usize {
-        (0..self.bricks.len()).filter(|&n| self.try_brick_pid(n).is_some()).count()
+        self.bricks().iter().filter(|brick| self.pid_of(brick).is_some()).count()
+    }
+
+    /// How many bricks run on hosts that are not cut off.
+    fn in_reach(&self) -> usize {
+        let cut = |brick: &Brick| self.servers.iter().any(|s| s.is_away() && s.scene.is(&brick.scene));
+        self.bricks().iter().filter(|brick| !cut(brick) && self.pid_of(brick).is_some()).count()
+    }
+
+    /// Waits until all bricks run.
+    ///
+    /// # Panics
+    /// If one does not in time.
+    pub(crate) fn await_bricks(&self) {
+        (0..self.bricks().len()).for_each(|n| self.await_brick(n));
     }
 
     fn await_brick(&self, n: usize) {
@@ -275,4 +357,8 @@ impl Volume {
             self.try_brick_pid(n).is_some()
         });
     }
+}
+
+fn brick_dir(disk: &Disk) -> PathBuf {
+    disk.at().join("brick")
 }
