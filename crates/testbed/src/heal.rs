@@ -19,7 +19,8 @@ impl Volume {
         self.launch_heal(&[]);
     }
 
-    /// Like [`Volume::heal`], for all files of the volume, noted down or not.
+    /// Like [`Volume::heal`], for all files of the volume, noted down or not. A dispersed volume needs it after
+    /// [`Volume::replace_brick`] and [`Volume::reset_brick`].
     ///
     /// # Panics
     /// Like [`Volume::heal`], and if a brick is down.

@@ -333,6 +333,36 @@ impl Volume {
         self.await_brick(n);
     }
 
+    /// Gives brick `n` up for a new one on `disk`, and waits until that runs. What the others have heals to it: see
+    /// [`Volume::await_healed`] and [`Volume::heal_full`]. On a cluster the disk may be on another node.
+    ///
+    /// # Panics
+    /// If glusterd refuses, as it does where nothing can be healed, or if the brick does not start.
+    pub fn replace_brick(&self, n: usize, disk: &Disk) {
+        let old = self.brick(n);
+        let new = Brick::new(&self.servers, n, disk.scene(), brick_dir(disk));
+        new.make_dir();
+        self.gluster_ok(["volume", "replace-brick", &self.name, &old.name(), &new.name(), "commit", "force"]);
+        self.lock_bricks()[n] = new;
+        self.await_brick(n);
+    }
+
+    /// Empties brick `n`, as if its disk had been changed for a new one, and waits until it runs again. What the others
+    /// have heals to it, as after [`Volume::replace_brick`].
+    ///
+    /// # Panics
+    /// If glusterd refuses, as it does where nothing can be healed, or if the brick does not start.
+    pub fn reset_brick(&self, n: usize) {
+        let brick = self.brick(n);
+        let (name, pid) = (brick.name(), self.try_brick_pid(n));
+        self.gluster_ok(["volume", "reset-brick", &self.name, &name, "start"]);
+        wait_until(&format!("brick {n} has ended"), BRICK_WITHIN, || pid.is_none_or(process::is_gone));
+        fs::remove_dir_all(brick.path()).expect("cannot empty a brick");
+        brick.make_dir();
+        self.gluster_ok(["volume", "reset-brick", &self.name, &name, &name, "commit", "force"]);
+        self.await_brick(n);
+    }
+
     /// How many bricks run.
     pub fn running(&self) -> usize {
         self.bricks().iter().filter(|brick| self.pid_of(brick).is_some()).count()

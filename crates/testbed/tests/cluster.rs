@@ -3,13 +3,20 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::Trace;
-use fsnap_testbed::{Cluster, Fs, Layout, checksum, fill};
+use fsnap_testbed::{Cluster, Fs, Layout, Volume, checksum, fill, wait_until};
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(60);
+
+/// Sees to it that the file is the same on all bricks.
+fn same(volume: &Volume, file: &str) {
+    let sum = |n: usize| checksum(volume.brick_path(n).join(file));
+    (1..volume.bricks().len()).for_each(|n| assert_eq!(sum(n), sum(0), "brick {n}"));
+}
 
 #[test]
 fn a_cluster_leaves_nothing_behind() {
@@ -85,4 +92,31 @@ fn a_dead_node_takes_two_fragments_along() {
     assert_eq!(checksum(&file), sum);
     cluster.start_node(0);
     cluster.await_back(&volume, &mount);
+
+    volume.reset_brick(1);
+    mount.wait_connected(6);
+    volume.heal_full();
+    let fragment = |n: usize| volume.brick_path(n).join("file");
+    wait_until("the fragment is there again", SOON, || {
+        fs::metadata(fragment(1)).is_ok_and(|healed| healed.len() == MIB / 4)
+    });
+}
+
+#[test]
+fn a_new_brick_is_healed() {
+    let cluster = Cluster::new(3);
+    let disks = cluster.disks(1, Fs::Xfs, 300 * MIB);
+    let volume = cluster.volume("v").layout(Layout::Replicate(3)).disks(&disks).start();
+    let mount = volume.mount("/run/scene/m");
+    fill(mount.path().join("file"), MIB, 1);
+    let disk = cluster.node(1).disk(Fs::Xfs, 300 * MIB, "/run/scene/new");
+    volume.replace_brick(1, &disk);
+    assert_eq!(volume.brick(1).dir, Path::new("/run/scene/new/brick"));
+    mount.wait_connected(3);
+    volume.await_healed(SOON);
+    same(&volume, "file");
+    volume.reset_brick(2);
+    mount.wait_connected(3);
+    volume.await_healed(SOON);
+    same(&volume, "file");
 }

@@ -117,6 +117,23 @@ fn a_brick_that_was_away_is_healed() {
 }
 
 #[test]
+fn new_and_emptied_bricks_are_healed() {
+    let scene = Scene::new();
+    scene.start_glusterd();
+    let disks = scene.disks(4, Fs::Xfs, 300 * MIB);
+    let volume = scene.volume("rep").disks(&disks[..3]).layout(Layout::Replicate(3)).start();
+    let mount = volume.mount("/run/scene/m");
+    fill(mount.path().join("file"), MIB, 9);
+    volume.replace_brick(1, &disks[3]);
+    volume.reset_brick(2);
+    mount.wait_connected(3);
+    volume.await_healed(Duration::from_secs(60));
+    for n in 1..3 {
+        assert_eq!(checksum(volume.brick_path(n).join("file")), checksum(volume.brick_path(0).join("file")));
+    }
+}
+
+#[test]
 fn other_layouts_start() {
     let scene = Scene::new();
     scene.start_glusterd();
