@@ -230,7 +230,6 @@ fn nothing_is_lost_whatever_happens_to_the_volume() {
 
 /// Two bricks in one process: one is detached and attached again while the other works; then the process is killed.
 #[test]
-#[ignore = "open: detached under load and attached again at once, a brick is now and then (2 of 8) not found by its client for a minute"]
 fn bricks_that_share_a_process() {
     let scene = common::scene_with_fsnap();
     scene.start_glusterd();

@@ -21,6 +21,12 @@ pub(crate) fn is_gone(pid: u32) -> bool {
     !Path::new(&format!("/proc/{pid}")).exists()
 }
 
+/// Whether `pid` has something open at or below `dir`, an absolute path of its own.
+pub(crate) fn has_open(pid: u32, dir: &Path) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file.starts_with(dir))
+}
+
 /// The process that is `inner` in the pid namespace of `member`, by the caller's pid.
 pub(crate) fn outer_pid(member: u32, inner: u32) -> Option<u32> {
     all().find(|&pid| inner_pid(pid) == Some(inner) && share_namespace(pid, member) && exists(pid))

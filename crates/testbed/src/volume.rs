@@ -254,12 +254,18 @@ impl Volume {
         wait_until(&what, BRICK_WITHIN, || pids.iter().all(|&pid| process::is_gone(pid)));
     }
 
-    /// Stops the volume, by force, while bricks of others in the same processes go on (`cluster.brick-multiplex`).
+    /// Stops the volume, by force, while bricks of others in the same processes go on (`cluster.brick-multiplex`), and
+    /// waits until those processes have let go of its bricks. GlusterFS 10.3 does that up to a second later, and a brick
+    /// that is started again before then is taken for the old one that goes down, for good.
     ///
     /// # Panics
-    /// If glusterd refuses.
+    /// If a brick does not run, glusterd refuses, or something on a brick stays open.
     pub fn detach(&self) {
+        let pids: Vec<_> = (0..self.bricks.len()).map(|n| self.brick_pid(n)).collect();
+        let held = || pids.iter().zip(&self.bricks).any(|(pid, brick)| process::has_open(*pid, &brick.dir));
+        assert!(held(), "nothing is open on the bricks of {}", self.name);
         self.gluster_ok(["volume", "stop", &self.name, "force"]);
+        wait_until(&format!("the bricks of {} are detached", self.name), BRICK_WITHIN, || !held());
     }
 
     /// Mounts the volume at the absolute path `at` of the scene, or of the cluster's client scene, and waits until the
