@@ -261,8 +261,9 @@ impl Volume {
     /// # Panics
     /// If a brick does not run, glusterd refuses, or something on a brick stays open.
     pub fn detach(&self) {
-        let pids: Vec<_> = (0..self.bricks.len()).map(|n| self.brick_pid(n)).collect();
-        let held = || pids.iter().zip(&self.bricks).any(|(pid, brick)| process::has_open(*pid, &brick.dir));
+        let bricks = self.bricks();
+        let pids: Vec<_> = (0..bricks.len()).map(|n| self.brick_pid(n)).collect();
+        let held = || pids.iter().zip(&bricks).any(|(pid, brick)| process::has_open(*pid, &brick.dir));
         assert!(held(), "nothing is open on the bricks of {}", self.name);
         self.gluster_ok(["volume", "stop", &self.name, "force"]);
         wait_until(&format!("the bricks of {} are detached", self.name), BRICK_WITHIN, || !held());
