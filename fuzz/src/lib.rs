@@ -176,7 +176,7 @@ pub fn answers(name: &SnapName, entry: &Record, size: Option<u64>, mtime: Option
     let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
     let mut expected = json!({
         "name": name.as_str(), "created": text(entry.created), "size": size, "mtime": text(mtime),
-        "gfid": entry.gfid.to_string(), "held": entry.held,
+        "gfid": entry.gfid.to_string(), "held": entry.held, "unsettled": false,
     });
     let list = json!({ "version": 1, "snapshots": [expected, expected] });
     assert_eq!(read_json(&answer::list(&[snapshot.clone(), snapshot.clone()])), list);

@@ -3,14 +3,14 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use fsnap_core::answer::{self, Status};
+use fsnap_core::answer::{self, Snapshot, Status};
 use fsnap_core::command::{self, Command, Question};
 use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
 use super::pool::Key;
-use super::{Brick, State, guard, volume};
-use crate::ffi::{Call, Dict, GetReply, SetReply, dht_hash};
+use super::{Brick, State, guard, heal, volume};
+use crate::ffi::{Call, Dict, GetReply, Mark, SetReply, dht_hash};
 
 /// A setxattr: hands the reply back if it is no command of ours.
 pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
@@ -34,7 +34,7 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
     match parsed.and_then(|command| Ok((order.base_for_command(call, &command)?, command))) {
         Err(error) => reply.fail(order.refuse(error)),
         Ok((base, command)) => {
-            let file = call.inode();
+            let (file, inodes) = (call.inode(), call.inodes());
             let keys = order.keys(base, &command);
             brick.pool.submit(keys.clone(), move |turn| {
                 let done = turn.in_time().and_then(|turn| {
@@ -42,19 +42,23 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
                     if order.keys(base, &command) != keys {
                         return Err(Error::Gone);
                     }
-                    order.run(base, &command).map(|()| turn)
+                    order.run(base, &command).map(|unsettled| (turn, unsettled))
                 });
-                let result = order.account(done);
-                match (result, command, file) {
-                    (Err(errno), _, file) => {
+                let host = order.state.host;
+                match (order.account(done), command, file, inodes) {
+                    (Err(errno), _, file, inodes) => {
                         // Before the answer: once a request is answered, the host may end.
-                        drop(file);
+                        drop((file, inodes));
                         reply.fail(errno);
                     }
-                    (Ok(_turn), Command::Restore(_), Some(file)) => {
-                        reply.done_and_touched(order.state.host, file)
+                    (Ok(_), Command::Restore(_), Some(file), _) => reply.done_and_touched(host, file),
+                    (Ok((turn, Some(unsettled))), _, file, Some(inodes)) => {
+                        reply.mark(host, &inodes, &[unsettled], move |reply| {
+                            reply.done_with(host, file);
+                            drop(turn);
+                        });
                     }
-                    (Ok(_turn), _, file) => reply.done_with(order.state.host, file),
+                    (Ok(_), _, file, _) => reply.done_with(host, file),
                 }
             });
         }
@@ -161,13 +165,19 @@ impl Order {
         std::iter::once(Key::File(base)).chain(was.map(|was| Key::name(was.parent, &was.name))).collect()
     }
 
-    fn run(&self, base: Gfid, command: &Command) -> Result<()> {
+    /// Returns what self-heal has to look at.
+    fn run(&self, base: Gfid, command: &Command) -> Result<Option<Mark>> {
         let (store, options) = (self.state.store()?, self.state.options());
+        let mut unsettled = None;
         match command {
             Command::Create(create) => {
                 let limits =
                     Limits { max_snapshots: options.max_snapshots.into(), min_free: options.min_free };
-                self.state.counters.cloned(store.create(base, create, &limits)?.clone_time);
+                let cloned = store.create(base, create, &limits)?;
+                self.state.counters.cloned(cloned.clone_time);
+                if !cloned.marks.is_empty() {
+                    unsettled = Some(heal::unsettled_mark(cloned.gfid, cloned.marks));
+                }
             }
             Command::Delete(name) if self.file != base => store.delete_by(self.file, name)?,
             Command::Delete(name) => store.delete(base, name)?,
@@ -183,7 +193,7 @@ impl Order {
             Command::Hold(name, held) => store.hold(base, name, *held)?,
         }
         tracing::info!("{} {} of {}: done", self.kind, command.name(), self.shown);
-        Ok(())
+        Ok(unsettled)
     }
 
     /// Whether DHT would find a file that comes into being on this brick: it looks for a name on the brick that the
@@ -200,9 +210,32 @@ impl Order {
     fn answer(&self, base: Gfid, question: &Question) -> Result<String> {
         let store = self.state.store()?;
         match question {
-            Question::List => store.list(base).map(|snapshots| answer::list(&snapshots)),
-            Question::Info(name) => store.info(base, name).map(|snapshot| answer::info(&snapshot)),
+            Question::List => {
+                let snapshots = store.list(base)?;
+                self.knows(&snapshots)?;
+                Ok(answer::list(&snapshots))
+            }
+            Question::Info(name) => {
+                let snapshot = store.info(base, name)?;
+                self.knows(std::slice::from_ref(&snapshot))?;
+                Ok(answer::info(&snapshot))
+            }
             Question::Status => Ok(self.status()),
+        }
+    }
+
+    /// [`Error::Unhealed`] (`EAGAIN`) if other bricks know more than this one: replicate then asks the next, and disperse
+    /// takes those that agree.
+    fn knows(&self, snapshots: &[Snapshot]) -> Result<()> {
+        if !snapshots.is_empty() && self.state.host.is_arbiter() {
+            return Err(Error::Unhealed("an arbiter knows no sizes".into()));
+        }
+        let lacks = snapshots.iter().find(|snapshot| snapshot.size.is_none());
+        match lacks.filter(|_| volume::has_copies(&self.state.options(), self.state.volume_id)) {
+            Some(snapshot) => {
+                Err(Error::Unhealed(format!("this brick lacks snapshot {}", snapshot.name).into()))
+            }
+            None => Ok(()),
         }
     }
 

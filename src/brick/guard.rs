@@ -13,7 +13,7 @@ use super::State;
 use crate::ffi::{Call, Change, Dict, HiddenXattrs, How, Place};
 
 /// What all our xattrs' names start with.
-const XATTRS: HiddenXattrs = c"trusted.fsnap.";
+pub const XATTRS: HiddenXattrs = c"trusted.fsnap.";
 
 /// `GF_CLIENT_PID_*` of glusterfs.h: self-heal (in any process), and the mount that fills a new replica.
 const HEAL: [i32; 2] = [-6, -12];
@@ -35,7 +35,8 @@ const SET_MDATA: &[u8] = b"set-ctime-mdata";
 /// Self-heal of DHT sets all attributes at once (0xffffff or 0xffffffff); no application can ask for that.
 const ALL_ATTRIBUTES: i32 = 0xff_ffff;
 
-fn heals(call: &Call<'_>) -> bool {
+/// Whether self-heal, or a translator of the brick itself, asks.
+pub fn heals(call: &Call<'_>) -> bool {
     call.from_within() || HEAL.contains(&call.pid())
 }
 

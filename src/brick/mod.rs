@@ -5,11 +5,13 @@
 mod commands;
 mod counters;
 mod guard;
+mod heal;
 mod life;
 mod namespace;
 mod pool;
 mod volume;
 
+use std::collections::HashSet;
 use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -20,7 +22,8 @@ use fsnap_core::{Gfid, Result};
 use fsnap_store::Store;
 
 use crate::ffi::{
-    Call, Change, Dict, GetReply, HiddenXattrs, Hides, Host, Removal, SetReply, StateDump, Ticket, Translator,
+    Call, Change, Dict, GetReply, HeldMake, HeldSet, HiddenXattrs, Hides, Host, Removal, SetReply, StateDump,
+    Ticket, Translator,
 };
 use counters::Counters;
 use pool::Pool;
@@ -29,6 +32,8 @@ use pool::Pool;
 pub struct Brick {
     state: Arc<State>,
     pool: Pool,
+    /// Files whose catalogue self-heal is about to bring: it has removed the old one, as it believes.
+    healing: Mutex<HashSet<Gfid>>,
 }
 
 /// What fops and workers share.
@@ -99,7 +104,7 @@ impl Translator for Brick {
             options,
             counters: Counters::default(),
         });
-        Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()) })
+        Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()), healing: Mutex::default() })
     }
 
     fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>) {
@@ -149,6 +154,26 @@ impl Translator for Brick {
 
     fn remove<'a>(&self, _: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
         life::remove(self, &removal, ticket)
+    }
+
+    fn heals_catalogue(&self, call: &Call<'_>, dict: Dict<'_>) -> bool {
+        heal::is_catalogue(self, call, dict)
+    }
+
+    fn heal_catalogue(&self, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
+        heal::catalogue(self, call, dict, held);
+    }
+
+    fn heals_name(&self, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool {
+        heal::is_name(self, call, parent, gfid)
+    }
+
+    fn heal_name(&self, parent: Gfid, name: &CStr, gfid: Gfid, held: HeldMake) {
+        heal::name(self, parent, name, gfid, held);
+    }
+
+    fn heal_keeps(&self, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
+        heal::keeps(self, call, file, names)
     }
 
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {

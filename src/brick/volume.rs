@@ -33,6 +33,15 @@ pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Resul
     }
 }
 
+/// Whether other bricks of the volume hold the same files.
+pub fn has_copies(options: &Options, volume_id: Option<Gfid>) -> bool {
+    let kind = match volume_id {
+        Some(id) => recorded(Path::new(VOLUMES), id).and_then(|info| info.kind),
+        None => options.volume_type,
+    };
+    kind.is_some_and(|kind| kind != VolumeType::Distribute)
+}
+
 /// Refuses a restore that would go unnoticed by those who must know: beneath these translators nothing tells them.
 fn unnoticed(info: &VolumeInfo) -> Result<()> {
     if info.changelog {

@@ -87,6 +87,12 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The inodes of the brick. `None` if the host gave no inode.
+    pub fn inodes(&self) -> Option<Inodes> {
+        // SAFETY: an inode is valid during the call.
+        unsafe { Inodes::around(self.inode) }
+    }
+
     /// A reference to the file's inode that outlives the call. `None` if the host gave no inode.
     pub fn inode(&self) -> Option<Inode> {
         let inode = NonNull::new(self.inode)?;
@@ -136,6 +142,12 @@ impl Inode {
         self.0.as_ptr()
     }
 
+    /// One more reference. `None` if the host gives none.
+    pub(super) fn again(&self) -> Option<Inode> {
+        // SAFETY: this object's reference keeps the inode valid; the one taken is given back by `drop`.
+        NonNull::new(unsafe { sys::inode_ref(self.as_ptr()) }).map(|inode| Inode(inode, self.1))
+    }
+
     /// Its gfid.
     pub fn gfid(&self) -> Gfid {
         self.1
@@ -164,6 +176,23 @@ impl Inodes {
         // SAFETY: as above.
         let gfid = Gfid::from_bytes(unsafe { inode.as_ref() }.gfid);
         Some(Inodes(Inode(inode, gfid)))
+    }
+
+    /// The inode of `gfid`, one that is in no table if the host has none at hand. `None` if it is out of memory.
+    pub(super) fn find_or_make(&self, gfid: Gfid, directory: bool) -> Option<Inode> {
+        // SAFETY: an inode's table lives as long as the inode. What is found or made comes with a reference, given back by
+        // `Inode::drop`; what was made nobody else knows yet.
+        unsafe {
+            let table = (*self.0.as_ptr()).table;
+            let found = sys::inode_find(table, gfid.as_bytes().as_ptr().cast_mut());
+            if let Some(inode) = NonNull::new(found) {
+                return Some(Inode(inode, gfid));
+            }
+            let mut inode = NonNull::new(sys::inode_new(table))?;
+            inode.as_mut().gfid = *gfid.as_bytes();
+            inode.as_mut().ia_type = if directory { sys::IA_IFDIR } else { sys::IA_IFREG };
+            Some(Inode(inode, gfid))
+        }
     }
 
     /// Whether somebody has `file` open.

@@ -72,23 +72,53 @@ unsafe fn bytes_of<'a>(data: *const sys::data_t) -> Option<&'a [u8]> {
 pub(super) struct OwnedDict(NonNull<sys::dict_t>);
 
 impl OwnedDict {
+    /// An empty one. `None` if the host is out of memory.
+    pub(super) fn new() -> Option<Self> {
+        // SAFETY: no preconditions.
+        NonNull::new(unsafe { sys::dict_new() }).map(OwnedDict)
+    }
+
     /// One pair, copied into the host's memory (it frees values itself). `None` if the host is out of memory.
     pub(super) fn with(key: &CStr, value: &[u8]) -> Option<Self> {
-        // SAFETY: no preconditions.
-        let dict = OwnedDict(NonNull::new(unsafe { sys::dict_new() })?);
+        Self::new()?.and(key, value)
+    }
+
+    /// One pair more.
+    pub(super) fn and(self, key: &CStr, value: &[u8]) -> Option<Self> {
         // SAFETY: copies `value.len()` readable bytes.
         let copy = NonNull::new(unsafe { sys::fsnap_memdup(value.as_ptr().cast(), value.len()) })?;
         // SAFETY: the dictionary takes over `copy`, which is the host's memory, of that size, if it succeeds.
         let set = unsafe {
-            sys::dict_set_bin(dict.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr(), value.len())
+            sys::dict_set_bin(self.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr(), value.len())
         };
-        taken(set, copy).then_some(dict)
+        taken(set, copy).then_some(self)
+    }
+
+    /// One pair whose value is a C string. `None` if the host is out of memory.
+    pub(super) fn with_text(key: &CStr, text: &CStr) -> Option<Self> {
+        let dict = Self::new()?;
+        // SAFETY: both are C strings; the value is copied.
+        let set = unsafe {
+            sys::dict_set_dynstr_with_alloc(dict.0.as_ptr(), key.as_ptr().cast_mut(), text.as_ptr())
+        };
+        (set == 0).then_some(dict)
+    }
+
+    /// What is in `dict` but for the keys that start with `prefix`. `None` if the host is out of memory.
+    pub(super) fn without(dict: Dict<'_>, prefix: &CStr) -> Option<Self> {
+        // SAFETY: a valid dictionary; the copy has references of its own to the values.
+        let copy = OwnedDict(NonNull::new(unsafe { sys::dict_copy(dict.0.as_ptr(), std::ptr::null_mut()) })?);
+        for (key, _) in dict.with_prefix(prefix.to_bytes()) {
+            let key = std::ffi::CString::new(key).ok()?;
+            // SAFETY: a valid dictionary and a C string.
+            unsafe { sys::dict_del(copy.0.as_ptr(), key.as_ptr().cast_mut()) };
+        }
+        Some(copy)
     }
 
     /// A copy of `iatt` under each of the keys. `None` if the host is out of memory.
     pub(super) fn with_iatts(keys: &[&CStr], iatt: &sys::iatt) -> Option<Self> {
-        // SAFETY: no preconditions.
-        let dict = OwnedDict(NonNull::new(unsafe { sys::dict_new() })?);
+        let dict = Self::new()?;
         for key in keys {
             // SAFETY: copies one iatt.
             let copy =

@@ -9,8 +9,9 @@ use std::ptr::NonNull;
 use fsnap_core::{Gfid, SNAP_DIR};
 
 use super::call::{Call, gfid_of};
-use super::dict::Dict;
+use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
+use super::heal;
 use super::sys;
 use super::xlator::{Translator, hidden_xattrs, role};
 
@@ -292,7 +293,11 @@ pub(super) unsafe extern "C" fn removexattr<T: Translator>(
     unsafe {
         match removal_refusal::<T>((frame, this), Place::file(&*loc), name, xdata) {
             Some(errno) => sys::default_removexattr_failure_cbk(frame, errno),
-            None => sys::default_removexattr(frame, this, loc, name, xdata),
+            None => {
+                let kept = heal::kept::<T>((frame, this), loc, name, xdata);
+                let xdata = kept.as_ref().map_or(xdata, OwnedDict::as_ptr);
+                sys::default_removexattr(frame, this, loc, name, xdata)
+            }
         }
     }
 }

@@ -68,6 +68,25 @@ impl Host {
         }
     }
 
+    /// The translator of this type above, on the way down from the clients.
+    pub(super) fn above(&self, kind: &CStr) -> Option<NonNull<sys::xlator_t>> {
+        let mut xlator = self.0.as_ptr();
+        loop {
+            // SAFETY: as in `storage_option`, for the chain of parents.
+            unsafe {
+                if CStr::from_ptr((*xlator).type_) == kind {
+                    return NonNull::new(xlator);
+                }
+                xlator = (*xlator).parents.as_ref()?.xlator;
+            }
+        }
+    }
+
+    /// Whether the brick is an arbiter: its files have no content.
+    pub fn is_arbiter(&self) -> bool {
+        self.above(c"features/arbiter").is_some()
+    }
+
     /// The translator beneath. Null if there is none, which `check` refuses.
     pub(super) fn child(&self) -> *mut sys::xlator_t {
         // SAFETY: as in `storage_option`.

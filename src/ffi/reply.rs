@@ -26,6 +26,7 @@ pub(super) enum Fop {
     Rmdir,
     Rename,
     Link,
+    Mknod,
 }
 
 /// A frame that has not been unwound yet.
@@ -81,6 +82,7 @@ impl Pending {
                 Fop::Rmdir => sys::default_rmdir_failure_cbk(frame, errno),
                 Fop::Rename => sys::default_rename_failure_cbk(frame, errno),
                 Fop::Link => sys::default_link_failure_cbk(frame, errno),
+                Fop::Mknod => sys::default_mknod_failure_cbk(frame, errno),
             };
         }
     }

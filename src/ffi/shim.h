@@ -19,6 +19,12 @@ int fsnap_wind_rename(call_frame_t *frame, void *cookie, fop_rename_cbk_t cbk, x
                       loc_t *newloc, dict_t *xdata);
 int fsnap_wind_link(call_frame_t *frame, void *cookie, fop_link_cbk_t cbk, xlator_t *child, loc_t *oldloc, loc_t *newloc,
                     dict_t *xdata);
+int fsnap_wind_mknod(call_frame_t *frame, void *cookie, fop_mknod_cbk_t cbk, xlator_t *child, loc_t *loc, mode_t mode,
+                     dev_t rdev, mode_t umask, dict_t *xdata);
+int fsnap_wind_setxattr(call_frame_t *frame, void *cookie, fop_setxattr_cbk_t cbk, xlator_t *child, loc_t *loc,
+                        dict_t *dict, int32_t flags, dict_t *xdata);
+int fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xlator_t *to, loc_t *loc,
+                       gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata);
 /* Of all names. */
 int fsnap_wind_getxattr(call_frame_t *frame, void *cookie, fop_getxattr_cbk_t cbk, xlator_t *child, loc_t *loc,
                         dict_t *xdata);

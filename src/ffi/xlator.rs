@@ -10,6 +10,7 @@ use super::dict::Dict;
 use super::fence::fence;
 use super::filter::{self, HiddenXattrs};
 use super::guard::{self, Change, entry};
+use super::heal::{self, HeldMake, HeldSet};
 use super::host::{Host, option_in};
 use super::listing::{self, Hides, Kind};
 use super::removal::{self, Removal, Ticket};
@@ -48,6 +49,21 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// unlink, rmdir, rename, link: takes the ticket, or hands it back to let the fop go on.
     fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>>;
 
+    /// A setxattr in which self-heal brings the catalogue of a file.
+    fn heals_catalogue(&self, call: &Call<'_>, dict: Dict<'_>) -> bool;
+
+    /// Takes such a setxattr.
+    fn heal_catalogue(&self, call: &Call<'_>, dict: Dict<'_>, held: HeldSet);
+
+    /// A mknod by self-heal, in directory `parent`, of what is to have this gfid, that deserves a look.
+    fn heals_name(&self, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool;
+
+    /// Takes such a mknod.
+    fn heal_name(&self, parent: Gfid, name: &CStr, gfid: Gfid, held: HeldMake);
+
+    /// What self-heal is not to take away when it removes these xattrs of `file`, to set them anew.
+    fn heal_keeps(&self, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs>;
+
     /// setxattr and fsetxattr.
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply>;
 
@@ -85,7 +101,7 @@ static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
 
 // The host writes into these tables (`fill_defaults`, STACK_WIND): they must be writable.
 static mut FOPS: sys::xlator_fops = sys::xlator_fops {
-    setxattr: Some(setxattr::<Role>),
+    setxattr: Some(healed_setxattr::<Role>),
     fsetxattr: Some(fsetxattr::<Role>),
     getxattr: Some(getxattr::<Role>),
     fgetxattr: Some(fgetxattr::<Role>),
@@ -93,7 +109,7 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     readdir: Some(readdir::<Role>),
     readdirp: Some(readdirp::<Role>),
     create: Some(guard::create::<Role>),
-    mknod: Some(guard::mknod::<Role>),
+    mknod: Some(heal::mknod::<Role>),
     mkdir: Some(guard::mkdir::<Role>),
     symlink: Some(guard::symlink::<Role>),
     link: Some(removal::link::<Role>),
@@ -386,6 +402,24 @@ macro_rules! list_fop {
             }
         }
     };
+}
+
+/// setxattr, which may be self-heal's.
+unsafe extern "C" fn healed_setxattr<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    dict: *mut sys::dict_t,
+    flags: i32,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        match heal::takes_set::<T>((frame, this), loc, dict, flags, xdata) {
+            true => 0,
+            false => setxattr::<T>(frame, this, loc, dict, flags, xdata),
+        }
+    }
 }
 
 set_fop!(setxattr, default_setxattr, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc);

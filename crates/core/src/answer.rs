@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub gfid: Gfid,
     /// Deletion is forbidden.
     pub held: bool,
+    /// The bricks of a replicate volume may have different contents until they are healed.
+    pub unsettled: bool,
 }
 
 impl Snapshot {
@@ -39,6 +41,7 @@ impl Snapshot {
             mtime: None,
             gfid: record.gfid,
             held: record.held,
+            unsettled: false,
         }
     }
 }
@@ -112,6 +115,7 @@ mod tests {
             mtime: Some(time),
             gfid: Gfid::ROOT,
             held: false,
+            unsettled: false,
         }
     }
 
@@ -122,7 +126,7 @@ mod tests {
         snapshot.size = Some(7);
         snapshot.mtime = None;
         let inner = "\"name\":\"mon\",\"created\":\"253402300799.999999999\",\"size\":7,\"mtime\":null,\
-                     \"gfid\":\"00000000-0000-0000-0000-000000000001\",\"held\":false}";
+                     \"gfid\":\"00000000-0000-0000-0000-000000000001\",\"held\":false,\"unsettled\":false}";
         assert_eq!(list(&[]), "{\"version\":1,\"snapshots\":[]}");
         assert_eq!(list(&[snapshot.clone()]), format!("{{\"version\":1,\"snapshots\":[{{{inner}]}}"));
         assert_eq!(info(&snapshot), format!("{{\"version\":1,{inner}"));

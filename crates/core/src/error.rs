@@ -72,6 +72,9 @@ pub enum Error {
     /// `ESTALE`: the file is not on this brick (any more). Makes DHT look for it elsewhere.
     #[error("the file is not on this brick")]
     Gone,
+    /// `EAGAIN`: another brick of the set may know, or this one will when it is healed.
+    #[error("not healed yet: {0}")]
+    Unhealed(Cow<'static, str>),
     /// `ENOTEMPTY`: the directory holds snapshots.
     #[error("there are snapshots in this directory: {0}")]
     NotEmpty(String),
@@ -111,6 +114,7 @@ impl Error {
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,
             Error::Gone => libc::ESTALE,
+            Error::Unhealed(_) => libc::EAGAIN,
             Error::NotEmpty(_) => libc::ENOTEMPTY,
             Error::Damaged(_) => libc::EIO,
             Error::Os { errno, .. } => match *errno {

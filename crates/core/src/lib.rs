@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acl;
+pub mod afr;
 pub mod answer;
 pub mod command;
 mod error;

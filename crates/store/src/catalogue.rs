@@ -8,6 +8,7 @@ use fsnap_core::{Error, Gfid, Result, SnapName, mdata};
 
 use crate::Store;
 use crate::brick::{Access, Inode};
+use crate::heal;
 use crate::sys;
 use crate::xattrs::{self, Names};
 
@@ -70,6 +71,7 @@ impl Store {
         })?;
         let mut snapshot = Snapshot::from_record(name, record);
         if let Some(payload) = payload {
+            snapshot.unsettled = !heal::marks(&payload)?.is_empty();
             snapshot.size = Some(content_size(&payload)?);
             snapshot.mtime = xattrs::get(&payload.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes));
         }

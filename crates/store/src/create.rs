@@ -12,6 +12,7 @@ use nix::sys::stat::{FileStat, fstat};
 use crate::Store;
 use crate::brick::{Access, Dir, Inode, open_leaf};
 use crate::catalogue::write_entry;
+use crate::heal;
 use crate::payload;
 use crate::snapdir::{self, SnapDir};
 use crate::sys::{self, Doing, give_name};
@@ -27,12 +28,14 @@ pub struct Limits {
 }
 
 /// A snapshot that was taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Cloned {
     /// The gfid of the snapshot file.
     pub gfid: Gfid,
     /// For how long the file's writers had to wait: the time of the clone itself.
     pub clone_time: Duration,
+    /// The names of the marks that the replicate translator had on the file and that are true of the snapshot as well.
+    pub marks: Vec<String>,
 }
 
 /// What a create is going to make.
@@ -139,7 +142,7 @@ impl Store {
         let stat = fstat(&file).doing("stat")?;
         let payload = Inode { file, stat, gfid };
         match self.publish(base, &payload, plan, &places) {
-            Ok(()) => Ok(Cloned { gfid, clone_time }),
+            Ok(()) => Ok(Cloned { gfid, clone_time, marks: heal::marks(&payload)? }),
             Err(e) => {
                 if let Err(undo) = self.take_back(base, &payload, plan, &places) {
                     tracing::error!(

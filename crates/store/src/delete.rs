@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use fsnap_core::record::Record;
 use fsnap_core::{Error, Gfid, Result, SnapName};
 
 use crate::Store;
@@ -19,41 +20,49 @@ impl Store {
     /// read, [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn delete(&self, base: Gfid, name: &SnapName) -> Result<()> {
         let inode = self.brick.open_file(base, Access::Read)?;
-        let file = &inode.file;
-        let record = xattrs::expect_entry(file, name)?;
+        let record = xattrs::expect_entry(&inode.file, name)?;
         if record.held {
             return Err(Error::Held(name.to_string()));
         }
+        self.remove_snapshot(&inode, name, &record)?;
+        self.after_delete(&inode);
+        Ok(())
+    }
+
+    /// Takes an entry out of the catalogue, and its payload away. As [`delete`](Store::delete), whether it is held or not.
+    pub(crate) fn remove_snapshot(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<()> {
+        let (file, gfid) = (&base.file, base.gfid);
         let state = self.state()?;
-        state.note_pending(&self.brick, record.gfid, base)?;
+        state.note_pending(&self.brick, record.gfid, gfid)?;
         xattrs::remove(file, &xattrs::entry_key(name))?;
         // The entry must never outlive its payload.
         if let Err(e) = self.brick.settle(file) {
-            if let Err(undo) = write_entry(file, name, &record) {
+            if let Err(undo) = write_entry(file, name, record) {
                 tracing::error!(
-                    "the deletion of snapshot {name} of {base} failed ({e}) and was not taken back: {undo}"
+                    "the deletion of snapshot {name} of {gfid} failed ({e}) and was not taken back: {undo}"
                 );
             }
             return Err(e);
         }
-        let removed = match self.payload(base, name, record.gfid) {
+        let removed = match self.payload(gfid, name, record.gfid) {
             Ok(Some(payload)) => self.unlink_everywhere(&payload),
             Ok(None) => {
-                tracing::warn!("this brick had no data of the deleted snapshot {name} of {base}");
-                Ok(Vec::new())
+                tracing::warn!("this brick had no data of the deleted snapshot {name} of {gfid}");
+                state
+                    .forget_base(record.gfid)
+                    .and_then(|()| state.forget_pending(record.gfid))
+                    .map(|()| Vec::new())
             }
             Err(e) => Err(e),
         };
         // It is deleted: the rest is done when the brick starts next.
         let touched = removed.unwrap_or_else(|e| {
-            tracing::error!("the data of the deleted snapshot {name} of {base} is left alone: {e}");
+            tracing::error!("the data of the deleted snapshot {name} of {gfid} is left alone: {e}");
             Vec::new()
         });
         // Where the log is one sequence this covers the removal of the entry as well: the unlinks came after it.
         let last = if touched.is_empty() { std::slice::from_ref(file) } else { &touched };
-        let durable = last.iter().try_for_each(sys::sync);
-        self.after_delete(&inode);
-        durable
+        last.iter().try_for_each(sys::sync)
     }
 
     /// Deletes the snapshot `name` of the file that `payload` is a snapshot of. If `payload` itself has that name, it is the

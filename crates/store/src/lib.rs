@@ -7,7 +7,7 @@
 //! All calls block, and any number of threads may make them, with one rule that the caller keeps: **of the calls that
 //! change a base or its snapshots no two on the same base at a time**: [`create`](Store::create),
 //! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`hold`](Store::hold),
-//! [`follow`](Store::follow), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
+//! [`follow`](Store::follow), [`adopt`](Store::adopt), [`seed`](Store::seed), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
 //! [`revive`](Store::revive). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
 //! Different bases, in the same directory too, and all calls that only ask need no such care; nor do
 //! [`snap_dir`](Store::snap_dir) and [`clear_snap_dir`](Store::clear_snap_dir), of any number of threads.
@@ -31,6 +31,7 @@ mod fault {
 mod follow;
 mod grave;
 mod guard;
+mod heal;
 mod in_use;
 mod intent;
 mod ioctl;
@@ -57,6 +58,7 @@ use fsnap_core::{Gfid, Result};
 
 pub use create::{Cloned, Limits};
 pub use guard::Kind;
+pub use heal::{Catalogue, Outstanding};
 pub use lookup::Entry;
 
 use brick::Brick;

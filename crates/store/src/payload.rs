@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PAYLOAD, PayloadRecord};
-use fsnap_core::{Result, mdata};
+use fsnap_core::{Result, afr, mdata};
 use nix::sys::stat::{FileStat, futimens};
 use nix::sys::time::TimeSpec;
 
@@ -20,8 +20,8 @@ const READ: u16 = 4;
 
 /// What the cluster translators need to know of the copy as they know it of the file.
 const COPIED: [&str; 4] = [mdata::XATTR, xattrs::EC_SIZE, "trusted.ec.config", "trusted.ec.version"];
-/// The same, and the application's own.
-const COPIED_PREFIXES: [&str; 2] = ["trusted.afr.", "user."];
+/// What is the application's own.
+const APPLICATION: &str = "user.";
 
 /// Clones `base` into a new file without a name in the file system of `dir`, with everything that the snapshot `record`
 /// with the name `link` is to have. Returns how long the clone took.
@@ -40,9 +40,12 @@ pub(crate) fn make(
     if names.starting(xattrs::PGFID).next().is_some() {
         xattrs::set(&file, format!("{}{}", xattrs::PGFID, link.parent), &1u32.to_be_bytes())?;
     }
-    let prefixed = COPIED_PREFIXES.iter().flat_map(|prefix| names.raw_starting(prefix));
     let single = COPIED.iter().filter(|name| names.has(name)).map(|name| name.as_bytes());
-    xattrs::copy(&base.file, &file, single.chain(prefixed))?;
+    xattrs::copy(&base.file, &file, single.chain(names.raw_starting(APPLICATION)))?;
+    for name in names.starting(afr::PREFIX) {
+        let mark = xattrs::get(&base.file, name)?.and_then(|value| afr::inherited(name.as_bytes(), &value));
+        mark.map_or(Ok(()), |mark| xattrs::set(&file, name, &mark))?;
+    }
 
     Rights::of(&base.file, &base.stat)?.limited_to(READ).apply(&file)?;
     set_times(&file, &base.stat)?;

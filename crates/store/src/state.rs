@@ -92,6 +92,20 @@ impl State {
         brick.settle(&self.by_gfid)
     }
 
+    /// Whose snapshot `payload` is to be, as noted; `None` if nobody's. [`Error::Damaged`] if the note can't be read.
+    pub(crate) fn base_of(&self, payload: Gfid) -> Result<Option<Gfid>> {
+        match readlinkat(&self.by_gfid, payload.to_string().as_str()) {
+            Ok(text) => {
+                match std::str::from_utf8(text.as_bytes()).ok().and_then(|text| Gfid::parse(text).ok()) {
+                    None => Err(Error::Damaged(format!("the note of snapshot {payload} names no file"))),
+                    base => Ok(base),
+                }
+            }
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(e).doing("read the note of a snapshot"),
+        }
+    }
+
     /// Takes that note back.
     pub(crate) fn forget_base(&self, payload: Gfid) -> Result<()> {
         sys::unlink_in(&self.by_gfid, payload.to_string().as_str())

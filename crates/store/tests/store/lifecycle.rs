@@ -109,17 +109,15 @@ fn payloads_carry_what_their_base_has() {
         tool("setfacl", &["-m", "u:77:rwx,g:88:rw,m::rwx"], &path);
         let mut copied =
             vec![("user.big", vec![7; 900]), ("trusted.glusterfs.mdata", mdata((1_600_000_000, 5)))];
-        for key in [
-            "user.empty",
-            "trusted.ec.config",
-            "trusted.ec.version",
-            "trusted.afr.v-client-0",
-            "trusted.afr.dirty",
-        ] {
+        for key in ["user.empty", "trusted.ec.config", "trusted.ec.version"] {
             copied.push((key, key.as_bytes()[..key.len() * usize::from(key != "user.empty")].to_vec()));
         }
+        // What replicate says of data and metadata, and not of entries, nor of metadata that is being changed.
+        copied.push(("trusted.afr.v-client-0", vec![0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0]));
         copied.push(("trusted.ec.size", 123_456_789u64.to_be_bytes().to_vec()));
-        let not_copied = [("trusted.glusterfs.dht", b"x"), ("trusted.other", b"y")];
+        let metadata = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+        let not_copied: [(&str, &[u8]); 3] =
+            [("trusted.glusterfs.dht", b"x"), ("trusted.other", b"y"), ("trusted.afr.dirty", &metadata)];
         for (key, value) in &copied {
             setx(&path, key, value).unwrap();
         }

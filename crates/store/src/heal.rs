@@ -1,0 +1,180 @@
+//! Self-heal. It brings the xattrs of a file from a brick that has missed nothing, and with them the catalogue, which is
+//! the truth: snapshots that it does not name go, and for those that this brick lacks heal is told to make them. Nothing
+//! else may be made in `.fsnap`, so that what was deleted can't come back from a brick that does not know of that yet.
+
+use std::collections::BTreeMap;
+
+use fsnap_core::gfid2path::Link;
+use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ};
+use fsnap_core::{Error, Gfid, Result, SnapName, afr};
+
+use crate::Store;
+use crate::brick::{Access, Inode};
+use crate::ioctl::{ficlone, follow_nocow};
+use crate::sys::{self, Doing};
+use crate::xattrs::{self, Names};
+
+/// What self-heal has to see to, for the snapshots of one file.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub struct Outstanding {
+    /// The file is on a disperse volume.
+    pub dispersed: bool,
+    /// The snapshots that this brick lacks: the gfid of the `.fsnap` and the name in it.
+    pub missing: Vec<(Gfid, Vec<u8>)>,
+    /// Those whose copies on the bricks may differ, as marks of the replicate translator say; with the names of the marks.
+    pub unsettled: Vec<(Gfid, Vec<String>)>,
+}
+
+/// A catalogue: what the entries say, by their names. `None` for one that can't be read.
+pub type Catalogue = BTreeMap<SnapName, Option<Record>>;
+
+impl Store {
+    /// Removes the snapshots of `base` that are not in the catalogue `truth`, or are others there. To be called before the
+    /// xattrs of `truth` are set. When this returns it is durable.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
+    /// says.
+    pub fn adopt(&self, base: Gfid, truth: &Catalogue) -> Result<()> {
+        let inode = self.brick.open_file(base, Access::Read)?;
+        let names = Names::of(&inode.file)?;
+        for name in names.snapshots()? {
+            let ours = match xattrs::entry(&inode.file, &name) {
+                Err(Error::Damaged(_)) => None,
+                other => other?,
+            };
+            match (ours, truth.get(&name)) {
+                (Some(ours), None) => self.outdated(&inode, &name, &ours)?,
+                (Some(ours), Some(Some(theirs))) if !same_snapshot(&ours, theirs) => {
+                    self.outdated(&inode, &name, &ours)?;
+                }
+                // What is damaged here is replaced, or has to go.
+                (None, None) => xattrs::remove(&inode.file, &xattrs::entry_key(&name))?,
+                _ => {}
+            }
+        }
+        if truth.is_empty() && names.has(SEQ) {
+            xattrs::remove(&inode.file, SEQ)?;
+        }
+        sys::sync(&inode.file)
+    }
+
+    fn outdated(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<()> {
+        tracing::info!("snapshot {name} of {} was deleted while this brick was away", base.gfid);
+        self.remove_snapshot(base, name, record)
+    }
+
+    /// What self-heal has to see to after the catalogue of `base` has come; takes note of what is to be made here. A deleted
+    /// file without snapshots goes.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
+    /// says.
+    pub fn outstanding(&self, base: Gfid) -> Result<Outstanding> {
+        let inode = self.brick.open_file(base, Access::Read)?;
+        self.after_delete(&inode);
+        let names = Names::of(&inode.file)?;
+        let mut outstanding = Outstanding { dispersed: names.has(xattrs::EC_SIZE), ..Outstanding::default() };
+        for name in names.snapshots()? {
+            let record = match xattrs::entry(&inode.file, &name) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(e) => {
+                    tracing::error!("snapshot {name} of {base}: {e}");
+                    continue;
+                }
+            };
+            match self.payload(base, &name, record.gfid) {
+                Ok(Some(payload)) => {
+                    let marks = marks(&payload)?;
+                    if !marks.is_empty() {
+                        outstanding.unsettled.push((payload.gfid, marks));
+                    }
+                }
+                Ok(None) => outstanding.missing.push(self.want(&inode, &name, &record)?),
+                // Its own xattrs are healed as well.
+                Err(e) => tracing::warn!("snapshot {name} of {base}: {e}"),
+            }
+        }
+        Ok(outstanding)
+    }
+
+    fn want(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<(Gfid, Vec<u8>)> {
+        let place = match self.only_grave(base)? {
+            Some(grave) => Link { name: name.deleted_file_name(&grave.was.name, base.gfid)?, ..grave.was },
+            None => {
+                let (parent, file) = self.place_of(base)?;
+                Link { parent: parent.gfid, name: name.file_name(&file)? }
+            }
+        };
+        self.snap_dir(place.parent, None)?;
+        self.state()?.note_base(&self.brick, record.gfid, base.gfid)?;
+        Ok((place.parent.snap_dir(), place.name))
+    }
+
+    /// The file whose snapshot `payload` is to be, which self-heal wants to make.
+    ///
+    /// [`Error::Unhealed`] (`EAGAIN`) if no catalogue on this brick names it, or it is here already, or [`Error::Damaged`]
+    /// (`EIO`), or what a system call says.
+    pub fn wanted(&self, payload: Gfid) -> Result<Gfid> {
+        match self.brick.open_file(payload, Access::Read) {
+            Err(Error::Gone) => {}
+            Err(e) => return Err(e),
+            Ok(_) => return Err(Error::Unhealed("the snapshot is here, under another name".into())),
+        }
+        let base = match self.state.get() {
+            Some(state) => state.base_of(payload)?,
+            None => None,
+        };
+        match base.map(|base| self.record_of(base, payload)).transpose()?.flatten() {
+            Some(record) => Ok(record.base),
+            None => Err(Error::Unhealed("no catalogue on this brick has this snapshot, or not yet".into())),
+        }
+    }
+
+    /// What the snapshot `payload` of `base` is, if the catalogue has it.
+    fn record_of(&self, base: Gfid, payload: Gfid) -> Result<Option<PayloadRecord>> {
+        let file = match self.brick.open_file(base, Access::Read) {
+            Err(Error::Gone | Error::NotRegular) => return Ok(None),
+            other => other?.file,
+        };
+        for name in Names::of(&file)?.snapshots()? {
+            if let Some(entry) = xattrs::entry(&file, &name)?.filter(|entry| entry.gfid == payload) {
+                return Ok(Some(PayloadRecord { base, name, entry }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// After self-heal has made the file `payload`, a snapshot of `base`, empty as yet: gives it its record, and the file's
+    /// content, of which it then has to be sent only what differs. (A fragment of a disperse volume is sent whole.)
+    ///
+    /// [`Error::Gone`] (`ESTALE`) if either is not there, or what a system call says.
+    pub fn seed(&self, payload: Gfid, base: Gfid) -> Result<()> {
+        let record = self.record_of(base, payload)?.ok_or(Error::Gone)?;
+        let (payload, base) =
+            (self.brick.open_file(payload, Access::Write)?, self.brick.open_file(base, Access::Read)?);
+        let record = PayloadRecord { entry: Record { held: false, ..record.entry }, ..record };
+        xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
+        let dispersed = Names::of(&base.file)?.has(xattrs::EC_SIZE);
+        if payload.stat.st_size != 0 || dispersed || !self.reflink {
+            return Ok(());
+        }
+        follow_nocow(&base.file, &payload.file).doing("set the NOCOW flag")?;
+        ficlone(&base.file, &payload.file).doing("clone the file (FICLONE)")
+    }
+}
+
+/// Whether two entries of one name are of the same snapshot.
+fn same_snapshot(one: &Record, other: &Record) -> bool {
+    *one == Record { held: one.held, ..other.clone() }
+}
+
+/// The names of the marks of the replicate translator that `payload` has.
+pub(crate) fn marks(payload: &Inode) -> Result<Vec<String>> {
+    let mut marks = Vec::new();
+    for name in Names::of(&payload.file)?.starting(afr::PREFIX) {
+        if xattrs::get(&payload.file, name)?.is_some_and(|mark| mark.iter().any(|&byte| byte != 0)) {
+            marks.push(name.to_owned());
+        }
+    }
+    Ok(marks)
+}

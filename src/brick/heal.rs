@@ -1,0 +1,142 @@
+//! Self-heal: a brick that was away learns what it has missed.
+//!
+//! The catalogue comes with the xattrs of the file. What it brings is compared with what is here: snapshots that were
+//! deleted meanwhile go, and for those that are missing the directory `.fsnap` is marked, so that self-heal makes them, by
+//! way of the cluster translators. It may make no others there.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use fsnap_core::record::{ENTRY_PREFIX, Record, SEQ};
+use fsnap_core::{Error, Gfid, Result, SnapName, afr};
+use fsnap_store::{Catalogue, Outstanding};
+
+use super::guard::{XATTRS, heals};
+use super::pool::Key;
+use super::{Brick, State};
+use crate::ffi::{Call, Dict, HeldMake, HeldSet, HiddenXattrs, Mark};
+
+/// The mark of the disperse translator on what is not the same on all bricks: two big-endian 64-bit counts, of data and
+/// metadata.
+const EC_DIRTY: &str = "trusted.ec.dirty";
+
+/// A setxattr of self-heal that brings the catalogue of a file, or that the file has none.
+pub fn is_catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>) -> bool {
+    heals(call)
+        && (dict.with_prefix(XATTRS.to_bytes()).iter().any(|(key, _)| is_of_catalogue(key))
+            || brick.healing.lock().is_ok_and(|healing| healing.contains(&call.gfid())))
+}
+
+fn is_of_catalogue(key: &[u8]) -> bool {
+    key == SEQ.as_bytes() || key.starts_with(ENTRY_PREFIX.as_bytes())
+}
+
+/// Self-heal removes all xattrs and sets them anew. Ours stay until then: a brick that dies between the two has its catalogue
+/// still.
+pub fn keeps(brick: &Brick, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
+    let ours = names.with_prefix(XATTRS.to_bytes());
+    if !heals(call) || ours.is_empty() {
+        return None;
+    }
+    if ours.iter().any(|(key, _)| is_of_catalogue(key))
+        && let Ok(mut healing) = brick.healing.lock()
+    {
+        healing.insert(file);
+    }
+    Some(XATTRS)
+}
+
+/// Takes over the catalogue that self-heal brings.
+pub fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
+    let (base, truth) = (call.gfid(), truth(dict));
+    if let Ok(mut healing) = brick.healing.lock() {
+        healing.remove(&base);
+    }
+    let state = Arc::clone(&brick.state);
+    brick.pool.submit_short(vec![Key::File(base)], move |turn| {
+        let refused = move |error: &Error| {
+            tracing::warn!("the catalogue of {base} is not healed: {error}");
+            error.errno()
+        };
+        let adopted = turn.in_time().and_then(|turn| state.store()?.adopt(base, &truth).map(|()| turn));
+        match adopted {
+            Err(error) => held.fail(refused(&error)),
+            Ok(turn) => held.proceed(state.host, move || {
+                let marks = outstanding(&state, base).map_err(|error| refused(&error));
+                drop(turn);
+                marks
+            }),
+        }
+    });
+}
+
+fn truth(dict: Dict<'_>) -> Catalogue {
+    let entries = dict.with_prefix(ENTRY_PREFIX.as_bytes());
+    let name = |key: &[u8]| SnapName::parse(&key[ENTRY_PREFIX.len()..]).ok();
+    entries.into_iter().filter_map(|(key, value)| Some((name(key)?, Record::decode(value).ok()))).collect()
+}
+
+/// Where self-heal has to look, for the snapshots of `base`.
+fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
+    let Outstanding { dispersed, missing, unsettled } = state.store()?.outstanding(base)?;
+    let mut marks: Vec<Mark> =
+        unsettled.into_iter().map(|(payload, names)| unsettled_mark(payload, names)).collect();
+    if let Some(&(snap_dir, _)) = missing.first() {
+        tracing::info!(
+            "{} snapshots of {base} are missing on this brick: self-heal will bring them",
+            missing.len()
+        );
+        let (counts, entries) = match dispersed {
+            true => ((EC_DIRTY.to_owned(), [1u64.to_be_bytes(), [0; 8]].concat()), Vec::new()),
+            false => (
+                (afr::DIRTY.to_owned(), afr::ENTRY.to_vec()),
+                missing.into_iter().map(|(_, name)| name).collect(),
+            ),
+        };
+        marks.push(Mark { gfid: snap_dir, directory: true, counts: vec![counts], wide: dispersed, entries });
+    }
+    Ok(marks)
+}
+
+/// Shows the index marks that a snapshot has already.
+pub fn unsettled_mark(payload: Gfid, names: Vec<String>) -> Mark {
+    let counts = names.into_iter().map(|name| (name, afr::NOTHING.to_vec())).collect();
+    Mark { gfid: payload, directory: false, counts, wide: false, entries: Vec::new() }
+}
+
+/// Whether what self-heal is about to make, in directory `parent`, is our business.
+pub fn is_name(brick: &Brick, call: &Call<'_>, parent: Gfid, _gfid: Gfid) -> bool {
+    heals(call)
+        && parent.is_derived()
+        && brick.state.store().is_ok_and(|store| store.entry_in_snap_dir(parent))
+}
+
+/// Lets self-heal make a snapshot in `.fsnap` that the catalogue has, and gives it the file's content to begin with.
+///
+/// Anything else is refused with `EAGAIN`: it was deleted, or its file is not healed yet. Entry heal then comes again.
+pub fn name(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldMake) {
+    let name = name.to_owned();
+    let state = Arc::clone(&brick.state);
+    let refused = move |error: &Error| {
+        tracing::info!("self-heal does not make {:?} in {parent}: {error}", name);
+        error.errno()
+    };
+    let base = match brick.state.store().and_then(|store| store.wanted(payload)) {
+        Ok(base) => base,
+        Err(error) => return held.fail(refused(&error)),
+    };
+    brick.pool.submit_short(vec![Key::File(base)], move |turn| {
+        let wanted = turn.in_time().and_then(|turn| state.store()?.wanted(payload).map(|_| turn));
+        match wanted {
+            Err(error) => held.fail(refused(&error)),
+            Ok(turn) => held.proceed(state.host, move |made| {
+                let seeded =
+                    state.store().and_then(|store| if made { store.seed(payload, base) } else { Ok(()) });
+                if let Err(error) = seeded {
+                    tracing::warn!("snapshot {payload} of {base} is healed without sharing blocks: {error}");
+                }
+                drop(turn);
+            }),
+        }
+    });
+}

@@ -1,0 +1,338 @@
+//! What self-heal does to files with snapshots, and to snapshots: fops that wait for a worker of ours.
+
+use std::ffi::{CStr, c_void};
+use std::ptr::{NonNull, null_mut};
+
+use fsnap_core::Gfid;
+
+use super::call::{Call, Inodes, gfid_of};
+use super::dict::Dict;
+use super::fence::fence;
+use super::guard::{self, entry};
+use super::host::{Host, this};
+use super::mark::{self, Mark};
+use super::reply::{Fop, Pending, SetReply};
+use super::sys;
+use super::xlator::{Translator, role};
+
+/// A fop's arguments, in memory and with references of our own.
+struct Arguments {
+    loc: sys::loc_t,
+    dict: *mut sys::dict_t,
+    flags: i32,
+    mode: sys::mode_t,
+    rdev: sys::dev_t,
+    umask: sys::mode_t,
+    xdata: *mut sys::dict_t,
+}
+
+// SAFETY: host references that any thread may use and give back.
+unsafe impl Send for Arguments {}
+
+impl Arguments {
+    /// `None` if the host is out of memory.
+    ///
+    /// # Safety
+    /// What is passed is a fop's: valid, the dictionaries or null.
+    unsafe fn hold(
+        loc: *const sys::loc_t,
+        dict: *mut sys::dict_t,
+        xdata: *mut sys::dict_t,
+    ) -> Option<Box<Self>> {
+        let hold = |dict: *mut sys::dict_t| {
+            // SAFETY: the caller's contract; given back by `drop`.
+            if dict.is_null() { dict } else { unsafe { sys::dict_ref(dict) } }
+        };
+        // SAFETY: an empty loc is all zero; loc_copy reads the fop's and takes references.
+        unsafe {
+            let mut copy: sys::loc_t = std::mem::zeroed();
+            if sys::loc_copy(&raw mut copy, loc.cast_mut()) != 0 {
+                sys::loc_wipe(&raw mut copy);
+                return None;
+            }
+            let (dict, xdata) = (hold(dict), hold(xdata));
+            Some(Box::new(Arguments { loc: copy, dict, flags: 0, mode: 0, rdev: 0, umask: 0, xdata }))
+        }
+    }
+}
+
+impl Drop for Arguments {
+    fn drop(&mut self) {
+        // SAFETY: references and copies made in `hold`.
+        unsafe {
+            sys::loc_wipe(&raw mut self.loc);
+            for dict in [self.dict, self.xdata].into_iter().filter(|dict| !dict.is_null()) {
+                sys::dict_unref(dict);
+            }
+        }
+    }
+}
+
+/// A setxattr that brings all xattrs of a file, held.
+pub struct HeldSet {
+    pending: Pending,
+    arguments: Box<Arguments>,
+}
+
+type Marks = Box<dyn FnOnce() -> Result<Vec<Mark>, i32> + Send>;
+
+struct Setting {
+    arguments: Box<Arguments>,
+    host: Host,
+    after: Marks,
+}
+
+impl HeldSet {
+    /// Answers with an error.
+    pub fn fail(self, errno: i32) {
+        let HeldSet { pending, arguments } = self;
+        // Before the answer: once a request is answered, the host may end.
+        drop(arguments);
+        pending.fail(errno);
+    }
+
+    /// Passes it on to the translator beneath. When it has succeeded `after` says where self-heal has to look; it is told
+    /// before this is answered, so that it comes again if that fails.
+    pub fn proceed(self, host: Host, after: impl FnOnce() -> Result<Vec<Mark>, i32> + Send + 'static) {
+        let HeldSet { pending, mut arguments } = self;
+        let frame = pending.into_frame();
+        let (loc, dict) = (&raw mut arguments.loc, arguments.dict);
+        let (flags, xdata, child) = (arguments.flags, arguments.xdata, host.child());
+        let setting = Box::into_raw(Box::new(Setting { arguments, host, after: Box::new(after) }));
+        // SAFETY: the frame is pending and given up here; the arguments live until `set` takes the box back, or here if that
+        // is not called.
+        unsafe {
+            let (frame_ptr, cookie) = (frame.as_ptr(), setting.cast());
+            if sys::fsnap_wind_setxattr(frame_ptr, cookie, Some(set), child, loc, dict, flags, xdata) == 0 {
+                drop(Box::from_raw(setting));
+                Pending::new(frame, Fop::Setxattr).fail(libc::ENOMEM);
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn set(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    _this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    _xdata: *mut sys::dict_t,
+) -> i32 {
+    fence("the answer to a setxattr", 0, || {
+        // SAFETY: the cookie is the box of `proceed`; the host calls back once.
+        let setting = unsafe { Box::from_raw(cookie.cast::<Setting>()) };
+        let Some(frame) = NonNull::new(frame) else { return 0 };
+        // SAFETY: the frame came back to us, its owner, to be unwound.
+        let pending = unsafe { Pending::new(frame, Fop::Setxattr) };
+        let Setting { arguments, host, after } = *setting;
+        // SAFETY: the arguments hold a reference to the inode.
+        let inodes = unsafe { Inodes::around(arguments.loc.inode) };
+        drop(arguments);
+        let marks = if op_ret == 0 { after() } else { Err(op_errno) };
+        match (marks, inodes) {
+            (Err(errno), _) => pending.fail(errno),
+            (Ok(_), None) => pending.fail(libc::EIO),
+            (Ok(marks), Some(inodes)) => SetReply::new(pending).done_when_marked(host, &inodes, &marks),
+        }
+        0
+    })
+}
+
+impl SetReply {
+    /// Answers success when self-heal has been told of `marks`.
+    fn done_when_marked(self, host: Host, inodes: &Inodes, marks: &[Mark]) {
+        let answer = |pending: Pending, told: Result<(), i32>| match told {
+            Ok(()) => SetReply::new(pending).done(None),
+            Err(errno) => pending.fail(errno),
+        };
+        mark::send(host, inodes, self.into_pending(), marks, Box::new(answer));
+    }
+
+    /// Tells self-heal of `marks`, then goes on with the reply. A failure is in the log.
+    pub fn mark(
+        self,
+        host: Host,
+        inodes: &Inodes,
+        marks: &[Mark],
+        then: impl FnOnce(SetReply) + Send + 'static,
+    ) {
+        mark::send(
+            host,
+            inodes,
+            self.into_pending(),
+            marks,
+            Box::new(|pending, _| then(SetReply::new(pending))),
+        );
+    }
+}
+
+/// A mknod, held.
+pub struct HeldMake {
+    pending: Pending,
+    arguments: Box<Arguments>,
+}
+
+struct Making {
+    arguments: Box<Arguments>,
+    after: Box<dyn FnOnce(bool) + Send>,
+}
+
+impl HeldMake {
+    /// Answers with an error.
+    pub fn fail(self, errno: i32) {
+        let HeldMake { pending, arguments } = self;
+        // Before the answer: once a request is answered, the host may end.
+        drop(arguments);
+        pending.fail(errno);
+    }
+
+    /// Passes it on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is answered.
+    pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
+        let HeldMake { pending, mut arguments } = self;
+        let (frame, child, loc) = (pending.into_frame(), host.child(), &raw mut arguments.loc);
+        let Arguments { mode, rdev, umask, xdata, .. } = *arguments;
+        let making = Box::into_raw(Box::new(Making { arguments, after: Box::new(after) }));
+        // SAFETY: as in `HeldSet::proceed`.
+        unsafe {
+            let (frame_ptr, cookie) = (frame.as_ptr(), making.cast());
+            if sys::fsnap_wind_mknod(frame_ptr, cookie, Some(made), child, loc, mode, rdev, umask, xdata) == 0
+            {
+                let Making { arguments, after } = *Box::from_raw(making);
+                after(false);
+                drop(arguments);
+                Pending::new(frame, Fop::Mknod).fail(libc::ENOMEM);
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn made(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    _this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    inode: *mut sys::inode_t,
+    stbuf: *mut sys::iatt,
+    preparent: *mut sys::iatt,
+    postparent: *mut sys::iatt,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the cookie is the box of `proceed`; the host calls back once.
+    let Making { arguments, after } = unsafe { *Box::from_raw(cookie.cast::<Making>()) };
+    fence("what follows a mknod", (), || after(op_ret == 0));
+    let (cookie, this) = (null_mut(), this());
+    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave; the inode is the arguments', which
+    // go afterwards.
+    unsafe {
+        sys::default_mknod_cbk(
+            frame, cookie, this, op_ret, op_errno, inode, stbuf, preparent, postparent, xdata,
+        )
+    };
+    drop(arguments);
+    0
+}
+
+/// setxattr by self-heal of what deserves a look; true if the translator has taken it.
+///
+/// # Safety
+/// The arguments are a fop's.
+pub(super) unsafe fn takes_set<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    loc: *mut sys::loc_t,
+    dict: *mut sys::dict_t,
+    flags: i32,
+    xdata: *mut sys::dict_t,
+) -> bool {
+    fence("a setxattr of self-heal", true, || {
+        // SAFETY: the host's promise.
+        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
+            return false;
+        };
+        // SAFETY: the host's promise.
+        let (Some(call), Some(values)) = (unsafe { (Call::on_loc(frame, loc), Dict::new(dict)) }) else {
+            return false;
+        };
+        if !role.heals_catalogue(&call, values) {
+            return false;
+        }
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
+        let pending = unsafe { Pending::new(frame, Fop::Setxattr) };
+        // SAFETY: the host's promise.
+        match unsafe { Arguments::hold(loc, dict, xdata) } {
+            None => pending.fail(libc::ENOMEM),
+            Some(mut arguments) => {
+                arguments.flags = flags;
+                role.heal_catalogue(&call, values, HeldSet { pending, arguments });
+            }
+        }
+        true
+    })
+}
+
+/// `GFID_REQ`: the gfid that a new entry is to have.
+const GFID_REQ: &CStr = c"gfid-req";
+
+pub(super) unsafe extern "C" fn mknod<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    mode: sys::mode_t,
+    rdev: sys::dev_t,
+    umask: sys::mode_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    let taken = fence("a mknod", true, || {
+        // SAFETY: the host's promise.
+        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
+            return false;
+        };
+        // SAFETY: the host's promise.
+        let (call, asked) =
+            unsafe { (Call::on_nothing(frame), Dict::new(xdata).and_then(|xdata| xdata.get(GFID_REQ))) };
+        // SAFETY: the host's promise.
+        let Some((parent, name)) = (unsafe { loc.as_ref().and_then(|loc| entry(loc)) }) else { return false };
+        let Some(gfid) = asked.and_then(|gfid| Gfid::from_xattr(gfid).ok()) else { return false };
+        if !role.heals_name(&call, parent, gfid) {
+            return false;
+        }
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
+        let pending = unsafe { Pending::new(frame, Fop::Mknod) };
+        // SAFETY: the host's promise.
+        match unsafe { Arguments::hold(loc, null_mut(), xdata) } {
+            None => pending.fail(libc::ENOMEM),
+            Some(mut arguments) => {
+                (arguments.mode, arguments.rdev, arguments.umask) = (mode, rdev, umask);
+                role.heal_name(parent, name, gfid, HeldMake { pending, arguments });
+            }
+        }
+        true
+    });
+    // SAFETY: the host's promise, for passing it on.
+    if taken { 0 } else { unsafe { guard::mknod::<T>(frame, this, loc, mode, rdev, umask, xdata) } }
+}
+
+/// removexattr of all that is in `xdata`, by self-heal, which sets them anew right after: what the translator keeps is left
+/// out.
+///
+/// # Safety
+/// The arguments are a fop's.
+pub(super) unsafe fn kept<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    loc: *mut sys::loc_t,
+    name: *const std::ffi::c_char,
+    xdata: *mut sys::dict_t,
+) -> Option<super::dict::OwnedDict> {
+    fence("a removexattr of self-heal", None, || {
+        // SAFETY: the host's promise. (`posix_is_bulk_removexattr`: the name is empty.)
+        unsafe {
+            if name.is_null() || !CStr::from_ptr(name).is_empty() {
+                return None;
+            }
+            let (call, names) = (Call::on_nothing(NonNull::new(frame)?), Dict::new(xdata)?);
+            let kept = role::<T>(this)?.heal_keeps(&call, gfid_of(loc.as_ref()?), names)?;
+            super::dict::OwnedDict::without(names, kept)
+        }
+    })
+}
