@@ -2,15 +2,16 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use common::{MIB, Setup, ask, fsnap, names, sound};
-use fsnap_testbed::{Errno, Layout, Volume, checksum, fill, getx, listx};
+use fsnap_testbed::{Errno, Layout, Volume, checksum, fill, getx, listx, try_wait_until};
 
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
+const SAME_WITHIN: Duration = Duration::from_secs(20);
 const REPLICA: Layout = Layout::Replicate(3);
 const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };
 
@@ -51,7 +52,24 @@ fn visit(brick: &Path, dir: &Path, content: bool, all: &mut BTreeMap<String, Str
     }
 }
 
-/// Waits until nothing is left to heal, and sees to it that the bricks of each set are the same. Fragments differ in content.
+/// What is not the same on all bricks of a set. Fragments differ in content.
+fn differences(volume: &Volume, layout: Layout, set: usize) -> Vec<String> {
+    let content = matches!(layout, Layout::Replicate(_));
+    let mut found = Vec::new();
+    for first in (0..volume.bricks().len()).step_by(set) {
+        let trees: Vec<_> = (first..first + set).map(|n| tree(&volume.brick_path(n), content)).collect();
+        for (n, other) in trees.iter().enumerate().skip(1) {
+            let all: BTreeSet<_> = trees[0].keys().chain(other.keys()).collect();
+            for name in all.into_iter().filter(|name| trees[0].get(*name) != other.get(*name)) {
+                let (one, other) = (trees[0].get(name), other.get(name));
+                found.push(format!("bricks {first} and {}: {name}: {one:?} {other:?}", first + n));
+            }
+        }
+    }
+    found
+}
+
+/// Waits until nothing is left to heal and the bricks of each set are the same.
 #[track_caller]
 fn converges(volume: &Volume, layout: Layout, set: usize) {
     volume.await_healed(HEALED_WITHIN);
@@ -59,13 +77,11 @@ fn converges(volume: &Volume, layout: Layout, set: usize) {
     if !matches!(layout, Layout::Disperse { .. }) {
         assert_eq!(volume.split_brain(), Vec::<String>::new());
     }
-    for first in (0..volume.bricks().len()).step_by(set) {
-        let content = matches!(layout, Layout::Replicate(_));
-        let trees: Vec<_> = (first..first + set).map(|n| tree(&volume.brick_path(n), content)).collect();
-        for other in &trees[1..] {
-            assert_eq!(&trees[0], other);
-        }
-    }
+    // A deleted file loses its content a moment later.
+    let same = try_wait_until("the bricks are the same", SAME_WITHIN, || {
+        differences(volume, layout, set).is_empty()
+    });
+    assert!(same.is_ok(), "{:#?}", differences(volume, layout, set));
     sound(volume);
 }
 
@@ -111,6 +127,68 @@ fn created_and_deleted_while_a_brick_was_away() {
             volume.restart_brick(down);
             mount.wait_connected(3);
             volume.await_healed(HEALED_WITHIN);
+        }
+    }
+}
+
+/// One directory for each case, with a file `f` of its own content and a snapshot `a` of it.
+const CASES: [&str; 9] =
+    ["unlink", "rename", "move", "over", "empty", "newdir", "rmdir", "renamedir", "link"];
+
+#[test]
+fn names_changed_while_a_brick_was_away() {
+    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3)] {
+        println!("{layout:?}");
+        let Setup { mount, volume, .. } = setup(layout, bricks);
+        let at = |path: &str| mount.path().join(path);
+        let snapshot = |path: &str| {
+            let (dir, name) = path.rsplit_once('/').unwrap();
+            at(&format!("{dir}/.fsnap/{name}"))
+        };
+        let mut sums = BTreeMap::new();
+        for (seed, case) in CASES.iter().enumerate() {
+            fs::create_dir(at(case)).unwrap();
+            let file = at(&format!("{case}/f"));
+            fill(&file, MIB + seed as u64, seed as u64);
+            fsnap(&file, "create", "a").unwrap();
+            sums.insert(*case, checksum(&file));
+            fill(&file, MIB / 2, 100 + seed as u64);
+        }
+        fill(at("over/g"), 1000, 50);
+        fs::create_dir(at("elsewhere")).unwrap();
+        volume.kill_brick(2);
+        mount.wait_connected(2);
+        fs::remove_file(at("unlink/f")).unwrap();
+        fs::rename(at("rename/f"), at("rename/g")).unwrap();
+        fs::rename(at("move/f"), at("elsewhere/f")).unwrap();
+        fs::rename(at("over/g"), at("over/f")).unwrap();
+        fsnap(at("empty/f"), "delete", "a").unwrap();
+        fs::remove_file(at("empty/f")).unwrap();
+        fs::create_dir(at("newdir/d")).unwrap();
+        fill(at("newdir/d/f"), MIB, 60);
+        fsnap(at("newdir/d/f"), "create", "n").unwrap();
+        fsnap(at("rmdir/f"), "delete", "a").unwrap();
+        fs::remove_file(at("rmdir/f")).unwrap();
+        fs::remove_dir(at("rmdir")).unwrap();
+        fs::rename(at("renamedir"), at("renameddir")).unwrap();
+        fs::hard_link(at("link/f"), at("link/g")).unwrap();
+        fs::remove_file(at("link/f")).unwrap();
+        volume.restart_brick(2);
+        mount.wait_connected(3);
+        converges(&volume, layout, 3);
+        for (case, path) in [
+            ("rename", "rename/g@a"),
+            ("move", "elsewhere/f@a"),
+            ("renamedir", "renameddir/f@a"),
+            ("link", "link/g@a"),
+        ] {
+            assert_eq!(checksum(snapshot(path)), sums[case], "{path}");
+        }
+        for case in ["unlink", "over"] {
+            let left = common::ls(at(case).join(".fsnap"));
+            let [left] = &left[..] else { panic!("{case}: {left:?}") };
+            assert!(left.starts_with("f@a@"));
+            assert_eq!(checksum(at(case).join(".fsnap").join(left)), sums[case]);
         }
     }
 }

@@ -86,16 +86,33 @@ fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
             "{} snapshots of {base} are missing on this brick: self-heal will bring them",
             missing.len()
         );
-        let (counts, entries) = match dispersed {
-            true => ((EC_DIRTY.to_owned(), [1u64.to_be_bytes(), [0; 8]].concat()), Vec::new()),
-            false => (
-                (afr::DIRTY.to_owned(), afr::ENTRY.to_vec()),
-                missing.into_iter().map(|(_, name)| name).collect(),
-            ),
-        };
-        marks.push(Mark { gfid: snap_dir, directory: true, counts: vec![counts], wide: dispersed, entries });
+        marks.push(match dispersed {
+            true => dispersed_mark(snap_dir),
+            false => Mark {
+                gfid: snap_dir,
+                directory: true,
+                counts: vec![(afr::DIRTY.to_owned(), afr::ENTRY.to_vec())],
+                wide: false,
+                entries: missing.into_iter().map(|(_, name)| name).collect(),
+            },
+        });
     }
     Ok(marks)
+}
+
+/// Says that the entries of the `.fsnap` of a disperse volume may differ.
+pub fn dispersed_mark(snap_dir: Gfid) -> Mark {
+    let counts = vec![(EC_DIRTY.to_owned(), [1u64.to_be_bytes(), [0; 8]].concat())];
+    Mark { gfid: snap_dir, directory: true, counts, wide: true, entries: Vec::new() }
+}
+
+/// Says that the content of a file has to be healed on this brick.
+fn emptied_mark(file: Gfid, dispersed: bool) -> Mark {
+    let count = match dispersed {
+        true => (EC_DIRTY.to_owned(), [1u64.to_be_bytes(), [0; 8]].concat()),
+        false => (afr::DIRTY.to_owned(), afr::DATA.to_vec()),
+    };
+    Mark { gfid: file, directory: false, counts: vec![count], wide: dispersed, entries: Vec::new() }
 }
 
 /// Shows the index marks that a snapshot has already.
@@ -104,17 +121,57 @@ pub fn unsettled_mark(payload: Gfid, names: Vec<String>) -> Mark {
     Mark { gfid: payload, directory: false, counts, wide: false, entries: Vec::new() }
 }
 
-/// Whether what self-heal is about to make, in directory `parent`, is our business.
-pub fn is_name(brick: &Brick, call: &Call<'_>, parent: Gfid, _gfid: Gfid) -> bool {
-    heals(call)
-        && parent.is_derived()
-        && brick.state.store().is_ok_and(|store| store.entry_in_snap_dir(parent))
+/// Whether what self-heal is about to make, in directory `parent`, is our business: something in `.fsnap`, or one more name
+/// for a file that has snapshots.
+pub fn is_name(brick: &Brick, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool {
+    if !heals(call) {
+        return false;
+    }
+    let Ok(store) = brick.state.store() else { return false };
+    (parent.is_derived() && store.entry_in_snap_dir(parent)) || store.has_snapshots(gfid).unwrap_or(false)
+}
+
+/// Self-heal makes something of the gfid `file` under the name `name`.
+pub fn name(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
+    let in_snap_dir =
+        parent.is_derived() && brick.state.store().is_ok_and(|store| store.entry_in_snap_dir(parent));
+    match in_snap_dir {
+        true => snapshot(brick, parent, name, file, held),
+        false => link(brick, parent, name, file, held),
+    }
+}
+
+/// Lets self-heal give a file one more name. If it was taken for deleted, because self-heal took away the old name first, it
+/// is alive again.
+fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
+    let state = Arc::clone(&brick.state);
+    let keys = vec![Key::File(file), Key::name(parent, name.to_bytes())];
+    brick.pool.submit_short(keys, move |turn| match turn.in_time() {
+        Err(error) => held.fail(error.errno()),
+        Ok(turn) => held.proceed(state.host, move |made| {
+            let marks = match made {
+                true => risen(&state, file).unwrap_or_else(|error| {
+                    tracing::error!("{file} has a name again, but its snapshots did not follow: {error}");
+                    Vec::new()
+                }),
+                false => Vec::new(),
+            };
+            drop(turn);
+            marks
+        }),
+    });
+}
+
+fn risen(state: &State, file: Gfid) -> Result<Vec<Mark>> {
+    let store = state.store()?;
+    let emptied = store.rise(file)?.then_some(emptied_mark(file, store.is_dispersed(file)?));
+    Ok(outstanding(state, file)?.into_iter().chain(emptied).collect())
 }
 
 /// Lets self-heal make a snapshot in `.fsnap` that the catalogue has, and gives it the file's content to begin with.
 ///
 /// Anything else is refused with `EAGAIN`: it was deleted, or its file is not healed yet. Entry heal then comes again.
-pub fn name(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldMake) {
+fn snapshot(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldMake) {
     let name = name.to_owned();
     let state = Arc::clone(&brick.state);
     let refused = move |error: &Error| {
@@ -136,6 +193,7 @@ pub fn name(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldM
                     tracing::warn!("snapshot {payload} of {base} is healed without sharing blocks: {error}");
                 }
                 drop(turn);
+                Vec::new()
             }),
         }
     });

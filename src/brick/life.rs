@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Entry, Store};
+use fsnap_store::{Catalogue, Entry, Store};
 
+use super::guard::heals;
 use super::pool::{Entered, Entrance, Key};
-use super::{Brick, State};
-use crate::ffi::{Held, Inodes, Removal, Ticket};
+use super::{Brick, State, heal};
+use crate::ffi::{Call, Held, Inodes, Removal, Ticket};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
@@ -20,7 +21,12 @@ const TRIES: u32 = 8;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// unlink, rename, rmdir, link: hands the ticket back if there is nothing for us to do.
-pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+pub fn remove<'a>(
+    brick: &Brick,
+    call: &Call<'_>,
+    removal: &Removal<'_>,
+    ticket: Ticket<'a>,
+) -> Option<Ticket<'a>> {
     let store = match brick.state.store() {
         Ok(store) => store,
         // Nobody has snapshots here.
@@ -31,15 +37,16 @@ pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> O
             return None;
         }
     };
+    let healing = heals(call);
     match *removal {
         Removal::Unlink { parent, name, file, internal } => {
-            let names = Names { from: None, to: Place::new(parent, name, file), internal };
+            let names = Names { from: None, to: Place::new(parent, name, file), internal, healing };
             take(brick, store, names, &[file], ticket);
             None
         }
         Removal::Rename { from, to, files } => {
             let from = Some(Place::new(from.0, from.1, files[0]));
-            let names = Names { from, to: Place::new(to.0, to.1, files[1]), internal: false };
+            let names = Names { from, to: Place::new(to.0, to.1, files[1]), internal: false, healing };
             take(brick, store, names, &files, ticket);
             None
         }
@@ -47,7 +54,7 @@ pub fn remove<'a>(brick: &Brick, removal: &Removal<'_>, ticket: Ticket<'a>) -> O
             link(brick, vec![Key::name(to.0, to.1.to_bytes()), Key::File(file)], ticket);
             None
         }
-        Removal::Rmdir { dir, whole_tree } => match may_go(store, dir, whole_tree) {
+        Removal::Rmdir { dir, whole_tree } => match may_go(store, dir, whole_tree, healing) {
             Ok(()) => Some(ticket),
             Err(error) => {
                 tracing::warn!("{error}");
@@ -67,7 +74,10 @@ fn link(brick: &Brick, keys: Vec<Key>, ticket: Ticket<'_>) {
     }
     let Some(held) = ticket.hold() else { return };
     brick.pool.submit_short(keys, move |turn| match turn.in_time() {
-        Ok(entered) => held.proceed(host, move |_| drop(entered)),
+        Ok(entered) => held.proceed(host, move |_| {
+            drop(entered);
+            Vec::new()
+        }),
         Err(error) => {
             tracing::warn!("no link is made: {error}");
             held.fail(error.errno());
@@ -78,7 +88,12 @@ fn link(brick: &Brick, keys: Vec<Key>, ticket: Ticket<'_>) {
 /// Whether a directory may be removed; takes an empty `.fsnap` out of its way.
 ///
 /// [`Error::NotEmpty`] (`ENOTEMPTY`) if it holds snapshots.
-fn may_go(store: &Store, dir: Gfid, whole_tree: bool) -> Result<()> {
+fn may_go(store: &Store, dir: Gfid, whole_tree: bool, healing: bool) -> Result<()> {
+    if whole_tree && healing {
+        // The other bricks do not have it, at this place. storage/posix keeps it for some minutes: what has another place
+        // comes back from there.
+        return Ok(());
+    }
     if whole_tree && store.tree_has_snapshots(dir)? {
         return Err(Error::NotEmpty(format!(
             "the tree of directory {dir}, which is to be discarded, holds snapshots"
@@ -136,6 +151,8 @@ struct Names {
     to: Place,
     /// DHT's own unlink.
     internal: bool,
+    /// Self-heal's.
+    healing: bool,
 }
 
 /// What has these names, on the disk. Nothing is known of a brick where nobody has snapshots.
@@ -181,7 +198,7 @@ impl Names {
 
     /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
     fn check(&self, store: &Store, found: &Found) -> Result<()> {
-        found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false))
+        found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false, false))
     }
 
     /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
@@ -206,6 +223,24 @@ impl Names {
         tracing::warn!("{} in directory {parent} stays whose it is: {error}", name.to_bytes().escape_ascii());
     }
 
+    /// What it means that self-heal does this.
+    fn heal(&self, store: &Store, lost: Option<Gfid>) -> Result<Heal> {
+        if store.is_anonymous(self.to.parent)? {
+            return Ok(match lost {
+                // Another name will come, or none.
+                None => Heal::PutAside,
+                Some(lost) if store.is_buried(lost) => Heal::No,
+                Some(_) => Heal::Gone,
+            });
+        }
+        let Some(lost) = lost.filter(|_| self.from.is_none()) else { return Ok(Heal::No) };
+        if lost.is_tombstone(self.to.name.to_bytes()) {
+            return Ok(Heal::Unburied);
+        }
+        // Replicate has looked whether the others have the file under any name, and disperse has not.
+        Ok(if store.is_dispersed(lost)? { Heal::Unsure } else { Heal::Gone })
+    }
+
     /// What will be lost, what will follow.
     fn plan(&self, store: &Store, found: &Found) -> Result<Plan> {
         let with_snapshots = |file: Option<Gfid>| match file {
@@ -214,9 +249,13 @@ impl Names {
         };
         let (moved, lost) = (with_snapshots(found.moved)?, with_snapshots(found.lost)?);
         // A link file takes the place of the data on this brick because the data that it points to has, on another.
-        let too_late =
-            lost.is_some() && (self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
-        Ok(Plan { moved, lost, too_late })
+        let too_late = lost.is_some()
+            && (self.healing || self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
+        let heal = match self.healing && (moved.is_some() || lost.is_some()) {
+            true => self.heal(store, lost)?,
+            false => Heal::No,
+        };
+        Ok(Plan { moved, lost, too_late, heal })
     }
 }
 
@@ -239,6 +278,22 @@ struct Plan {
     /// It can't be refused any more: DHT has renamed another file to its name, on another brick, and asks us next. Were
     /// this refused, there would be two files of one name.
     too_late: bool,
+    heal: Heal,
+}
+
+/// What it means for a file with snapshots that self-heal takes a name from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heal {
+    /// Nothing but what it would mean if an application did.
+    No,
+    /// It was renamed or deleted on the other bricks: which of them, will be seen.
+    PutAside,
+    /// The same, on a disperse volume: heal has to compare what is in `.fsnap`.
+    Unsure,
+    /// The other bricks do not have it, and no snapshots of it.
+    Gone,
+    /// It was deleted, and the other bricks have no snapshots of it any more.
+    Unburied,
 }
 
 /// How a file was prepared for the loss of a name.
@@ -250,6 +305,10 @@ enum Prepared {
     Buried,
     /// Its snapshots go when it has gone.
     Doomed,
+    /// The same, be they held or not.
+    Disowned,
+    /// Its snapshots have gone, and its tombstone goes.
+    Unburied,
 }
 
 /// Sees to it that the names stay whose they are while the fop is under way. Without snapshots it goes on here and now; for
@@ -357,6 +416,10 @@ impl Job {
                     self.names.remember(&self.state, &found);
                     self.follow_up(&plan, prepared, done, inodes);
                     drop(entered);
+                    match plan.heal {
+                        Heal::Unsure if done => vec![heal::dispersed_mark(self.names.to.parent.snap_dir())],
+                        _ => Vec::new(),
+                    }
                 });
             }
         }
@@ -370,8 +433,12 @@ impl Job {
         }
         self.names.check(store, &found)?;
         let plan = self.names.plan(store, &found)?;
-        let prepared =
-            plan.lost.map(|lost| prepare_file(&self.state, store, lost, plan.too_late)).transpose()?;
+        if let (Heal::PutAside, Some(moved)) = (plan.heal, plan.moved)
+            && store.is_last_name(moved)?
+        {
+            store.bury(moved)?;
+        }
+        let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
         Ok(Ready::Now(found, plan, prepared))
     }
 
@@ -386,13 +453,17 @@ impl Job {
         if let (Some(lost), Some(prepared)) = (plan.lost, prepared) {
             // storage/posix may fail when the name has gone already: then it has gone.
             let kept = !done
-                && !matches!(prepared, Prepared::Stays)
+                && !matches!(prepared, Prepared::Stays | Prepared::Unburied)
                 && store.unbury(lost).unwrap_or_else(|error| {
                     tracing::error!("taking back the burial of {lost}: {error}");
                     true
                 });
             match prepared {
                 Prepared::Doomed if !kept => log("deleting the snapshots", lost, store.purge(lost)),
+                Prepared::Disowned if !kept => log("deleting the snapshots", lost, store.disown(lost)),
+                Prepared::Unburied if done => {
+                    log("forgetting the tombstone", lost, store.forget_burial(lost))
+                }
                 Prepared::Buried if !kept => {
                     log("renaming the snapshots", lost, store.follow(lost));
                     if let Some(inodes) = inodes {
@@ -411,19 +482,28 @@ impl Job {
 
 /// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
 /// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
-fn prepare_file(state: &State, store: &Store, file: Gfid, too_late: bool) -> Result<Prepared> {
+fn prepare_file(state: &State, store: &Store, file: Gfid, plan: &Plan) -> Result<Prepared> {
+    if plan.heal == Heal::Unburied {
+        return store.adopt(file, &Catalogue::new()).map(|()| Prepared::Unburied);
+    }
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);
     }
+    if plan.heal == Heal::Gone {
+        return store.bury(file).map(|()| Prepared::Disowned);
+    }
+    let too_late = plan.too_late;
     match state.options().on_unlink {
         // Buried first all the same: the unlink may fail, and then nothing is to be gone.
-        OnUnlink::Purge => match store.list(file)?.into_iter().find(|snapshot| snapshot.held) {
-            Some(held) if !too_late => Err(Error::Held(held.name.to_string())),
-            Some(_) => store.bury(file).map(|()| Prepared::Buried),
-            None => store.bury(file).map(|()| Prepared::Doomed),
-        },
+        OnUnlink::Purge if plan.heal == Heal::No => {
+            match store.list(file)?.into_iter().find(|snapshot| snapshot.held) {
+                Some(held) if !too_late => Err(Error::Held(held.name.to_string())),
+                Some(_) => store.bury(file).map(|()| Prepared::Buried),
+                None => store.bury(file).map(|()| Prepared::Doomed),
+            }
+        }
         _ if too_late => store.bury(file).map(|()| Prepared::Buried),
-        OnUnlink::Keep => store.bury(file).map(|()| Prepared::Buried),
+        OnUnlink::Keep | OnUnlink::Purge => store.bury(file).map(|()| Prepared::Buried),
         OnUnlink::Refuse => Err(Error::HasSnapshots),
     }
 }

@@ -152,8 +152,8 @@ impl Translator for Brick {
         guard::refuse_xattr(call, name)
     }
 
-    fn remove<'a>(&self, _: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
-        life::remove(self, &removal, ticket)
+    fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+        life::remove(self, call, &removal, ticket)
     }
 
     fn heals_catalogue(&self, call: &Call<'_>, dict: Dict<'_>) -> bool {

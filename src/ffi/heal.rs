@@ -175,7 +175,8 @@ pub struct HeldMake {
 
 struct Making {
     arguments: Box<Arguments>,
-    after: Box<dyn FnOnce(bool) + Send>,
+    host: Host,
+    after: Box<dyn FnOnce(bool) -> Vec<Mark> + Send>,
 }
 
 impl HeldMake {
@@ -188,17 +189,18 @@ impl HeldMake {
     }
 
     /// Passes it on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is answered.
-    pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
+    /// What it returns self-heal is told before that as well.
+    pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
         let HeldMake { pending, mut arguments } = self;
         let (frame, child, loc) = (pending.into_frame(), host.child(), &raw mut arguments.loc);
         let Arguments { mode, rdev, umask, xdata, .. } = *arguments;
-        let making = Box::into_raw(Box::new(Making { arguments, after: Box::new(after) }));
+        let making = Box::into_raw(Box::new(Making { arguments, host, after: Box::new(after) }));
         // SAFETY: as in `HeldSet::proceed`.
         unsafe {
             let (frame_ptr, cookie) = (frame.as_ptr(), making.cast());
             if sys::fsnap_wind_mknod(frame_ptr, cookie, Some(made), child, loc, mode, rdev, umask, xdata) == 0
             {
-                let Making { arguments, after } = *Box::from_raw(making);
+                let Making { arguments, after, .. } = *Box::from_raw(making);
                 after(false);
                 drop(arguments);
                 Pending::new(frame, Fop::Mknod).fail(libc::ENOMEM);
@@ -220,8 +222,43 @@ unsafe extern "C" fn made(
     xdata: *mut sys::dict_t,
 ) -> i32 {
     // SAFETY: the cookie is the box of `proceed`; the host calls back once.
-    let Making { arguments, after } = unsafe { *Box::from_raw(cookie.cast::<Making>()) };
-    fence("what follows a mknod", (), || after(op_ret == 0));
+    let Making { arguments, host, after } = unsafe { *Box::from_raw(cookie.cast::<Making>()) };
+    let marks = fence("what follows a mknod", Vec::new(), || after(op_ret == 0));
+    // SAFETY: the arguments hold a reference to the directory.
+    let inodes = unsafe { Inodes::around(arguments.loc.parent) };
+    if let ([_, ..], Some(inodes)) = (&marks[..], inodes) {
+        return fence("what follows a mknod", 0, || {
+            let Some(frame) = NonNull::new(frame) else { return 0 };
+            // SAFETY: the host's promise: null or valid.
+            let iatts = unsafe { [stbuf.as_ref(), preparent.as_ref(), postparent.as_ref()] }
+                .map(|iatt| iatt.copied());
+            let answer = move |pending: Pending, _| {
+                let (frame, cookie, this) = (pending.into_frame().as_ptr(), null_mut(), this());
+                let [mut buf, mut pre, mut post] = iatts;
+                let [buf, pre, post] = [&mut buf, &mut pre, &mut post]
+                    .map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt));
+                let inode = arguments.loc.inode;
+                // SAFETY: the frame is ours to unwind, with copies of what the host gave; the arguments hold the inode.
+                unsafe {
+                    sys::default_mknod_cbk(
+                        frame,
+                        cookie,
+                        this,
+                        op_ret,
+                        op_errno,
+                        inode,
+                        buf,
+                        pre,
+                        post,
+                        null_mut(),
+                    )
+                };
+            };
+            // SAFETY: the frame came back to us, its owner, to be unwound.
+            mark::send(host, &inodes, unsafe { Pending::new(frame, Fop::Mknod) }, &marks, Box::new(answer));
+            0
+        });
+    }
     let (cookie, this) = (null_mut(), this());
     // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave; the inode is the arguments', which
     // go afterwards.

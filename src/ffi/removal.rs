@@ -11,6 +11,7 @@ use super::dict::Dict;
 use super::fence::fence;
 use super::guard::{How, Place, WHOLE_TREE, entry, refusal};
 use super::host::{Host, this};
+use super::mark::{self, Mark};
 use super::reply::{Fop, Pending};
 use super::sys;
 use super::xlator::{Translator, role};
@@ -70,12 +71,16 @@ impl Ticket<'_> {
 
     /// Passes the fop on to the translator beneath; `after` runs when it is done, before it is answered.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
+        let after = |done| {
+            after(done);
+            Vec::new()
+        };
         let Ticket { pending, oldloc, newloc, flags, xdata } = self;
         // Shallow copies: what they point to the host keeps until it is answered. Like all translators storage/posix takes
         // what it needs of a loc before it returns.
         let (mut old, mut new) = (by_gfid(oldloc), newloc.map(by_gfid));
         let new = new.as_mut().map_or(null_mut(), |loc| &raw mut *loc);
-        let underway = Underway { arguments: None, fop: pending.fop(), after: Box::new(after) };
+        let underway = Underway { arguments: None, host, fop: pending.fop(), after: Box::new(after) };
         // SAFETY: valid until `wind` returns, and what they point to until the answer.
         unsafe { wind(pending, host, underway, (&raw mut old, new, flags, xdata)) };
     }
@@ -134,11 +139,12 @@ pub struct Held {
     arguments: Box<Arguments>,
 }
 
-type After = Box<dyn FnOnce(bool) + Send>;
+type After = Box<dyn FnOnce(bool) -> Vec<Mark> + Send>;
 
 /// A fop on its way.
 struct Underway {
     arguments: Option<Box<Arguments>>,
+    host: Host,
     fop: Fop,
     after: After,
 }
@@ -159,12 +165,13 @@ impl Held {
     }
 
     /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is
-    /// answered.
-    pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
+    /// answered. What it returns self-heal is told before that as well, if it is an unlink.
+    pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
         let Held { pending, arguments } = self;
         let (mut old, mut new) = (by_gfid(&arguments.old), by_gfid(&arguments.new));
         let args = (&raw mut old, &raw mut new, arguments.flags, arguments.xdata);
-        let underway = Underway { arguments: Some(arguments), fop: pending.fop(), after: Box::new(after) };
+        let underway =
+            Underway { arguments: Some(arguments), host, fop: pending.fop(), after: Box::new(after) };
         // SAFETY: valid until `wind` returns; what they point to is kept by the arguments until `Underway::end`.
         unsafe { wind(pending, host, underway, args) };
     }
@@ -213,7 +220,7 @@ unsafe fn wind(
         };
         if wound == 0 {
             let pending = Pending::new(NonNull::new_unchecked(frame), fop);
-            fence("what follows a removal", (), || Box::from_raw(underway).end(false));
+            fence("what follows a removal", Vec::new(), || Box::from_raw(underway).end(false));
             pending.fail(libc::ENOMEM);
         }
     }
@@ -221,9 +228,8 @@ unsafe fn wind(
 
 impl Underway {
     /// Runs what is to run after the fop, and gives back what was held.
-    fn end(self, done: bool) {
-        (self.after)(done);
-        drop(self.arguments);
+    fn end(self, done: bool) -> Vec<Mark> {
+        (self.after)(done)
     }
 }
 
@@ -239,9 +245,32 @@ unsafe extern "C" fn removed(
 ) -> i32 {
     // SAFETY: the cookie is the box of `wind`; the host calls back once.
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
-    let fop = underway.fop;
+    let (fop, host) = (underway.fop, underway.host);
+    // SAFETY: the arguments hold a reference to the directory.
+    let inodes =
+        unsafe { Inodes::around(underway.arguments.as_ref().map_or(null_mut(), |held| held.old.parent)) };
     // The fop is done, whatever becomes of what follows it: the answer is the host's own.
-    fence("what follows a removal", (), || underway.end(op_ret == 0));
+    let marks = fence("what follows a removal", Vec::new(), || underway.end(op_ret == 0));
+    if let (Fop::Unlink, [_, ..], Some(inodes)) = (fop, &marks[..], inodes) {
+        return fence("what follows an unlink", 0, || {
+            let Some(frame) = NonNull::new(frame) else { return 0 };
+            // SAFETY: the host's promise: null or valid.
+            let parents = unsafe { [preparent.as_ref(), postparent.as_ref()] }.map(|iatt| iatt.copied());
+            let answer = move |pending: Pending, _| {
+                let (frame, cookie, this) = (pending.into_frame().as_ptr(), null_mut(), this());
+                let [mut pre, mut post] = parents;
+                let [pre, post] =
+                    [&mut pre, &mut post].map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt));
+                // SAFETY: the frame is ours to unwind, with copies of what the host gave.
+                unsafe {
+                    sys::default_unlink_cbk(frame, cookie, this, op_ret, op_errno, pre, post, null_mut())
+                };
+            };
+            // SAFETY: the frame came back to us, its owner, to be unwound.
+            mark::send(host, &inodes, unsafe { Pending::new(frame, fop) }, &marks, Box::new(answer));
+            0
+        });
+    }
     let (cookie, this) = (null_mut(), this());
     // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
     unsafe {
@@ -268,7 +297,7 @@ unsafe extern "C" fn linked(
 ) -> i32 {
     // SAFETY: the cookie is the box of `wind`; the host calls back once.
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
-    fence("what follows a link", (), || underway.end(op_ret == 0));
+    fence("what follows a link", Vec::new(), || underway.end(op_ret == 0));
     let (cookie, this) = (null_mut(), this());
     // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
     unsafe {
@@ -293,7 +322,7 @@ unsafe extern "C" fn renamed(
 ) -> i32 {
     // SAFETY: the cookie is the box of `wind`; the host calls back once.
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
-    fence("what follows a rename", (), || underway.end(op_ret == 0));
+    fence("what follows a rename", Vec::new(), || underway.end(op_ret == 0));
     let (cookie, this) = (null_mut(), this());
     // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
     unsafe {

@@ -11,6 +11,8 @@ pub const DIRTY: &str = "trusted.afr.dirty";
 pub const SIZE: usize = 12;
 /// A mark that says nothing; added to one, it changes nothing.
 pub const NOTHING: [u8; SIZE] = [0; SIZE];
+/// One operation on data.
+pub const DATA: [u8; SIZE] = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
 /// One operation on entries.
 pub const ENTRY: [u8; SIZE] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
@@ -41,6 +43,6 @@ mod tests {
         assert_eq!(inherited(DIRTY.as_bytes(), &mark(2, 1, 0)), Some(mark(2, 0, 0)));
         assert_eq!(inherited(DIRTY.as_bytes(), &mark(0, 1, 0)), None);
         assert_eq!(inherited(DIRTY.as_bytes(), b"\0\0\0\x01"), None);
-        assert_eq!(ENTRY, mark(0, 0, 1));
+        assert_eq!((DATA, ENTRY), (mark(1, 0, 0), mark(0, 0, 1)));
     }
 }

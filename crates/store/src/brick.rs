@@ -200,14 +200,20 @@ impl Dir {
         self.way.first().is_some_and(|place| place.parent.snap_dir() == self.gfid)
     }
 
+    /// Whether it is, or lies in, where the replicate translator puts files that it can't find a name for.
+    /// Source: `AFR_ANON_DIR_PREFIX` of cluster/afr.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.way.last().is_some_and(|top| top.name.starts_with(b".glusterfs-anonymous-inode"))
+    }
+
     /// [`Error::ReadOnly`] or [`Error::Unsupported`] if no `.fsnap` may be made in here.
     pub(crate) fn may_have_snapshots(&self) -> Result<()> {
         let gfids = std::iter::once(self.gfid).chain(self.way.iter().map(|link| link.parent));
         if gfids.zip(&self.way).any(|(gfid, link)| gfid == link.parent.snap_dir()) {
             return Err(Error::ReadOnly("there are no snapshots within .fsnap"));
         }
-        if self.way.last().is_some_and(|top| top.name == GLUSTERFS.as_bytes()) {
-            return Err(Error::unsupported("what lies in .glusterfs has no snapshots"));
+        if self.is_anonymous() || self.way.last().is_some_and(|top| top.name == GLUSTERFS.as_bytes()) {
+            return Err(Error::unsupported("what is GlusterFS's own has no snapshots"));
         }
         Ok(())
     }

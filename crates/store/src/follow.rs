@@ -4,6 +4,7 @@ use std::fs::File;
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result, SnapName};
+use nix::errno::Errno;
 
 use crate::Store;
 use crate::brick::{Access, Dir, Inode};
@@ -171,11 +172,10 @@ impl Store {
     /// The xattr of the new name comes before the move and that of the old one goes after it: a crash leaves one too many,
     /// never one too few.
     fn move_payload(&self, payload: Inode, found: Found, to: &Link, home: &Home) -> Result<Option<File>> {
-        let Some((from, dir)) = found.names.into_iter().next() else {
-            tracing::warn!("snapshot {} has no name that could follow its file", payload.gfid);
-            return Ok(None);
-        };
         let into = &home.snap_dir.dir;
+        let Some((from, dir)) = found.names.into_iter().next() else {
+            return self.name_again(payload, &found.stale, to, home);
+        };
         let there = sys::stat_in(into, to.name.as_slice())?;
         let moved_already = there.is_some_and(|there| sys::same_inode(&there, &payload.stat));
         if there.is_some() && !moved_already {
@@ -202,6 +202,27 @@ impl Store {
             self.brick.settle(step)?;
         }
         let gone: Vec<Link> = found.stale.into_iter().chain([from]).filter(|link| link != to).collect();
+        names::forget(&payload.file, &gone)?;
+        self.brick.settle(&payload.file)?;
+        Ok(Some(payload.file))
+    }
+
+    /// Gives a payload a name that has none that anybody knows: self-heal has thrown away the directory that it was in, and
+    /// storage/posix keeps that aside for a while.
+    fn name_again(&self, payload: Inode, stale: &[Link], to: &Link, home: &Home) -> Result<Option<File>> {
+        names::note(&payload.file, to)?;
+        self.brick.settle(&payload.file)?;
+        match sys::give_name(&payload.file, &home.snap_dir.dir, to.name.as_slice()) {
+            Err(Errno::EEXIST) => {
+                tracing::warn!("snapshot {} has no name: {} is taken", payload.gfid, to.name.escape_ascii());
+                return Ok(None);
+            }
+            other => other.doing("link a snapshot")?,
+        }
+        for step in [&home.snap_dir.dir, &home.snap_dir.handles, &home.parent.file] {
+            self.brick.settle(step)?;
+        }
+        let gone: Vec<Link> = stale.iter().filter(|link| *link != to).cloned().collect();
         names::forget(&payload.file, &gone)?;
         self.brick.settle(&payload.file)?;
         Ok(Some(payload.file))

@@ -16,7 +16,7 @@ use crate::names::{self, links};
 use crate::snapdir::SnapDir;
 use crate::state::State;
 use crate::sys::{self, Doing, give_name};
-use crate::xattrs::Names;
+use crate::xattrs::{self, Names};
 
 /// The tombstone of a file.
 pub(crate) struct Grave {
@@ -165,6 +165,9 @@ impl Store {
         }
         names::forget(&base.file, &gone)?;
         sys::truncate(&base.file, 0).doing("truncate")?;
+        if Names::of(&base.file)?.has(xattrs::EC_SIZE) {
+            xattrs::set(&base.file, xattrs::EC_SIZE, &0u64.to_be_bytes())?;
+        }
         sys::sync(&base.file)
     }
 
@@ -215,6 +218,14 @@ impl Store {
         if let Err(e) = release() {
             tracing::error!("the deleted file {gfid} has no snapshots any more and cannot be let go: {e}");
         }
+    }
+
+    /// After storage/posix has removed the tombstone of `base`, on behalf of self-heal: takes back the note of it.
+    ///
+    /// What a system call says.
+    pub fn forget_burial(&self, base: Gfid) -> Result<()> {
+        self.remember(base, false);
+        self.state()?.forget_buried(base)
     }
 
     /// Removes the last names of a file that nobody needs any more. The note goes last: it brings us back here after a

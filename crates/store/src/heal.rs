@@ -25,6 +25,9 @@ pub struct Outstanding {
     pub unsettled: Vec<(Gfid, Vec<String>)>,
 }
 
+/// How often a fragment was changed: by that the disperse translator tells which bricks have missed something.
+const EC_VERSION: &str = "trusted.ec.version";
+
 /// A catalogue: what the entries say, by their names. `None` for one that can't be read.
 pub type Catalogue = BTreeMap<SnapName, Option<Record>>;
 
@@ -56,6 +59,49 @@ impl Store {
             xattrs::remove(&inode.file, SEQ)?;
         }
         sys::sync(&inode.file)
+    }
+
+    /// Removes all snapshots of `base`, held or not: the other bricks of the set do not have the file any more. A file that
+    /// is buried goes as well.
+    ///
+    /// As [`adopt`](Store::adopt).
+    pub fn disown(&self, base: Gfid) -> Result<()> {
+        self.adopt(base, &Catalogue::new())?;
+        self.after_delete(&self.brick.open_file(base, Access::Read)?);
+        Ok(())
+    }
+
+    /// Whether `file` is a fragment of a disperse volume's file.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
+    /// says.
+    pub fn is_dispersed(&self, file: Gfid) -> Result<bool> {
+        Ok(Names::of(&self.brick.open_file(file, Access::Read)?.file)?.has(xattrs::EC_SIZE))
+    }
+
+    /// Whether directory `dir` is where self-heal puts what may have another name: to fsnap it is no place.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), or what a system call says.
+    pub fn is_anonymous(&self, dir: Gfid) -> Result<bool> {
+        Ok(self.brick.open_dir(dir)?.is_anonymous())
+    }
+
+    /// After self-heal has given `base` a name: if it was buried it is alive again, and its snapshots are beside that name
+    /// when this returns. True if it has lost its content in its grave, and with it what says that a fragment is up to
+    /// date.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
+    /// says.
+    pub fn rise(&self, base: Gfid) -> Result<bool> {
+        let inode = self.brick.open_file(base, Access::Read)?;
+        let risen = self.grave(&inode)?.is_some() && self.unbury(base)?;
+        self.follow(base)?;
+        let emptied = risen && inode.stat.st_size == 0;
+        if emptied {
+            xattrs::remove(&inode.file, EC_VERSION)?;
+            sys::sync(&inode.file)?;
+        }
+        Ok(emptied)
     }
 
     fn outdated(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<()> {
