@@ -1,6 +1,7 @@
 //! Bricks that were away: what they have missed is healed, on replicate and disperse volumes.
 
 mod common;
+mod load;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,11 +10,13 @@ use std::time::Duration;
 
 use common::{MIB, Setup, ask, fsnap, names, sound};
 use fsnap_testbed::{Errno, Layout, Volume, checksum, fill, getx, listx, try_wait_until};
+use load::versions::Writer;
 
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
 const SAME_WITHIN: Duration = Duration::from_secs(20);
 const REPLICA: Layout = Layout::Replicate(3);
 const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };
+const WIDE: Layout = Layout::Disperse { data: 4, redundancy: 2 };
 
 fn setup(layout: Layout, bricks: usize) -> Setup {
     common::volume(layout, bricks, 1024 * MIB, |volume| volume)
@@ -54,6 +57,7 @@ fn visit(brick: &Path, dir: &Path, content: bool, all: &mut BTreeMap<String, Str
 
 /// What is not the same on all bricks of a set. Fragments differ in content.
 fn differences(volume: &Volume, layout: Layout, set: usize) -> Vec<String> {
+    // Nor has an arbiter any.
     let content = matches!(layout, Layout::Replicate(_));
     let mut found = Vec::new();
     for first in (0..volume.bricks().len()).step_by(set) {
@@ -87,7 +91,7 @@ fn converges(volume: &Volume, layout: Layout, set: usize) {
 
 #[test]
 fn created_and_deleted_while_a_brick_was_away() {
-    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3)] {
+    for (layout, bricks) in [(REPLICA, 3), (Layout::Arbiter, 3), (DISPERSE, 3), (WIDE, 6)] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, bricks);
         let dir = mount.path().join("d");
@@ -99,7 +103,7 @@ fn created_and_deleted_while_a_brick_was_away() {
             fsnap(&file, "create", name).unwrap();
         }
         volume.kill_brick(2);
-        mount.wait_connected(2);
+        mount.wait_connected(bricks - 1);
         fsnap(&file, "delete", "goes").unwrap();
         fsnap(&file, "delete", "again").unwrap();
         fill(&file, 3 * MIB, 2);
@@ -109,13 +113,13 @@ fn created_and_deleted_while_a_brick_was_away() {
         fsnap(&file, "hold", "stays").unwrap();
         assert_eq!(names(&file), ["stays", "missed", "again"]);
         volume.restart_brick(2);
-        mount.wait_connected(3);
-        converges(&volume, layout, 3);
+        mount.wait_connected(bricks);
+        converges(&volume, layout, bricks);
         assert_eq!(names(&file), ["stays", "missed", "again"]);
-        // Whichever two are left know all.
+        // Whichever are left know all.
         for down in [0, 1, 2] {
             volume.kill_brick(down);
-            mount.wait_connected(2);
+            mount.wait_connected(bricks - 1);
             let snapshot = |name: &str| dir.join(".fsnap").join(format!("f@{name}"));
             assert_eq!(checksum(snapshot("stays")), first);
             for name in ["missed", "again"] {
@@ -125,7 +129,7 @@ fn created_and_deleted_while_a_brick_was_away() {
             assert_eq!(fsnap(&file, "delete", "stays"), Err(Errno::EBUSY));
             assert_eq!(ask(&file, "info.missed").unwrap()["size"], 3 * MIB);
             volume.restart_brick(down);
-            mount.wait_connected(3);
+            mount.wait_connected(bricks);
             volume.await_healed(HEALED_WITHIN);
         }
     }
@@ -137,7 +141,7 @@ const CASES: [&str; 9] =
 
 #[test]
 fn names_changed_while_a_brick_was_away() {
-    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3)] {
+    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3), (Layout::Arbiter, 6)] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, bricks);
         let at = |path: &str| mount.path().join(path);
@@ -156,8 +160,10 @@ fn names_changed_while_a_brick_was_away() {
         }
         fill(at("over/g"), 1000, 50);
         fs::create_dir(at("elsewhere")).unwrap();
-        volume.kill_brick(2);
-        mount.wait_connected(2);
+        // Of each set the last.
+        let down: Vec<usize> = (2..bricks).step_by(3).collect();
+        down.iter().for_each(|&n| volume.kill_brick(n));
+        mount.wait_connected(bricks - down.len());
         fs::remove_file(at("unlink/f")).unwrap();
         fs::rename(at("rename/f"), at("rename/g")).unwrap();
         fs::rename(at("move/f"), at("elsewhere/f")).unwrap();
@@ -174,7 +180,7 @@ fn names_changed_while_a_brick_was_away() {
         fs::hard_link(at("link/f"), at("link/g")).unwrap();
         fs::remove_file(at("link/f")).unwrap();
         volume.restart_brick(2);
-        mount.wait_connected(3);
+        mount.wait_connected(bricks);
         converges(&volume, layout, 3);
         for (case, path) in [
             ("rename", "rename/g@a"),
@@ -191,4 +197,156 @@ fn names_changed_while_a_brick_was_away() {
             assert_eq!(checksum(at(case).join(".fsnap").join(left)), sums[case]);
         }
     }
+}
+
+/// A brick is empty: everything comes from the others.
+#[test]
+fn replaced_and_reset() {
+    for layout in [REPLICA, DISPERSE] {
+        println!("{layout:?}");
+        let Setup { mount, volume, scene, .. } = setup(layout, 3);
+        let dir = mount.path().join("d");
+        fs::create_dir(&dir).unwrap();
+        let at = |name: &str| dir.join(".fsnap").join(name);
+        let mut sums = BTreeMap::new();
+        for name in ["f", "gone"] {
+            let file = dir.join(name);
+            for round in 0..3u64 {
+                fill(&file, 2 * MIB + round * 1000, round);
+                fsnap(&file, "create", round.to_string()).unwrap();
+                sums.insert(format!("{name}@{round}"), checksum(&file));
+            }
+        }
+        fs::remove_file(dir.join("gone")).unwrap();
+        let left = common::ls(dir.join(".fsnap"));
+        let right = || {
+            for name in &left {
+                let [file, round, ..] = name.split('@').collect::<Vec<_>>()[..] else { panic!("{name}") };
+                assert_eq!(checksum(at(name)), sums[&format!("{file}@{round}")], "{name}");
+            }
+        };
+        let fresh = scene.disk(fsnap_testbed::Fs::Xfs, 1024 * MIB, "/run/scene/fresh");
+        volume.replace_brick(1, &fresh);
+        mount.wait_connected(3);
+        everything(&volume, layout);
+        volume.reset_brick(0);
+        mount.wait_connected(3);
+        everything(&volume, layout);
+        // What is left has it all.
+        volume.kill_brick(2);
+        mount.wait_connected(2);
+        right();
+        assert_eq!(names(dir.join("f")), ["0", "1", "2"]);
+        // What the absent brick would never learn.
+        let snapshot = at(left.iter().find(|name| name.starts_with("gone@1@")).expect("a snapshot of it"));
+        assert_eq!(fsnap(&snapshot, "delete", "1"), Err(Errno::EROFS));
+        volume.restart_brick(2);
+        mount.wait_connected(3);
+        volume.await_healed(HEALED_WITHIN);
+        fsnap(&snapshot, "delete", "1").unwrap();
+        converges(&volume, layout, 3);
+    }
+}
+
+/// A full heal, and again what it has left for later.
+#[track_caller]
+fn everything(volume: &Volume, layout: Layout) {
+    let same = try_wait_until("everything is healed", HEALED_WITHIN, || {
+        volume.heal_full();
+        std::thread::sleep(Duration::from_secs(2));
+        volume.pending_heals() == Some(0) && differences(volume, layout, 3).is_empty()
+    });
+    assert!(same.is_ok(), "{:?} pending; {:#?}", volume.pending_heals(), differences(volume, layout, 3));
+    converges(volume, layout, 3);
+}
+
+/// One brick can't take a snapshot, the others can.
+#[test]
+fn created_where_a_disk_was_full_or_read_only() {
+    for layout in [REPLICA, DISPERSE] {
+        println!("{layout:?}");
+        let Setup { mount, volume, disks, scene, .. } = setup(layout, 3);
+        let file = mount.path().join("f");
+        fill(&file, 3 * MIB, 1);
+        fsnap(&file, "create", "before").unwrap();
+        let filler = disks[1].path().join("filler");
+        fs::OpenOptions::new().create(true).write(true).truncate(false).open(&filler).unwrap();
+        let free = fsnap_testbed::run(scene.command("df").args(["--output=avail", "-k"]).arg(disks[1].at()));
+        let free = String::from_utf8(free.stdout).unwrap();
+        let free: u64 = free.lines().last().unwrap().trim().parse().unwrap();
+        let kib = (free - 2000).to_string();
+        fsnap_testbed::run(
+            scene.command("fallocate").args(["-l", &format!("{kib}KiB")]).arg(disks[1].at().join("filler")),
+        );
+        fsnap(&file, "create", "full").unwrap();
+        assert_eq!(names(&file), ["before", "full"]);
+        fs::remove_file(&filler).unwrap();
+        converges(&volume, layout, 3);
+        // Not while somebody has a file open for writing.
+        let remount = |how: &str| {
+            let once = || {
+                let mut mount = scene.command("mount");
+                mount.args(["-o", &format!("remount,{how}")]).arg(disks[2].at());
+                mount.output().is_ok_and(|output| output.status.success())
+            };
+            try_wait_until("it is remounted", SAME_WITHIN, once).unwrap();
+        };
+        remount("ro");
+        fsnap(&file, "create", "read-only").unwrap();
+        fsnap(&file, "delete", "before").unwrap();
+        assert_eq!(names(&file), ["full", "read-only"]);
+        remount("rw");
+        converges(&volume, layout, 3);
+        assert_eq!(names(&file), ["full", "read-only"]);
+    }
+}
+
+/// The bricks of a replica set do not take a snapshot at the same moment.
+#[test]
+fn unsettled_under_a_writer() {
+    let Setup { mount, volume, .. } = setup(REPLICA, 3);
+    let file = mount.path().join("f");
+    let writer = Writer::start(file.clone());
+    let mut unsettled = 0;
+    for n in 0..20 {
+        fsnap(&file, "create", n.to_string()).unwrap();
+        unsettled += usize::from(ask(&file, &format!("info.{n}")).unwrap()["unsettled"] == true);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    writer.stop();
+    assert!(unsettled > 0);
+    converges(&volume, REPLICA, 3);
+    let list = ask(&file, "list").unwrap();
+    assert!(
+        list["snapshots"].as_array().unwrap().iter().all(|snapshot| snapshot["unsettled"] == false),
+        "{list}"
+    );
+    fsnap(&file, "create", "settled").unwrap();
+    assert_eq!(ask(&file, "info.settled").unwrap()["unsettled"], false);
+}
+
+/// A brick that has missed writes takes a snapshot of what it has.
+#[test]
+fn of_a_stale_replica() {
+    let Setup { mount, volume, .. } = setup(REPLICA, 3);
+    let file = mount.path().join("f");
+    fill(&file, 2 * MIB, 1);
+    volume.set("cluster.self-heal-daemon", "off");
+    volume.kill_brick(2);
+    mount.wait_connected(2);
+    fill(&file, 2 * MIB, 2);
+    let right = checksum(&file);
+    volume.restart_brick(2);
+    mount.wait_connected(3);
+    fsnap(&file, "create", "a").unwrap();
+    let snapshot = |volume: &Volume, n: usize| checksum(volume.brick_path(n).join(".fsnap/f@a"));
+    assert!((0..3).any(|n| snapshot(&volume, n) != right), "no brick was stale");
+    // Nobody reads from that one.
+    for n in 0..3 {
+        let fresh = volume.mount(format!("/run/scene/m{n}"));
+        assert_eq!(checksum(fresh.path().join(".fsnap/f@a")), right);
+    }
+    volume.set("cluster.self-heal-daemon", "on");
+    converges(&volume, REPLICA, 3);
+    assert!((0..3).all(|n| snapshot(&volume, n) == right));
 }

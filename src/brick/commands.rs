@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use fsnap_core::answer::{self, Snapshot, Status};
-use fsnap_core::command::{self, Command, Question};
+use fsnap_core::command::{self, Command, Create, Question};
 use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
@@ -137,6 +137,13 @@ impl Order {
             Command::Restore(_) if is_snapshot && !self.state.store()?.is_deleted(base) => {
                 Err(Error::ReadOnly("restore the file itself"))
             }
+            // Replicate and disperse note on the snapshot, which goes, what a brick has missed, and not on the file.
+            _ if is_snapshot
+                && volume::has_copies(&self.state.options(), self.state.volume_id)
+                && !self.state.store()?.is_deleted(base) =>
+            {
+                Err(Error::unsupported("on a replicate or disperse volume set this on the file itself"))
+            }
             _ => Ok(base),
         }
     }
@@ -173,7 +180,12 @@ impl Order {
             Command::Create(create) => {
                 let limits =
                     Limits { max_snapshots: options.max_snapshots.into(), min_free: options.min_free };
-                let cloned = store.create(base, create, &limits)?;
+                let cloned =
+                    store.create(base, &self.dated(store, base, create)?, &limits).inspect_err(|error| {
+                        if matches!(error, Error::Exists(_)) && create.id.is_none() {
+                            self.state.doubts.add(base, &create.name);
+                        }
+                    })?;
                 self.state.counters.cloned(cloned.clone_time);
                 if !cloned.marks.is_empty() {
                     unsettled = Some(heal::unsettled_mark(cloned.gfid, cloned.marks));
@@ -194,6 +206,16 @@ impl Order {
         }
         tracing::info!("{} {} of {}: done", self.kind, command.name(), self.shown);
         Ok(unsettled)
+    }
+
+    /// A create without a time gets the file's mtime, where no other brick has to come to the same: an arbiter, or a brick
+    /// that writes have not reached yet, has another.
+    fn dated(&self, store: &Store, base: Gfid, create: &Create) -> Result<Create> {
+        let mut create = create.clone();
+        if create.created.is_none() && volume::is_alone(&self.state.options(), self.state.volume_id) {
+            create.created = store.mtime(base)?;
+        }
+        Ok(create)
     }
 
     /// Whether DHT would find a file that comes into being on this brick: it looks for a name on the brick that the
@@ -224,8 +246,8 @@ impl Order {
         }
     }
 
-    /// [`Error::Unhealed`] (`EAGAIN`) if other bricks know more than this one: replicate then asks the next, and disperse
-    /// takes those that agree.
+    /// [`Error::Unhealed`] (`EIO`) if other bricks know more than this one: replicate and disperse
+    /// then ask the next.
     fn knows(&self, snapshots: &[Snapshot]) -> Result<()> {
         if !snapshots.is_empty() && self.state.host.is_arbiter() {
             return Err(Error::Unhealed("an arbiter knows no sizes".into()));

@@ -35,9 +35,13 @@ const SET_MDATA: &[u8] = b"set-ctime-mdata";
 /// Self-heal of DHT sets all attributes at once (0xffffff or 0xffffffff); no application can ask for that.
 const ALL_ATTRIBUTES: i32 = 0xff_ffff;
 
-/// Whether self-heal, or a translator of the brick itself, asks.
-pub fn heals(call: &Call<'_>) -> bool {
-    call.from_within() || HEAL.contains(&call.pid())
+/// Whether self-heal asks, from outside.
+pub fn is_heal(call: &Call<'_>) -> bool {
+    !call.from_within() && HEAL.contains(&call.pid())
+}
+
+fn heals(call: &Call<'_>) -> bool {
+    call.from_within() || is_heal(call)
 }
 
 fn sees_xattrs(call: &Call<'_>) -> bool {

@@ -4,14 +4,15 @@
 //! deleted meanwhile go, and for those that are missing the directory `.fsnap` is marked, so that self-heal makes them, by
 //! way of the cluster translators. It may make no others there.
 
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use fsnap_core::record::{ENTRY_PREFIX, Record, SEQ};
+use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, Record, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SnapName, afr};
 use fsnap_store::{Catalogue, Outstanding};
 
-use super::guard::{XATTRS, heals};
+use super::guard::{XATTRS, is_heal};
 use super::pool::Key;
 use super::{Brick, State};
 use crate::ffi::{Call, Dict, HeldMake, HeldSet, HiddenXattrs, Mark};
@@ -20,11 +21,38 @@ use crate::ffi::{Call, Dict, HeldMake, HeldSet, HiddenXattrs, Mark};
 /// metadata.
 const EC_DIRTY: &str = "trusted.ec.dirty";
 
+/// Snapshots that this brick refused to take because it had one of that name. If the others have taken it, the one here is
+/// left from a command that failed on them, and has the same gfid: so its content is not to be trusted. Too many to keep are
+/// forgotten.
+#[derive(Default)]
+pub struct Doubts(Mutex<HashMap<Gfid, BTreeSet<SnapName>>>);
+
+impl Doubts {
+    /// No more files than that.
+    const MOST: usize = 10_000;
+
+    pub fn add(&self, base: Gfid, name: &SnapName) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < Self::MOST || all.contains_key(&base) {
+            all.entry(base).or_default().insert(name.clone());
+        }
+    }
+
+    fn take(&self, base: Gfid) -> BTreeSet<SnapName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&base).unwrap_or_default()
+    }
+}
+
 /// A setxattr of self-heal that brings the catalogue of a file, or that the file has none.
 pub fn is_catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>) -> bool {
-    heals(call)
-        && (dict.with_prefix(XATTRS.to_bytes()).iter().any(|(key, _)| is_of_catalogue(key))
+    is_heal(call)
+        && (is_payload(dict)
+            || dict.with_prefix(SEQ.as_bytes()).iter().any(|(key, _)| *key == SEQ.as_bytes())
             || brick.healing.lock().is_ok_and(|healing| healing.contains(&call.gfid())))
+}
+
+fn is_payload(dict: Dict<'_>) -> bool {
+    dict.with_prefix(PAYLOAD.as_bytes()).iter().any(|(key, _)| *key == PAYLOAD.as_bytes())
 }
 
 fn is_of_catalogue(key: &[u8]) -> bool {
@@ -35,7 +63,7 @@ fn is_of_catalogue(key: &[u8]) -> bool {
 /// still.
 pub fn keeps(brick: &Brick, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
     let ours = names.with_prefix(XATTRS.to_bytes());
-    if !heals(call) || ours.is_empty() {
+    if !is_heal(call) || ours.is_empty() {
         return None;
     }
     if ours.iter().any(|(key, _)| is_of_catalogue(key))
@@ -46,9 +74,22 @@ pub fn keeps(brick: &Brick, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Opt
     Some(XATTRS)
 }
 
-/// Takes over the catalogue that self-heal brings.
+/// Takes over the catalogue that self-heal brings, or learns that a snapshot is healed.
 pub fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
-    let (base, truth) = (call.gfid(), truth(dict));
+    let base = call.gfid();
+    if is_payload(dict) {
+        let state = Arc::clone(&brick.state);
+        return held.proceed(brick.state.host, move || {
+            match state.store().and_then(|store| store.healed(base)) {
+                Ok(()) => Ok(Vec::new()),
+                Err(error) => {
+                    tracing::error!("snapshot {base} is healed, and not known to be: {error}");
+                    Err(error.errno())
+                }
+            }
+        });
+    }
+    let truth = truth(dict, brick.state.doubts.take(base));
     if let Ok(mut healing) = brick.healing.lock() {
         healing.remove(&base);
     }
@@ -70,10 +111,13 @@ pub fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) 
     });
 }
 
-fn truth(dict: Dict<'_>) -> Catalogue {
+fn truth(dict: Dict<'_>, doubtful: BTreeSet<SnapName>) -> Catalogue {
     let entries = dict.with_prefix(ENTRY_PREFIX.as_bytes());
     let name = |key: &[u8]| SnapName::parse(&key[ENTRY_PREFIX.len()..]).ok();
-    entries.into_iter().filter_map(|(key, value)| Some((name(key)?, Record::decode(value).ok()))).collect()
+    let entries =
+        entries.into_iter().filter_map(|(key, value)| Some((name(key)?, Record::decode(value).ok())));
+    let seq = dict.with_prefix(SEQ.as_bytes()).into_iter().find(|(key, _)| *key == SEQ.as_bytes());
+    Catalogue { seq: seq.and_then(|(_, value)| decode_seq(value).ok()), entries: entries.collect(), doubtful }
 }
 
 /// Where self-heal has to look, for the snapshots of `base`.
@@ -124,7 +168,7 @@ pub fn unsettled_mark(payload: Gfid, names: Vec<String>) -> Mark {
 /// Whether what self-heal is about to make, in directory `parent`, is our business: something in `.fsnap`, or one more name
 /// for a file that has snapshots.
 pub fn is_name(brick: &Brick, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool {
-    if !heals(call) {
+    if !is_heal(call) {
         return false;
     }
     let Ok(store) = brick.state.store() else { return false };
@@ -136,6 +180,7 @@ pub fn name(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake
     let in_snap_dir =
         parent.is_derived() && brick.state.store().is_ok_and(|store| store.entry_in_snap_dir(parent));
     match in_snap_dir {
+        true if file.is_tombstone(name.to_bytes()) => tombstone(brick, parent, name, file, held),
         true => snapshot(brick, parent, name, file, held),
         false => link(brick, parent, name, file, held),
     }
@@ -168,9 +213,32 @@ fn risen(state: &State, file: Gfid) -> Result<Vec<Mark>> {
     Ok(outstanding(state, file)?.into_iter().chain(emptied).collect())
 }
 
+/// Lets self-heal make the tombstone of a deleted file that this brick does not have.
+fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
+    let (state, name) = (Arc::clone(&brick.state), name.to_owned());
+    brick.pool.submit_short(vec![Key::File(file)], move |turn| {
+        let expected = turn
+            .in_time()
+            .and_then(|turn| state.store()?.expect_tombstone(file, parent, name.to_bytes()).map(|()| turn));
+        match expected {
+            Err(error) => {
+                tracing::info!("self-heal does not make {name:?} in {parent}: {error}");
+                held.fail(error.errno());
+            }
+            Ok(turn) => held.proceed(state.host, move |made| {
+                if !made && let Err(error) = state.store().and_then(|store| store.forget_burial(file)) {
+                    tracing::error!("forgetting the tombstone of {file}: {error}");
+                }
+                drop(turn);
+                Vec::new()
+            }),
+        }
+    });
+}
+
 /// Lets self-heal make a snapshot in `.fsnap` that the catalogue has, and gives it the file's content to begin with.
 ///
-/// Anything else is refused with `EAGAIN`: it was deleted, or its file is not healed yet. Entry heal then comes again.
+/// Anything else is refused with `EIO`: it was deleted, or its file is not healed yet. Entry heal then comes again.
 fn snapshot(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldMake) {
     let name = name.to_owned();
     let state = Arc::clone(&brick.state);
@@ -191,6 +259,10 @@ fn snapshot(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldM
                     state.store().and_then(|store| if made { store.seed(payload, base) } else { Ok(()) });
                 if let Err(error) = seeded {
                     tracing::warn!("snapshot {payload} of {base} is healed without sharing blocks: {error}");
+                }
+                // The brick that it comes from may have it elsewhere.
+                if let Err(error) = state.store().and_then(|store| store.follow(base)) {
+                    tracing::warn!("snapshot {payload} of {base}: {error}");
                 }
                 drop(turn);
                 Vec::new()

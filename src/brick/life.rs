@@ -8,7 +8,7 @@ use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{Catalogue, Entry, Store};
 
-use super::guard::heals;
+use super::guard::is_heal;
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State, heal};
 use crate::ffi::{Call, Held, Inodes, Removal, Ticket};
@@ -37,7 +37,7 @@ pub fn remove<'a>(
             return None;
         }
     };
-    let healing = heals(call);
+    let healing = is_heal(call);
     match *removal {
         Removal::Unlink { parent, name, file, internal } => {
             let names = Names { from: None, to: Place::new(parent, name, file), internal, healing };
@@ -484,7 +484,9 @@ impl Job {
 /// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
 fn prepare_file(state: &State, store: &Store, file: Gfid, plan: &Plan) -> Result<Prepared> {
     if plan.heal == Heal::Unburied {
-        return store.adopt(file, &Catalogue::new()).map(|()| Prepared::Unburied);
+        return store
+            .adopt(file, &Catalogue { seq: Some(u64::MAX), ..Catalogue::default() })
+            .map(|()| Prepared::Unburied);
     }
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);

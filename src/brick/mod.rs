@@ -48,6 +48,7 @@ struct State {
     volume_id: Option<Gfid>,
     options: RwLock<Arc<Options>>,
     counters: Counters,
+    doubts: heal::Doubts,
 }
 
 impl State {
@@ -103,6 +104,7 @@ impl Translator for Brick {
             volume_id,
             options,
             counters: Counters::default(),
+            doubts: heal::Doubts::default(),
         });
         Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()), healing: Mutex::default() })
     }

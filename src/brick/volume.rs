@@ -33,13 +33,21 @@ pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Resul
     }
 }
 
-/// Whether other bricks of the volume hold the same files.
+/// Whether other bricks of the volume hold the same files. False if it is not known.
 pub fn has_copies(options: &Options, volume_id: Option<Gfid>) -> bool {
-    let kind = match volume_id {
+    kind(options, volume_id).is_some_and(|kind| kind != VolumeType::Distribute)
+}
+
+/// Whether no other brick of the volume holds the same files. False if it is not known.
+pub fn is_alone(options: &Options, volume_id: Option<Gfid>) -> bool {
+    kind(options, volume_id) == Some(VolumeType::Distribute)
+}
+
+fn kind(options: &Options, volume_id: Option<Gfid>) -> Option<VolumeType> {
+    match volume_id {
         Some(id) => recorded(Path::new(VOLUMES), id).and_then(|info| info.kind),
         None => options.volume_type,
-    };
-    kind.is_some_and(|kind| kind != VolumeType::Distribute)
+    }
 }
 
 /// Refuses a restore that would go unnoticed by those who must know: beneath these translators nothing tells them.

@@ -291,11 +291,12 @@ pub(super) unsafe fn takes_set<T: Translator>(
         let (Some(call), Some(values)) = (unsafe { (Call::on_loc(frame, loc), Dict::new(dict)) }) else {
             return false;
         };
-        if !role.heals_catalogue(&call, values) {
-            return false;
-        }
         // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
         let pending = unsafe { Pending::new(frame, Fop::Setxattr) };
+        if !role.heals_catalogue(&call, values) {
+            pending.into_frame();
+            return false;
+        }
         // SAFETY: the host's promise.
         match unsafe { Arguments::hold(loc, dict, xdata) } {
             None => pending.fail(libc::ENOMEM),
@@ -331,11 +332,12 @@ pub(super) unsafe extern "C" fn mknod<T: Translator>(
         // SAFETY: the host's promise.
         let Some((parent, name)) = (unsafe { loc.as_ref().and_then(|loc| entry(loc)) }) else { return false };
         let Some(gfid) = asked.and_then(|gfid| Gfid::from_xattr(gfid).ok()) else { return false };
-        if !role.heals_name(&call, parent, gfid) {
-            return false;
-        }
         // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
         let pending = unsafe { Pending::new(frame, Fop::Mknod) };
+        if !role.heals_name(&call, parent, gfid) {
+            pending.into_frame();
+            return false;
+        }
         // SAFETY: the host's promise.
         match unsafe { Arguments::hold(loc, null_mut(), xdata) } {
             None => pending.fail(libc::ENOMEM),

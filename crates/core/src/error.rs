@@ -72,7 +72,8 @@ pub enum Error {
     /// `ESTALE`: the file is not on this brick (any more). Makes DHT look for it elsewhere.
     #[error("the file is not on this brick")]
     Gone,
-    /// `EAGAIN`: another brick of the set may know, or this one will when it is healed.
+    /// `EIO`: another brick of the set may know, or this one will when it is healed. Replicate and disperse then ask the
+    /// next one, and entry heal goes on with the other names (`afr_selfheal_entry_do_subvol`).
     #[error("not healed yet: {0}")]
     Unhealed(Cow<'static, str>),
     /// `ENOTEMPTY`: the directory holds snapshots.
@@ -114,9 +115,8 @@ impl Error {
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,
             Error::Gone => libc::ESTALE,
-            Error::Unhealed(_) => libc::EAGAIN,
             Error::NotEmpty(_) => libc::ENOTEMPTY,
-            Error::Damaged(_) => libc::EIO,
+            Error::Damaged(_) | Error::Unhealed(_) => libc::EIO,
             Error::Os { errno, .. } => match *errno {
                 libc::ENOSYS => libc::EOPNOTSUPP,
                 libc::ENOENT | libc::ESTALE | libc::ENODATA | libc::EEXIST => libc::EIO,

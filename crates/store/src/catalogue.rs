@@ -4,7 +4,7 @@ use std::fs::File;
 
 use fsnap_core::answer::Snapshot;
 use fsnap_core::record::Record;
-use fsnap_core::{Error, Gfid, Result, SnapName, mdata};
+use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, mdata};
 
 use crate::Store;
 use crate::brick::{Access, Inode};
@@ -41,6 +41,14 @@ impl Store {
         Ok(found.into_iter().map(|(_, snapshot)| snapshot).collect())
     }
 
+    /// The mtime of `file` as GlusterFS keeps it; `None` without the `ctime` feature. The bricks of a set need not agree on
+    /// it.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
+    pub fn mtime(&self, file: Gfid) -> Result<Option<Timestamp>> {
+        mtime(&self.brick.open_file(file, Access::Read)?)
+    }
+
     /// One snapshot of `base`. [`Error::NoSnapshot`] (`ENODATA`) if there is none of that name; else as
     /// [`list`](Store::list).
     pub fn info(&self, base: Gfid, name: &SnapName) -> Result<Snapshot> {
@@ -70,10 +78,10 @@ impl Store {
             }
         })?;
         let mut snapshot = Snapshot::from_record(name, record);
-        if let Some(payload) = payload {
+        if let Some(payload) = payload.filter(|payload| !is_being_healed(payload)) {
             snapshot.unsettled = !heal::marks(&payload)?.is_empty();
             snapshot.size = Some(content_size(&payload)?);
-            snapshot.mtime = xattrs::get(&payload.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes));
+            snapshot.mtime = mtime(&payload)?;
         }
         Ok(snapshot)
     }
@@ -96,6 +104,15 @@ impl Store {
             None => Err(Error::Damaged(format!("{gfid} is to be snapshot {name} but has no record"))),
         }
     }
+}
+
+/// Whether self-heal has yet to fill it.
+fn is_being_healed(payload: &Inode) -> bool {
+    xattrs::get(&payload.file, heal::HEALING).is_ok_and(|mark| mark.is_some())
+}
+
+fn mtime(file: &Inode) -> Result<Option<Timestamp>> {
+    Ok(xattrs::get(&file.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes)))
 }
 
 /// Writes a catalogue entry.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fsnap_core::command::Create;
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ, decode_seq};
-use fsnap_core::{Error, Gfid, Result, SnapName, mdata};
+use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
@@ -117,12 +117,8 @@ impl Store {
         let (parent, file_name) = self.place_of(base)?;
         let seq = last_seq(base, names)?.checked_add(1);
         let seq = seq.ok_or_else(|| Error::Damaged(format!("the seq of {} is at its end", base.gfid)))?;
-        let created = match what.created {
-            Some(time) => Some(time),
-            None => xattrs::get(&base.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes)),
-        };
         let gfid = base.gfid.payload(&what.name, what.id, seq);
-        let entry = Record { seq, id: what.id, gfid, created, held: false };
+        let entry = Record { seq, id: what.id, gfid, created: what.created, held: false };
         Ok(Plan {
             parent,
             leaf: what.name.file_name(&file_name)?,
@@ -142,7 +138,7 @@ impl Store {
         let stat = fstat(&file).doing("stat")?;
         let payload = Inode { file, stat, gfid };
         match self.publish(base, &payload, plan, &places) {
-            Ok(()) => Ok(Cloned { gfid, clone_time, marks: heal::marks(&payload)? }),
+            Ok(()) => Ok(Cloned { gfid, clone_time, marks: heal::marks(&payload).unwrap_or_default() }),
             Err(e) => {
                 if let Err(undo) = self.take_back(base, &payload, plan, &places) {
                     tracing::error!(

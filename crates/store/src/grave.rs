@@ -193,7 +193,7 @@ impl Store {
         }
     }
 
-    fn remember(&self, base: Gfid, buried: bool) {
+    pub(crate) fn remember(&self, base: Gfid, buried: bool) {
         let mut all = self.buried.write().unwrap_or_else(PoisonError::into_inner);
         if buried {
             all.insert(base)
@@ -220,7 +220,8 @@ impl Store {
         }
     }
 
-    /// After storage/posix has removed the tombstone of `base`, on behalf of self-heal: takes back the note of it.
+    /// After storage/posix has removed the tombstone of `base`, on behalf of self-heal, or has not made it: takes back the
+    /// note of it.
     ///
     /// What a system call says.
     pub fn forget_burial(&self, base: Gfid) -> Result<()> {

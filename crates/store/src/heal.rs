@@ -2,7 +2,7 @@
 //! the truth: snapshots that it does not name go, and for those that this brick lacks heal is told to make them. Nothing
 //! else may be made in `.fsnap`, so that what was deleted can't come back from a brick that does not know of that yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ};
@@ -11,6 +11,7 @@ use fsnap_core::{Error, Gfid, Result, SnapName, afr};
 use crate::Store;
 use crate::brick::{Access, Inode};
 use crate::ioctl::{ficlone, follow_nocow};
+use crate::names::links;
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, Names};
 
@@ -28,12 +29,24 @@ pub struct Outstanding {
 /// How often a fragment was changed: by that the disperse translator tells which bricks have missed something.
 const EC_VERSION: &str = "trusted.ec.version";
 
-/// A catalogue: what the entries say, by their names. `None` for one that can't be read.
-pub type Catalogue = BTreeMap<SnapName, Option<Record>>;
+/// On a snapshot that self-heal has made and not filled yet.
+pub(crate) const HEALING: &str = "trusted.fsnap.healing";
+
+/// The catalogue of a file as another brick has it.
+#[derive(Default, Debug)]
+pub struct Catalogue {
+    /// The number of the last snapshot taken; `None` if the brick knows of none.
+    pub seq: Option<u64>,
+    /// What the entries say, by their names. `None` for one that can't be read.
+    pub entries: BTreeMap<SnapName, Option<Record>>,
+    /// Snapshots that are another here than there, though the entries are the same.
+    pub doubtful: BTreeSet<SnapName>,
+}
 
 impl Store {
-    /// Removes the snapshots of `base` that are not in the catalogue `truth`, or are others there. To be called before the
-    /// xattrs of `truth` are set. When this returns it is durable.
+    /// Removes the snapshots of `base` that are not in the catalogue `truth`, or are others there. Those that are newer than
+    /// it go into quarantine: the other brick can't know that they were deleted. To be called before the xattrs of `truth`
+    /// are set. When this returns it is durable.
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
@@ -45,20 +58,42 @@ impl Store {
                 Err(Error::Damaged(_)) => None,
                 other => other?,
             };
-            match (ours, truth.get(&name)) {
-                (Some(ours), None) => self.outdated(&inode, &name, &ours)?,
-                (Some(ours), Some(Some(theirs))) if !same_snapshot(&ours, theirs) => {
-                    self.outdated(&inode, &name, &ours)?;
+            match (ours, truth.entries.get(&name)) {
+                (Some(ours), None) => self.outdated(&inode, &name, &ours, truth)?,
+                (Some(ours), Some(Some(theirs)))
+                    if ours.gfid != theirs.gfid || truth.doubtful.contains(&name) =>
+                {
+                    self.outdated(&inode, &name, &ours, truth)?;
                 }
                 // What is damaged here is replaced, or has to go.
                 (None, None) => xattrs::remove(&inode.file, &xattrs::entry_key(&name))?,
                 _ => {}
             }
         }
-        if truth.is_empty() && names.has(SEQ) {
+        if truth.seq.is_none() && names.has(SEQ) {
             xattrs::remove(&inode.file, SEQ)?;
         }
         sys::sync(&inode.file)
+    }
+
+    fn outdated(&self, base: &Inode, name: &SnapName, record: &Record, truth: &Catalogue) -> Result<()> {
+        if truth.seq.is_some_and(|seq| seq >= record.seq) {
+            tracing::info!("snapshot {name} of {} was deleted while this brick was away", base.gfid);
+            return self.remove_snapshot(base, name, record);
+        }
+        tracing::error!("snapshot {name} of {} is not known on the other bricks", base.gfid);
+        if let Some(payload) = self.payload(base.gfid, name, record.gfid)?
+            && let Some(link) = links(&payload.file)?.first()
+            && let Some(dir) = self.brick.dir_of(link, &payload.stat)?
+        {
+            self.state()?.quarantine(
+                &self.brick,
+                &dir.file,
+                &link.name,
+                &format!("snapshot-{}", record.gfid),
+            )?;
+        }
+        self.remove_snapshot(base, name, record)
     }
 
     /// Removes all snapshots of `base`, held or not: the other bricks of the set do not have the file any more. A file that
@@ -66,7 +101,7 @@ impl Store {
     ///
     /// As [`adopt`](Store::adopt).
     pub fn disown(&self, base: Gfid) -> Result<()> {
-        self.adopt(base, &Catalogue::new())?;
+        self.adopt(base, &Catalogue { seq: Some(u64::MAX), ..Catalogue::default() })?;
         self.after_delete(&self.brick.open_file(base, Access::Read)?);
         Ok(())
     }
@@ -104,11 +139,6 @@ impl Store {
         Ok(emptied)
     }
 
-    fn outdated(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<()> {
-        tracing::info!("snapshot {name} of {} was deleted while this brick was away", base.gfid);
-        self.remove_snapshot(base, name, record)
-    }
-
     /// What self-heal has to see to after the catalogue of `base` has come; takes note of what is to be made here. A deleted
     /// file without snapshots goes.
     ///
@@ -116,6 +146,8 @@ impl Store {
     /// says.
     pub fn outstanding(&self, base: Gfid) -> Result<Outstanding> {
         let inode = self.brick.open_file(base, Access::Read)?;
+        // Self-heal takes it for durable when this is answered.
+        sys::sync(&inode.file)?;
         self.after_delete(&inode);
         let names = Names::of(&inode.file)?;
         let mut outstanding = Outstanding { dispersed: names.has(xattrs::EC_SIZE), ..Outstanding::default() };
@@ -158,7 +190,7 @@ impl Store {
 
     /// The file whose snapshot `payload` is to be, which self-heal wants to make.
     ///
-    /// [`Error::Unhealed`] (`EAGAIN`) if no catalogue on this brick names it, or it is here already, or [`Error::Damaged`]
+    /// [`Error::Unhealed`] (`EIO`) if no catalogue on this brick names it, or it is here already, or [`Error::Damaged`]
     /// (`EIO`), or what a system call says.
     pub fn wanted(&self, payload: Gfid) -> Result<Gfid> {
         match self.brick.open_file(payload, Access::Read) {
@@ -176,6 +208,28 @@ impl Store {
         }
     }
 
+    /// Before self-heal makes the tombstone `name` of the deleted file `base` in `snap_dir`: notes that it is buried, and where
+    /// it was.
+    ///
+    /// [`Error::Unhealed`] (`EIO`) if the file is here already, or the name does not tell its own; [`Error::Damaged`]
+    /// (`EIO`), or what a system call says.
+    pub fn expect_tombstone(&self, base: Gfid, snap_dir: Gfid, name: &[u8]) -> Result<()> {
+        match self.brick.open_file(base, Access::Read) {
+            Err(Error::Gone) => {}
+            Err(e) => return Err(e),
+            Ok(_) => return Err(Error::Unhealed("the deleted file is here, under another name".into())),
+        }
+        let file = name.len().checked_sub(base.tombstone(b"").len()).map(|len| &name[..len]);
+        let file = file.filter(|file| !file.is_empty() && base.tombstone(file) == name);
+        let parent = self.brick.soft_handle_of(snap_dir)?.map(|link| link.parent);
+        let (Some(file), Some(parent)) = (file, parent) else {
+            return Err(Error::Unhealed("the name of the tombstone does not tell the file's".into()));
+        };
+        self.state()?.note_buried(&self.brick, base, &Link { parent, name: file.to_vec() })?;
+        self.remember(base, true);
+        Ok(())
+    }
+
     /// What the snapshot `payload` of `base` is, if the catalogue has it.
     fn record_of(&self, base: Gfid, payload: Gfid) -> Result<Option<PayloadRecord>> {
         let file = match self.brick.open_file(base, Access::Read) {
@@ -190,6 +244,13 @@ impl Store {
         Ok(None)
     }
 
+    /// After self-heal has set the attributes of snapshot `payload`, which it does when it has filled it.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
+    pub fn healed(&self, payload: Gfid) -> Result<()> {
+        xattrs::remove(&self.brick.open_file(payload, Access::Read)?.file, HEALING)
+    }
+
     /// After self-heal has made the file `payload`, a snapshot of `base`, empty as yet: gives it its record, and the file's
     /// content, of which it then has to be sent only what differs. (A fragment of a disperse volume is sent whole.)
     ///
@@ -199,6 +260,7 @@ impl Store {
         let (payload, base) =
             (self.brick.open_file(payload, Access::Write)?, self.brick.open_file(base, Access::Read)?);
         let record = PayloadRecord { entry: Record { held: false, ..record.entry }, ..record };
+        xattrs::set(&payload.file, HEALING, b"1")?;
         xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
         let dispersed = Names::of(&base.file)?.has(xattrs::EC_SIZE);
         if payload.stat.st_size != 0 || dispersed || !self.reflink {
@@ -207,11 +269,6 @@ impl Store {
         follow_nocow(&base.file, &payload.file).doing("set the NOCOW flag")?;
         ficlone(&base.file, &payload.file).doing("clone the file (FICLONE)")
     }
-}
-
-/// Whether two entries of one name are of the same snapshot.
-fn same_snapshot(one: &Record, other: &Record) -> bool {
-    *one == Record { held: one.held, ..other.clone() }
 }
 
 /// The names of the marks of the replicate translator that `payload` has.
