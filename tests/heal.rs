@@ -350,3 +350,23 @@ fn of_a_stale_replica() {
     converges(&volume, REPLICA, 3);
     assert!((0..3).all(|n| snapshot(&volume, n) == right));
 }
+
+/// Their snapshots lie in one `.fsnap`, which is healed while more comes to be healed in it.
+#[test]
+fn many_files_of_one_directory() {
+    const FILES: usize = 40;
+    let layout = REPLICA;
+    let Setup { mount, volume, .. } =
+        common::volume(layout, 3, 1024 * MIB, |volume| volume.option("cluster.shd-max-threads", "8"));
+    let file = |n: usize| mount.path().join(format!("f{n}"));
+    (0..FILES).for_each(|n| fill(file(n), 200_000, n as u64));
+    volume.kill_brick(1);
+    mount.wait_connected(2);
+    for n in 0..FILES {
+        fsnap(file(n), "create", "a").unwrap();
+        fsnap(file(n), "create", "b").unwrap();
+    }
+    volume.restart_brick(1);
+    mount.wait_connected(3);
+    converges(&volume, layout, 3);
+}

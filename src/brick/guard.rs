@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{Entry, Kind, Store};
 
-use super::State;
+use super::{State, heal};
 use crate::ffi::{Call, Change, Dict, HiddenXattrs, How, Place};
 
 /// What all our xattrs' names start with.
@@ -96,7 +96,12 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
 /// to everybody but those who have it open it is gone.
 pub fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     if heals(call) {
-        return None;
+        return match (change.place, change.how) {
+            (Place::File(snap_dir), How::Xattrop(Some(counts))) if is_heal(call) => {
+                heal::refuse_xattrop(state, snap_dir, counts)
+            }
+            _ => None,
+        };
     }
     let store = state.store().ok()?;
     let allowed = match change.place {

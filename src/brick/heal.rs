@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, Record, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SnapName, afr};
-use fsnap_store::{Catalogue, Outstanding};
+use fsnap_store::{Catalogue, Missing, Outstanding, Store};
 
 use super::guard::{XATTRS, is_heal};
 use super::pool::Key;
@@ -41,6 +41,57 @@ impl Doubts {
     fn take(&self, base: Gfid) -> BTreeSet<SnapName> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&base).unwrap_or_default()
     }
+}
+
+/// The snapshots that self-heal was asked for, by the `.fsnap` that they belong into.
+///
+/// When granular entry heal is done with a directory it throws away all names that it was to look at, also those that were
+/// added meanwhile, on behalf of another file (features/index, `xattrop_index_action`): so it is not let be done while
+/// something is missing.
+#[derive(Default)]
+pub struct Awaited(Mutex<HashMap<Gfid, HashMap<Gfid, u8>>>);
+
+impl Awaited {
+    /// How often self-heal is sent back for one. No brick may have it.
+    const TRIES: u8 = 5;
+
+    fn add(&self, missing: &[Missing]) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Missing { gfid, snap_dir, .. } in missing {
+            all.entry(*snap_dir).or_default().insert(*gfid, Self::TRIES);
+        }
+    }
+
+    /// What is still missing in `snap_dir`, each of which was sent for once more.
+    fn again(&self, store: &Store, snap_dir: Gfid) -> usize {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(here) = all.get_mut(&snap_dir) else { return 0 };
+        here.retain(|payload, tries| {
+            *tries = tries.saturating_sub(1);
+            if *tries == 0 {
+                tracing::error!(
+                    "self-heal does not find snapshot {payload}, which the catalogue has, on any brick"
+                );
+            }
+            *tries > 0 && !store.has(*payload)
+        });
+        let left = here.len();
+        if left == 0 {
+            all.remove(&snap_dir);
+        }
+        left
+    }
+}
+
+/// An xattrop of self-heal on a `.fsnap`: `EAGAIN` if it is to say that its entries are healed, and they are not.
+pub fn refuse_xattrop(state: &State, snap_dir: Gfid, counts: Dict<'_>) -> Option<i32> {
+    let entries = |mark: &[u8]| mark.get(8..12).is_some_and(|count| count[0] >= 0x80);
+    let clears = counts.with_prefix(afr::DIRTY.as_bytes()).iter().any(|(_, mark)| entries(mark));
+    let left = state.store().map_or(0, |store| if clears { state.awaited.again(store, snap_dir) } else { 0 });
+    (left > 0).then(|| {
+        tracing::info!("{left} snapshots are still missing in {snap_dir}: self-heal looks again");
+        libc::EAGAIN
+    })
 }
 
 /// A setxattr of self-heal that brings the catalogue of a file, or that the file has none.
@@ -125,7 +176,8 @@ fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
     let Outstanding { dispersed, missing, unsettled } = state.store()?.outstanding(base)?;
     let mut marks: Vec<Mark> =
         unsettled.into_iter().map(|(payload, names)| unsettled_mark(payload, names)).collect();
-    if let Some(&(snap_dir, _)) = missing.first() {
+    if let Some(&Missing { snap_dir, .. }) = missing.first() {
+        state.awaited.add(&missing);
         tracing::info!(
             "{} snapshots of {base} are missing on this brick: self-heal will bring them",
             missing.len()
@@ -137,7 +189,7 @@ fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
                 directory: true,
                 counts: vec![(afr::DIRTY.to_owned(), afr::ENTRY.to_vec())],
                 wide: false,
-                entries: missing.into_iter().map(|(_, name)| name).collect(),
+                entries: missing.into_iter().map(|missing| missing.name).collect(),
             },
         });
     }

@@ -49,6 +49,7 @@ struct State {
     options: RwLock<Arc<Options>>,
     counters: Counters,
     doubts: heal::Doubts,
+    awaited: heal::Awaited,
 }
 
 impl State {
@@ -105,6 +106,7 @@ impl Translator for Brick {
             options,
             counters: Counters::default(),
             doubts: heal::Doubts::default(),
+            awaited: heal::Awaited::default(),
         });
         Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()), healing: Mutex::default() })
     }

@@ -20,10 +20,21 @@ use crate::xattrs::{self, Names};
 pub struct Outstanding {
     /// The file is on a disperse volume.
     pub dispersed: bool,
-    /// The snapshots that this brick lacks: the gfid of the `.fsnap` and the name in it.
-    pub missing: Vec<(Gfid, Vec<u8>)>,
+    /// The snapshots that this brick lacks.
+    pub missing: Vec<Missing>,
     /// Those whose copies on the bricks may differ, as marks of the replicate translator say; with the names of the marks.
     pub unsettled: Vec<(Gfid, Vec<String>)>,
+}
+
+/// A snapshot that is in the catalogue, and of which this brick lacks the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Missing {
+    /// The gfid that it is to have.
+    pub gfid: Gfid,
+    /// The `.fsnap` that it belongs into.
+    pub snap_dir: Gfid,
+    /// Its name there.
+    pub name: Vec<u8>,
 }
 
 /// How often a fragment was changed: by that the disperse translator tells which bricks have missed something.
@@ -175,7 +186,7 @@ impl Store {
         Ok(outstanding)
     }
 
-    fn want(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<(Gfid, Vec<u8>)> {
+    fn want(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<Missing> {
         let place = match self.only_grave(base)? {
             Some(grave) => Link { name: name.deleted_file_name(&grave.was.name, base.gfid)?, ..grave.was },
             None => {
@@ -185,7 +196,12 @@ impl Store {
         };
         self.snap_dir(place.parent, None)?;
         self.state()?.note_base(&self.brick, record.gfid, base.gfid)?;
-        Ok((place.parent.snap_dir(), place.name))
+        Ok(Missing { gfid: record.gfid, snap_dir: place.parent.snap_dir(), name: place.name })
+    }
+
+    /// Whether this brick has a file of that gfid. True if it can't be told.
+    pub fn has(&self, gfid: Gfid) -> bool {
+        !matches!(self.brick.open_file(gfid, Access::Read), Err(Error::Gone))
     }
 
     /// The file whose snapshot `payload` is to be, which self-heal wants to make.
