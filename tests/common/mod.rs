@@ -1,6 +1,8 @@
 //! What the tests on real volumes share.
 #![allow(dead_code, missing_docs)]
 
+pub mod agree;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,0 +1,80 @@
+//! Whether the bricks of a set hold the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use fsnap_testbed::{Layout, Volume, checksum, getx, listx, try_wait_until};
+
+use super::sound;
+
+pub const HEALED_WITHIN: Duration = Duration::from_secs(60);
+const SAME_WITHIN: Duration = Duration::from_secs(20);
+
+/// What is below a brick's directory `dir`, `.fsnap` included: names, and of files gfid, size, catalogue, and content.
+fn tree(brick: &Path, content: bool) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    visit(brick, brick, content, &mut all);
+    all
+}
+
+fn visit(brick: &Path, dir: &Path, content: bool, all: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let shown = path.strip_prefix(brick).unwrap().display().to_string();
+        if shown.starts_with(".glusterfs") {
+            continue;
+        }
+        let gfid = getx(&path, "trusted.gfid").unwrap_or_default();
+        let mut text = format!("{}", gfid.escape_ascii());
+        if path.is_dir() {
+            visit(brick, &path, content, all);
+        } else {
+            for name in listx(&path).unwrap() {
+                let name = name.into_string().unwrap();
+                if name.starts_with("trusted.fsnap.") || name.starts_with("user.") {
+                    text += &format!(" {name}={}", getx(&path, &name).unwrap().escape_ascii());
+                }
+            }
+            if content {
+                text += &format!(" {} {:x}", fs::metadata(&path).unwrap().len(), checksum(&path));
+            }
+        }
+        all.insert(shown, text);
+    }
+}
+
+/// What is not the same on all bricks of a set. Fragments differ in content.
+pub fn differences(volume: &Volume, layout: Layout, set: usize) -> Vec<String> {
+    // Nor has an arbiter any.
+    let content = matches!(layout, Layout::Replicate(_));
+    let mut found = Vec::new();
+    for first in (0..volume.bricks().len()).step_by(set) {
+        let trees: Vec<_> = (first..first + set).map(|n| tree(&volume.brick_path(n), content)).collect();
+        for (n, other) in trees.iter().enumerate().skip(1) {
+            let all: BTreeSet<_> = trees[0].keys().chain(other.keys()).collect();
+            for name in all.into_iter().filter(|name| trees[0].get(*name) != other.get(*name)) {
+                let (one, other) = (trees[0].get(name), other.get(name));
+                found.push(format!("bricks {first} and {}: {name}: {one:?} {other:?}", first + n));
+            }
+        }
+    }
+    found
+}
+
+/// Waits until nothing is left to heal and the bricks of each set are the same.
+#[track_caller]
+pub fn converges(volume: &Volume, layout: Layout, set: usize) {
+    volume.await_healed(HEALED_WITHIN);
+    // Disperse knows no split-brain.
+    if !matches!(layout, Layout::Disperse { .. }) {
+        assert_eq!(volume.split_brain(), Vec::<String>::new());
+    }
+    // A deleted file loses its content a moment later.
+    let same = try_wait_until("the bricks are the same", SAME_WITHIN, || {
+        differences(volume, layout, set).is_empty()
+    });
+    assert!(same.is_ok(), "{:#?}", differences(volume, layout, set));
+    sound(volume);
+}
