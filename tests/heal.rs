@@ -73,7 +73,7 @@ const CASES: [&str; 9] =
 
 #[test]
 fn names_changed_while_a_brick_was_away() {
-    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3), (Layout::Arbiter, 6)] {
+    for (layout, bricks) in [(REPLICA, 6), (DISPERSE, 6), (Layout::Arbiter, 3)] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, bricks);
         let at = |path: &str| mount.path().join(path);
@@ -128,6 +128,36 @@ fn names_changed_while_a_brick_was_away() {
             assert!(left.starts_with("f@a@"));
             assert_eq!(checksum(at(case).join(".fsnap").join(left)), sums[case]);
         }
+    }
+}
+
+#[test]
+fn policies_while_a_brick_was_away() {
+    for layout in [REPLICA, DISPERSE] {
+        println!("{layout:?}");
+        let Setup { mount, volume, .. } = setup(layout, 3);
+        let file = |name: &str| mount.path().join(name);
+        for name in ["refused", "purged", "held", "replaced"] {
+            fill(file(name), MIB, 1);
+            fsnap(file(name), "create", "a").unwrap();
+        }
+        fsnap(file("held"), "hold", "a").unwrap();
+        fill(file("over"), 1000, 2);
+        volume.kill_brick(0);
+        mount.wait_connected(2);
+        volume.set("user.xlator.fsnap.on-unlink", "refuse");
+        let busy = |result: std::io::Result<()>| result.unwrap_err().raw_os_error() == Some(libc::EBUSY);
+        // The brick that was away takes the option from the volume's description when it starts.
+        assert!(busy(fs::remove_file(file("refused"))));
+        volume.set("user.xlator.fsnap.on-unlink", "purge");
+        assert!(busy(fs::remove_file(file("held"))));
+        fs::remove_file(file("purged")).unwrap();
+        fs::rename(file("over"), file("replaced")).unwrap();
+        volume.restart_brick(0);
+        mount.wait_connected(3);
+        converges(&volume, layout, 3);
+        assert_eq!(common::ls(mount.path().join(".fsnap")), ["held@a", "refused@a"]);
+        assert_eq!(names(file("refused")), ["a"]);
     }
 }
 
