@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, Record, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SnapName, afr};
-use fsnap_store::{Catalogue, Missing, Outstanding, Store};
+use fsnap_store::{Catalogue, Outstanding, Store};
 
 use super::guard::{XATTRS, is_heal};
 use super::pool::Key;
@@ -55,11 +55,9 @@ impl Awaited {
     /// How often self-heal is sent back for one. No brick may have it.
     const TRIES: u8 = 5;
 
-    fn add(&self, missing: &[Missing]) {
+    fn add(&self, snap_dir: Gfid, payloads: &BTreeSet<Gfid>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for Missing { gfid, snap_dir, .. } in missing {
-            all.entry(*snap_dir).or_default().insert(*gfid, Self::TRIES);
-        }
+        all.entry(snap_dir).or_default().extend(payloads.iter().map(|&payload| (payload, Self::TRIES)));
     }
 
     /// What is still missing in `snap_dir`, each of which was sent for once more.
@@ -173,15 +171,14 @@ fn truth(dict: Dict<'_>, doubtful: BTreeSet<SnapName>) -> Catalogue {
 
 /// Where self-heal has to look, for the snapshots of `base`.
 fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
-    let Outstanding { dispersed, missing, unsettled } = state.store()?.outstanding(base)?;
+    let Outstanding { dispersed, missing, awaited, unsettled } = state.store()?.outstanding(base)?;
     let mut marks: Vec<Mark> =
         unsettled.into_iter().map(|(payload, names)| unsettled_mark(payload, names)).collect();
-    if let Some(&Missing { snap_dir, .. }) = missing.first() {
-        state.awaited.add(&missing);
+    for (snap_dir, names) in missing {
         tracing::info!(
-            "{} snapshots of {base} are missing on this brick: self-heal will bring them",
-            missing.len()
+            "snapshots of {base} are missing in {snap_dir} on this brick: self-heal will bring them"
         );
+        state.awaited.add(snap_dir, &awaited);
         marks.push(match dispersed {
             true => dispersed_mark(snap_dir),
             false => Mark {
@@ -189,7 +186,7 @@ fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
                 directory: true,
                 counts: vec![(afr::DIRTY.to_owned(), afr::ENTRY.to_vec())],
                 wide: false,
-                entries: missing.into_iter().map(|missing| missing.name).collect(),
+                entries: names.into_iter().collect(),
             },
         });
     }

@@ -28,6 +28,14 @@ pub fn inherited(name: &[u8], value: &[u8]) -> Option<[u8; SIZE]> {
     (mark != NOTHING).then_some(mark)
 }
 
+/// Whether a mark tells of metadata operations. One that is of no known form may.
+pub fn tells_of_metadata(value: &[u8]) -> bool {
+    match <[u8; SIZE]>::try_from(value) {
+        Ok(mark) => mark[4..8] != [0; 4],
+        Err(_) => value.iter().any(|&byte| byte != 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +52,8 @@ mod tests {
         assert_eq!(inherited(DIRTY.as_bytes(), &mark(0, 1, 0)), None);
         assert_eq!(inherited(DIRTY.as_bytes(), b"\0\0\0\x01"), None);
         assert_eq!((DATA, ENTRY), (mark(1, 0, 0), mark(0, 0, 1)));
+        assert!(tells_of_metadata(&mark(0, 1, 0)) && tells_of_metadata(&mark(7, 1 << 24, 3)));
+        assert!(!tells_of_metadata(&mark(7, 0, 3)) && !tells_of_metadata(&NOTHING));
+        assert!(tells_of_metadata(b"\0\x01") && !tells_of_metadata(b"\0\0") && !tells_of_metadata(b""));
     }
 }

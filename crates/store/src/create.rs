@@ -191,7 +191,7 @@ impl Store {
     /// Undoes [`publish`](Self::publish), however far it came. `seq` stays: it never goes back.
     fn take_back(&self, base: &Inode, payload: &Inode, plan: &Plan, places: &Places) -> Result<()> {
         if xattrs::entry(&base.file, &plan.record.name)?.is_some() {
-            xattrs::remove(&base.file, &xattrs::entry_key(&plan.record.name))?;
+            xattrs::remove(&base.file, xattrs::entry_key(&plan.record.name))?;
         }
         let gfid = payload.gfid;
         sys::unlink_if_same(&places.snap_dir.dir, plan.leaf.as_slice(), &payload.stat)?;

@@ -24,9 +24,10 @@ impl Store {
         if record.held {
             return Err(Error::Held(name.to_string()));
         }
-        self.remove_snapshot(&inode, name, &record)?;
+        let removed = self.remove_snapshot(&inode, name, &record);
+        // Also if it may not be durable: as long as there is an entry this does nothing.
         self.after_delete(&inode);
-        Ok(())
+        removed
     }
 
     /// Takes an entry out of the catalogue, and its payload away. As [`delete`](Store::delete), whether it is held or not.
@@ -34,7 +35,7 @@ impl Store {
         let (file, gfid) = (&base.file, base.gfid);
         let state = self.state()?;
         state.note_pending(&self.brick, record.gfid, gfid)?;
-        xattrs::remove(file, &xattrs::entry_key(name))?;
+        xattrs::remove(file, xattrs::entry_key(name))?;
         // The entry must never outlive its payload.
         if let Err(e) = self.brick.settle(file) {
             if let Err(undo) = write_entry(file, name, record) {
@@ -44,7 +45,7 @@ impl Store {
             }
             return Err(e);
         }
-        let removed = match self.payload(gfid, name, record.gfid) {
+        let removed = match self.payload_or_begun(gfid, name, record.gfid) {
             Ok(Some(payload)) => self.unlink_everywhere(&payload),
             Ok(None) => {
                 tracing::warn!("this brick had no data of the deleted snapshot {name} of {gfid}");

@@ -17,7 +17,7 @@ use crate::xattrs::{self, Names};
 const TRIES: u32 = 3;
 
 /// A place that snapshots of a file can have.
-enum Spot {
+pub(crate) enum Spot {
     /// Beside a name of the file.
     Beside(Link),
     /// Where it had its last name: the file was deleted.
@@ -25,8 +25,15 @@ enum Spot {
 }
 
 impl Spot {
+    /// The name that the file has, or had, there.
+    pub(crate) fn link(&self) -> &Link {
+        match self {
+            Spot::Beside(link) | Spot::Grave(link) => link,
+        }
+    }
+
     /// Where snapshot `name` of `base` is then.
-    fn place(&self, name: &SnapName, base: Gfid) -> Result<Link> {
+    pub(crate) fn place(&self, name: &SnapName, base: Gfid) -> Result<Link> {
         let (link, name) = match self {
             Spot::Beside(link) => (link, name.file_name(&link.name)?),
             Spot::Grave(was) => (was, name.deleted_file_name(&was.name, base)?),
@@ -78,10 +85,7 @@ impl Store {
         if snapshots.is_empty() {
             return Ok(());
         }
-        let mut current: Vec<Spot> = self.brick.current_names(base)?.into_iter().map(Spot::Beside).collect();
-        if current.is_empty() {
-            current.extend(self.only_grave(base)?.map(|grave| Spot::Grave(grave.was)));
-        }
+        let current = self.spots(base)?;
         let (mut home, mut last, mut result) = (None, None, Ok(()));
         for name in &snapshots {
             match self.bring(base, name, &current, &mut home) {
@@ -95,6 +99,15 @@ impl Store {
         // See `Brick::settle`: where the log is one sequence this makes the other moves durable as well.
         last.as_ref().map_or(Ok(()), sys::sync)?;
         result
+    }
+
+    /// Where snapshots of `base` can be; the first is where they would be brought.
+    pub(crate) fn spots(&self, base: &Inode) -> Result<Vec<Spot>> {
+        let mut spots: Vec<Spot> = self.brick.current_names(base)?.into_iter().map(Spot::Beside).collect();
+        if spots.is_empty() {
+            spots.extend(self.only_grave(base)?.map(|grave| Spot::Grave(grave.was)));
+        }
+        Ok(spots)
     }
 
     /// Brings one snapshot to beside one of the `current` names of its base. Returns the payload if it was touched.

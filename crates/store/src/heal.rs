@@ -3,15 +3,21 @@
 //! else may be made in `.fsnap`, so that what was deleted can't come back from a brick that does not know of that yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 
 use fsnap_core::gfid2path::Link;
-use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ};
+use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record, SEQ};
 use fsnap_core::{Error, Gfid, Result, SnapName, afr};
 
 use crate::Store;
-use crate::brick::{Access, Inode};
+use crate::brick::{Access, Brick, Inode};
+use crate::follow::Spot;
+use crate::guard;
 use crate::ioctl::{ficlone, follow_nocow};
 use crate::names::links;
+use crate::state::Note;
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, Names};
 
@@ -20,21 +26,12 @@ use crate::xattrs::{self, Names};
 pub struct Outstanding {
     /// The file is on a disperse volume.
     pub dispersed: bool,
-    /// The snapshots that this brick lacks.
-    pub missing: Vec<Missing>,
+    /// Where the snapshots that this brick lacks may be on the others: the gfids of `.fsnap`s and names in them.
+    pub missing: BTreeMap<Gfid, BTreeSet<Vec<u8>>>,
+    /// Their own gfids.
+    pub awaited: BTreeSet<Gfid>,
     /// Those whose copies on the bricks may differ, as marks of the replicate translator say; with the names of the marks.
     pub unsettled: Vec<(Gfid, Vec<String>)>,
-}
-
-/// A snapshot that is in the catalogue, and of which this brick lacks the file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Missing {
-    /// The gfid that it is to have.
-    pub gfid: Gfid,
-    /// The `.fsnap` that it belongs into.
-    pub snap_dir: Gfid,
-    /// Its name there.
-    pub name: Vec<u8>,
 }
 
 /// How often a fragment was changed: by that the disperse translator tells which bricks have missed something.
@@ -55,7 +52,7 @@ pub struct Catalogue {
 }
 
 impl Store {
-    /// Removes the snapshots of `base` that are not in the catalogue `truth`, or are others there. Those that are newer than
+    /// Removes the snapshots of `base` that are not in the catalogue `truth`, or are others there (have another gfid or number). Those that are newer than
     /// it go into quarantine: the other brick can't know that they were deleted. To be called before the xattrs of `truth`
     /// are set. When this returns it is durable.
     ///
@@ -64,20 +61,22 @@ impl Store {
     pub fn adopt(&self, base: Gfid, truth: &Catalogue) -> Result<()> {
         let inode = self.brick.open_file(base, Access::Read)?;
         let names = Names::of(&inode.file)?;
-        for name in names.snapshots()? {
-            let ours = match xattrs::entry(&inode.file, &name) {
-                Err(Error::Damaged(_)) => None,
-                other => other?,
+        for key in names.raw_starting(ENTRY_PREFIX) {
+            let Ok(name) = SnapName::parse(&key[ENTRY_PREFIX.len()..]) else {
+                // Nobody can have given it. What the other bricks have comes anyway.
+                xattrs::remove(&inode.file, OsStr::from_bytes(key))?;
+                continue;
             };
-            match (ours, truth.entries.get(&name)) {
+            match (readable(&inode.file, &name)?, truth.entries.get(&name)) {
                 (Some(ours), None) => self.outdated(&inode, &name, &ours, truth)?,
                 (Some(ours), Some(Some(theirs)))
-                    if ours.gfid != theirs.gfid || truth.doubtful.contains(&name) =>
+                    if (ours.gfid, ours.seq) != (theirs.gfid, theirs.seq)
+                        || truth.doubtful.contains(&name) =>
                 {
                     self.outdated(&inode, &name, &ours, truth)?;
                 }
                 // What is damaged here is replaced, or has to go.
-                (None, None) => xattrs::remove(&inode.file, &xattrs::entry_key(&name))?,
+                (None, None) => xattrs::remove(&inode.file, xattrs::entry_key(&name))?,
                 _ => {}
             }
         }
@@ -151,7 +150,7 @@ impl Store {
     }
 
     /// What self-heal has to see to after the catalogue of `base` has come; takes note of what is to be made here. A deleted
-    /// file without snapshots goes.
+    /// file without snapshots goes. What can't be read of the catalogue, or of a payload, is left to the log.
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
@@ -162,41 +161,64 @@ impl Store {
         self.after_delete(&inode);
         let names = Names::of(&inode.file)?;
         let mut outstanding = Outstanding { dispersed: names.has(xattrs::EC_SIZE), ..Outstanding::default() };
-        for name in names.snapshots()? {
+        let mut spots = None;
+        for name in names.possible_snapshots() {
             let record = match xattrs::entry(&inode.file, &name) {
                 Ok(Some(record)) => record,
                 Ok(None) => continue,
-                Err(e) => {
+                Err(e @ Error::Damaged(_)) => {
                     tracing::error!("snapshot {name} of {base}: {e}");
                     continue;
                 }
+                Err(e) => return Err(e),
             };
             match self.payload(base, &name, record.gfid) {
                 Ok(Some(payload)) => {
+                    self.arrived(&payload, base)?;
                     let marks = marks(&payload)?;
                     if !marks.is_empty() {
                         outstanding.unsettled.push((payload.gfid, marks));
                     }
                 }
-                Ok(None) => outstanding.missing.push(self.want(&inode, &name, &record)?),
+                Ok(None) => {
+                    self.state()?.note_awaited(&self.brick, record.gfid, base)?;
+                    let spots = match &mut spots {
+                        Some(spots) => spots,
+                        none => none.insert(self.spots_elsewhere(&inode)?),
+                    };
+                    want(base, &name, spots, &mut outstanding.missing);
+                    outstanding.awaited.insert(record.gfid);
+                }
                 // Its own xattrs are healed as well.
-                Err(e) => tracing::warn!("snapshot {name} of {base}: {e}"),
+                Err(e @ Error::Damaged(_)) => tracing::warn!("snapshot {name} of {base}: {e}"),
+                Err(e) => return Err(e),
             }
         }
         Ok(outstanding)
     }
 
-    fn want(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<Missing> {
-        let place = match self.only_grave(base)? {
-            Some(grave) => Link { name: name.deleted_file_name(&grave.was.name, base.gfid)?, ..grave.was },
-            None => {
-                let (parent, file) = self.place_of(base)?;
-                Link { parent: parent.gfid, name: name.file_name(&file)? }
+    /// Notes that `payload` need not be awaited any more.
+    fn arrived(&self, payload: &Inode, base: Gfid) -> Result<()> {
+        let state = self.state()?;
+        match state.note_of(payload.gfid) {
+            Ok(Some(note)) if note == (Note { base, awaited: false }) => Ok(()),
+            Ok(_) | Err(Error::Damaged(_)) => state.note_base(&self.brick, payload.gfid, base),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Where the other bricks may have snapshots of `base` that this one lacks. A snapshot is made beside the smallest name
+    /// and stays there when a smaller one comes: so it is there, or in another `.fsnap` that is in use.
+    fn spots_elsewhere(&self, base: &Inode) -> Result<Vec<Spot>> {
+        let mut spots = self.spots(base)?;
+        if let Some(first) = spots.first() {
+            match self.snap_dir(first.link().parent, None) {
+                Err(Error::Unsupported(why)) => tracing::error!("no snapshots beside {}: {why}", base.gfid),
+                other => drop(other?),
             }
-        };
-        self.snap_dir(place.parent, None)?;
-        self.state()?.note_base(&self.brick, record.gfid, base.gfid)?;
-        Ok(Missing { gfid: record.gfid, snap_dir: place.parent.snap_dir(), name: place.name })
+        }
+        spots.retain(|spot| self.entry_in_snap_dir(spot.link().parent.snap_dir()));
+        Ok(spots)
     }
 
     /// Whether this brick has a file of that gfid. True if it can't be told.
@@ -214,13 +236,21 @@ impl Store {
             Err(e) => return Err(e),
             Ok(_) => return Err(Error::Unhealed("the snapshot is here, under another name".into())),
         }
-        let base = match self.state.get() {
-            Some(state) => state.base_of(payload)?,
+        let note = match self.state.get() {
+            Some(state) => state.note_of(payload)?,
             None => None,
         };
-        match base.map(|base| self.record_of(base, payload)).transpose()?.flatten() {
+        match note.map(|note| record_of(&self.brick, note.base, payload)).transpose()?.flatten() {
             Some(record) => Ok(record.base),
             None => Err(Error::Unhealed("no catalogue on this brick has this snapshot, or not yet".into())),
+        }
+    }
+
+    /// As [`payload`](Store::payload), and also what self-heal [had begun](is_begun) to make.
+    pub(crate) fn payload_or_begun(&self, base: Gfid, name: &SnapName, gfid: Gfid) -> Result<Option<Inode>> {
+        match self.brick.open_file(gfid, Access::Read) {
+            Ok(inode) if is_begun(&inode)? => Ok(Some(inode)),
+            _ => self.payload(base, name, gfid),
         }
     }
 
@@ -246,20 +276,6 @@ impl Store {
         Ok(())
     }
 
-    /// What the snapshot `payload` of `base` is, if the catalogue has it.
-    fn record_of(&self, base: Gfid, payload: Gfid) -> Result<Option<PayloadRecord>> {
-        let file = match self.brick.open_file(base, Access::Read) {
-            Err(Error::Gone | Error::NotRegular) => return Ok(None),
-            other => other?.file,
-        };
-        for name in Names::of(&file)?.snapshots()? {
-            if let Some(entry) = xattrs::entry(&file, &name)?.filter(|entry| entry.gfid == payload) {
-                return Ok(Some(PayloadRecord { base, name, entry }));
-            }
-        }
-        Ok(None)
-    }
-
     /// After self-heal has set the attributes of snapshot `payload`, which it does when it has filled it.
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
@@ -272,12 +288,13 @@ impl Store {
     ///
     /// [`Error::Gone`] (`ESTALE`) if either is not there, or what a system call says.
     pub fn seed(&self, payload: Gfid, base: Gfid) -> Result<()> {
-        let record = self.record_of(base, payload)?.ok_or(Error::Gone)?;
+        let record = record_of(&self.brick, base, payload)?.ok_or(Error::Gone)?;
         let (payload, base) =
             (self.brick.open_file(payload, Access::Write)?, self.brick.open_file(base, Access::Read)?);
         let record = PayloadRecord { entry: Record { held: false, ..record.entry }, ..record };
         xattrs::set(&payload.file, HEALING, b"1")?;
         xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
+        self.arrived(&payload, base.gfid)?;
         let dispersed = Names::of(&base.file)?.has(xattrs::EC_SIZE);
         if payload.stat.st_size != 0 || dispersed || !self.reflink {
             return Ok(());
@@ -285,6 +302,53 @@ impl Store {
         follow_nocow(&base.file, &payload.file).doing("set the NOCOW flag")?;
         ficlone(&base.file, &payload.file).doing("clone the file (FICLONE)")
     }
+}
+
+/// What the snapshot `payload` of `base` is, if the catalogue has it.
+pub(crate) fn record_of(brick: &Brick, base: Gfid, payload: Gfid) -> Result<Option<PayloadRecord>> {
+    let file = match brick.open_file(base, Access::Read) {
+        Err(Error::Gone | Error::NotRegular) => return Ok(None),
+        other => other?.file,
+    };
+    for name in Names::of(&file)?.possible_snapshots() {
+        if let Some(entry) = readable(&file, &name)?.filter(|entry| entry.gfid == payload) {
+            return Ok(Some(PayloadRecord { base, name, entry }));
+        }
+    }
+    Ok(None)
+}
+
+/// The entry of `name`; `None` also if it is damaged.
+fn readable(base: &File, name: &SnapName) -> Result<Option<Record>> {
+    match xattrs::entry(base, name) {
+        Err(Error::Damaged(_)) => Ok(None),
+        other => other,
+    }
+}
+
+/// Adds where snapshot `name` of `base` may be. If the name that tells of the deletion is too long it has kept the other.
+fn want(base: Gfid, name: &SnapName, spots: &[Spot], missing: &mut BTreeMap<Gfid, BTreeSet<Vec<u8>>>) {
+    let mut known = false;
+    for spot in spots {
+        let link = spot.link();
+        let place = spot.place(name, base).map(|place| place.name);
+        if let Ok(leaf) = place.or_else(|_| name.file_name(&link.name)) {
+            missing.entry(link.parent.snap_dir()).or_default().insert(leaf);
+            known = true;
+        }
+    }
+    if !known {
+        tracing::warn!("snapshot {name} of {base} is missing, and where it is on other bricks can't be told");
+    }
+}
+
+/// Whether `payload` is what self-heal had begun to make when the brick died: it has neither record nor content.
+pub(crate) fn is_begun(payload: &Inode) -> Result<bool> {
+    let Inode { file, stat, gfid } = payload;
+    Ok(gfid.is_derived()
+        && stat.st_size == 0
+        && !Names::of(file)?.has(PAYLOAD)
+        && !guard::is_link_file(file, stat)?)
 }
 
 /// The names of the marks of the replicate translator that `payload` has.
@@ -296,4 +360,14 @@ pub(crate) fn marks(payload: &Inode) -> Result<Vec<String>> {
         }
     }
     Ok(marks)
+}
+
+/// Whether marks of the replicate translator say that metadata of `base`, which the catalogue is, may have to be healed.
+pub(crate) fn is_unhealed(base: &File) -> Result<bool> {
+    for name in Names::of(base)?.starting(afr::PREFIX) {
+        if xattrs::get(base, name)?.is_some_and(|mark| afr::tells_of_metadata(&mark)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -58,7 +58,7 @@ use fsnap_core::{Gfid, Result};
 
 pub use create::{Cloned, Limits};
 pub use guard::Kind;
-pub use heal::{Catalogue, Missing, Outstanding};
+pub use heal::{Catalogue, Outstanding};
 pub use lookup::Entry;
 
 use brick::Brick;

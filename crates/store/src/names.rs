@@ -119,7 +119,7 @@ pub(crate) fn note(file: &File, link: &Link) -> Result<()> {
 /// Takes from `file` the notes of names that it does not have any more.
 pub(crate) fn forget(file: &File, gone: &[Link]) -> Result<()> {
     for link in gone {
-        xattrs::remove(file, &link.key())?;
+        xattrs::remove(file, link.key())?;
     }
     count_parents(file)
 }

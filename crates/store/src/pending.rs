@@ -3,7 +3,8 @@
 use fsnap_core::{Error, Gfid, Result};
 
 use crate::Store;
-use crate::brick::Access;
+use crate::brick::{Access, Inode};
+use crate::heal;
 use crate::state::State;
 use crate::sys;
 use crate::xattrs;
@@ -35,7 +36,7 @@ impl Store {
             other => other?,
         };
         let Some(record) = xattrs::payload_record(&inode.file)? else {
-            return Err(Error::Damaged("it is none".into()));
+            return self.settle_begun(&inode);
         };
         let entry = match self.brick.open_file(record.base, Access::Read) {
             Ok(base) => xattrs::entry(&base.file, &record.name)?,
@@ -51,5 +52,17 @@ impl Store {
             record.base
         );
         self.unlink_everywhere(&inode)?.iter().try_for_each(sys::sync)
+    }
+
+    fn settle_begun(&self, payload: &Inode) -> Result<()> {
+        let base = self.state()?.pending_of(payload.gfid)?;
+        let (Some(base), true) = (base, heal::is_begun(payload)?) else {
+            return Err(Error::Damaged("it is none".into()));
+        };
+        if heal::record_of(&self.brick, base, payload.gfid)?.is_some() {
+            return Ok(());
+        }
+        tracing::info!("{}, which self-heal had begun to make, was being deleted: it goes", payload.gfid);
+        self.unlink_everywhere(payload)?.iter().try_for_each(sys::sync)
     }
 }

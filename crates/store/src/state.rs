@@ -3,8 +3,8 @@
 //! ```text
 //! format        "fsnap 1"
 //! intents/      restores that were begun: BASE-GFID holds an Intent
-//! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid
-//! pending/      PAYLOAD-GFID, the same: it is about to enter the catalogue or to leave it
+//! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid, or "awaited " and that
+//! pending/      PAYLOAD-GFID is a symlink whose text is the base's gfid: it is about to enter the catalogue or to leave it
 //! buried/       BASE-GFID is a symlink whose text is where the deleted file was: PARENT-GFID/NAME
 //! lost/         quarantine: what was in the way and might be somebody's data
 //! tmp-…         directories that are not finished yet
@@ -27,6 +27,28 @@ pub(crate) const NAME: &str = "fsnap";
 const FORMAT: &[u8] = b"fsnap 1\n";
 /// What the names of unfinished directories start with.
 pub(crate) const UNFINISHED: &str = "tmp";
+/// What the notes of payloads that self-heal is to bring start with.
+const AWAITED: &str = "awaited ";
+
+/// What a note of a payload says.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Note {
+    pub base: Gfid,
+    /// The payload is missing on this brick, and self-heal is to bring it.
+    pub awaited: bool,
+}
+
+impl Note {
+    /// `None` if it can't be read.
+    pub(crate) fn decode(text: &[u8]) -> Option<Note> {
+        let (rest, awaited) = match text.strip_prefix(AWAITED.as_bytes()) {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        let base = Gfid::parse(std::str::from_utf8(rest).ok()?).ok()?;
+        (base.to_string().as_bytes() == rest).then_some(Note { base, awaited })
+    }
+}
 
 pub(crate) struct State {
     pub dir: File,
@@ -92,18 +114,15 @@ impl State {
         brick.settle(&self.by_gfid)
     }
 
-    /// Whose snapshot `payload` is to be, as noted; `None` if nobody's. [`Error::Damaged`] if the note can't be read.
-    pub(crate) fn base_of(&self, payload: Gfid) -> Result<Option<Gfid>> {
-        match readlinkat(&self.by_gfid, payload.to_string().as_str()) {
-            Ok(text) => {
-                match std::str::from_utf8(text.as_bytes()).ok().and_then(|text| Gfid::parse(text).ok()) {
-                    None => Err(Error::Damaged(format!("the note of snapshot {payload} names no file"))),
-                    base => Ok(base),
-                }
-            }
-            Err(Errno::ENOENT) => Ok(None),
-            Err(e) => Err(e).doing("read the note of a snapshot"),
-        }
+    /// The same of one that self-heal is to bring.
+    pub(crate) fn note_awaited(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+        set_symlink(&self.by_gfid, payload, format!("{AWAITED}{base}").as_bytes())?;
+        brick.settle(&self.by_gfid)
+    }
+
+    /// What is noted of `payload`, if anything. [`Error::Damaged`] if the note can't be read.
+    pub(crate) fn note_of(&self, payload: Gfid) -> Result<Option<Note>> {
+        read_note(&self.by_gfid, payload)
     }
 
     /// Takes that note back.
@@ -116,6 +135,11 @@ impl State {
     pub(crate) fn note_pending(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
         set_symlink(&self.pending, payload, base.to_string().as_bytes())?;
         brick.settle(&self.pending)
+    }
+
+    /// Whose snapshot `payload` is, as that note says; as [`note_of`](State::note_of).
+    pub(crate) fn pending_of(&self, payload: Gfid) -> Result<Option<Gfid>> {
+        Ok(read_note(&self.pending, payload)?.map(|note| note.base))
     }
 
     /// Takes that note back: catalogue and payload agree.
@@ -147,6 +171,18 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+fn read_note(dir: &File, payload: Gfid) -> Result<Option<Note>> {
+    match readlinkat(dir, payload.to_string().as_str()) {
+        Ok(text) => match Note::decode(text.as_bytes()) {
+            None => Err(Error::Damaged(format!("the note of snapshot {payload} names no file"))),
+            note => Ok(note),
+        },
+        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::EINVAL) => Err(Error::Damaged(format!("the note of snapshot {payload} is no symlink"))),
+        Err(e) => Err(e).doing("read the note of a snapshot"),
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn set(file: &File, name: impl AsRef<OsStr>, value: &[u8]) -> Result<
 
 /// Removes an xattr if it is there.
 #[track_caller]
-pub(crate) fn remove(file: &File, name: &str) -> Result<()> {
+pub(crate) fn remove(file: &File, name: impl AsRef<OsStr>) -> Result<()> {
     fault::point("removexattr").doing("removexattr")?;
     match file.remove_xattr(name) {
         Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(()),
@@ -129,6 +129,11 @@ impl Names {
             })
         };
         self.raw_starting(ENTRY_PREFIX).map(name).collect()
+    }
+
+    /// The same, without those that fsnap can't have given.
+    pub(crate) fn possible_snapshots(&self) -> impl Iterator<Item = SnapName> {
+        self.raw_starting(ENTRY_PREFIX).filter_map(|n| SnapName::parse(&n[ENTRY_PREFIX.len()..]).ok())
     }
 }
 

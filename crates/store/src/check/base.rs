@@ -152,13 +152,23 @@ impl Scan<'_> {
             Ok(inode) => inode,
             Err(Error::Gone | Error::NotRegular | Error::Damaged(_)) if met => return Ok(()),
             Err(Error::Gone) => {
-                add(
-                    Kind::PayloadMissing,
-                    format!(
-                        "the data of snapshot {name} is not on this brick. On a replicated volume it waits \
-                         for heal; on a single brick it is lost: delete the snapshot"
+                match self.own.awaited_for(gfid, base) {
+                    Some(age) => add(
+                        Kind::PayloadAwaited,
+                        format!(
+                            "snapshot {name} was taken while this brick was away, and has waited for self-heal \
+                             for {}: if it does not come, gluster volume heal VOLUME full",
+                            super::own::spell(age)
+                        ),
                     ),
-                );
+                    None => add(
+                        Kind::PayloadMissing,
+                        format!(
+                            "the data of snapshot {name} is not on this brick. On a replicated volume heal may \
+                             be about to learn of it; else it is lost: delete the snapshot"
+                        ),
+                    ),
+                }
                 return Ok(());
             }
             Err(Error::NotRegular) => {

@@ -17,7 +17,8 @@ use super::payload::At;
 use super::{Finds, Fix, Kind, Scan, Subject};
 use crate::brick::{Access, Brick, GLUSTERFS};
 use crate::grave;
-use crate::state::{self, UNFINISHED, has_format};
+use crate::heal;
+use crate::state::{self, Note, UNFINISHED, has_format};
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
 
@@ -96,6 +97,13 @@ impl Own {
         }
     }
 
+    /// For how long self-heal is to bring `payload`, a snapshot of `base`; `None` if that is not noted.
+    pub(super) fn awaited_for(&self, payload: Gfid, base: Gfid) -> Option<Duration> {
+        let note = Note::decode(&self.note(payload).ok()??)?;
+        let stat = stat_of(&self.by_gfid, payload.to_string().as_bytes())?;
+        (note == Note { base, awaited: true }).then(|| age(Duration::from_secs(stat.st_ctime.unsigned_abs())))
+    }
+
     /// Where the deleted file `base` was, if it is noted. [`Error::Damaged`] if the note can't be read.
     pub(super) fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
         self.buried.as_ref().map_or(Ok(None), |dir| state::read_buried(dir, base))
@@ -159,6 +167,12 @@ impl Scan<'_> {
             return;
         }
         let look = |finds: &mut Finds| -> Result<bool> {
+            let note = self.own.note(gfid)?.and_then(|text| Note::decode(&text));
+            if let Some(note) = note
+                && heal::record_of(self.brick, note.base, gfid).is_ok_and(|record| record.is_some())
+            {
+                return Ok(false);
+            }
             let inode = match self.brick.open_file(gfid, Access::Read) {
                 Err(Error::Gone | Error::NotRegular | Error::Damaged(_)) => return Ok(true),
                 other => other?,
@@ -345,7 +359,7 @@ fn age(since: Duration) -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(since)
 }
 
-fn spell(age: Duration) -> String {
+pub(super) fn spell(age: Duration) -> String {
     match age.as_secs() {
         s @ ..120 => format!("{s} s"),
         s @ ..7200 => format!("{} min", s / 60),

@@ -10,6 +10,8 @@ use nix::sys::stat::FileStat;
 
 use super::{Finds, Fix, Kind, Scan, walk};
 use crate::brick::{Access, Inode};
+use crate::heal;
+use crate::state::Note;
 use crate::sys;
 use crate::xattrs::{self, Names};
 
@@ -148,6 +150,15 @@ impl Scan<'_> {
         if self.tree.claimed.contains(&gfid) || !entry.as_ref().is_none_or(other) {
             return Ok(false);
         }
+        if heal::is_unhealed(&base.file)? {
+            let text = format!(
+                "the catalogue of its file, {}, does not name this snapshot, but waits for heal, as marks of the \
+                 replicate translator on that file say",
+                record.base
+            );
+            finds.add(Kind::OrphanUnhealed, at.path, Some(gfid), text, None);
+            return Ok(true);
+        }
         let seq = xattrs::get(&base.file, SEQ)?.and_then(|bytes| decode_seq(&bytes).ok());
         if seq.is_some_and(|seq| seq >= record.entry.seq) {
             let text = format!(
@@ -203,7 +214,8 @@ impl Scan<'_> {
         let (payload, base) = (record.entry.gfid, record.base);
         let fix = || Some(Fix::MakeNote { payload, base });
         match self.own.note(payload)? {
-            Some(text) if text == base.to_string().as_bytes() => {}
+            // That it is awaited still is put right when its file is healed next.
+            Some(text) if Note::decode(&text).is_some_and(|note| note.base == base) => {}
             Some(text) => {
                 let text = format!(
                     "the note .glusterfs/fsnap/by-gfid/{payload} says {}, not {base}: healing would be led \

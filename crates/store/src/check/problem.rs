@@ -122,6 +122,8 @@ kinds! {
     EntryDuplicate "entry-duplicate" Error
     /// An entry without its payload.
     PayloadMissing "payload-missing" Error
+    /// An entry without its payload, which self-heal is to bring.
+    PayloadAwaited "payload-awaited" Info
     /// What has the gfid of a payload is no regular file.
     PayloadType "payload-type" Error
     /// A payload has another gfid than its record says.
@@ -146,6 +148,8 @@ kinds! {
     Orphan "orphan" Warning
     /// The same, but the catalogue is older than the payload.
     OrphanNewer "orphan-newer" Warning
+    /// A payload that the catalogue of its file does not name, which may have to be healed.
+    OrphanUnhealed "orphan-unhealed" Info
     /// A payload whose file is not on the brick.
     BaseMissing "base-missing" Warning
     /// There is no note of whose snapshot a payload is.

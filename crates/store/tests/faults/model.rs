@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fsnap_core::record::decode_seq;
 use fsnap_core::{Gfid, Result};
-use fsnap_store::Store;
 use fsnap_store::fault::{self, Fault};
-use fsnap_testbed::{Errno, Fs, content};
+use fsnap_store::{Outstanding, Store};
+use fsnap_testbed::{Errno, Fs, content, getx};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -29,6 +30,8 @@ enum Step {
     Delete(usize, usize),
     Restore(usize, usize),
     Hold(usize, usize, bool),
+    /// Self-heal brings a catalogue that does not have it.
+    Adopt(usize, usize),
     Link(usize, usize),
     Rename(usize, usize),
     Unlink(usize),
@@ -51,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (name.clone(), snapshot.clone()).prop_map(|(n, s)| Step::Delete(n, s)),
         3 => (name.clone(), snapshot.clone()).prop_map(|(n, s)| Step::Restore(n, s)),
         1 => (name.clone(), snapshot.clone(), any::<bool>()).prop_map(|(n, s, held)| Step::Hold(n, s, held)),
+        2 => (name.clone(), snapshot.clone()).prop_map(|(n, s)| Step::Adopt(n, s)),
         2 => (name.clone(), name.clone()).prop_map(|(n, m)| Step::Link(n, m)),
         3 => (name.clone(), name.clone()).prop_map(|(n, m)| Step::Rename(n, m)),
         3 => name.prop_map(Step::Unlink),
@@ -216,6 +220,19 @@ impl World<'_> {
                 let Some(snapshot) = after.get_mut(&gfid).unwrap().snapshots.get_mut(&s) else { return };
                 snapshot.1 = held;
                 self.run(after, |_, store| store.hold(gfid, &name(SNAPSHOTS[s]), held));
+            }
+            Step::Adopt(n, s) => {
+                let Some(gfid) = at(&after, n) else { return };
+                let snapshots = &mut after.get_mut(&gfid).unwrap().snapshots;
+                snapshots.remove(&s);
+                let truth: Vec<_> =
+                    snapshots.keys().map(|&s| (SNAPSHOTS[s], self.b.record(gfid, SNAPSHOTS[s]))).collect();
+                let seq =
+                    getx(self.b.handle(gfid), "trusted.fsnap.seq").map_or(0, |seq| decode_seq(&seq).unwrap());
+                self.run(after, |b, store| {
+                    assert_eq!(heal(b, store, gfid, seq, &truth)?, Outstanding::default());
+                    Ok(())
+                });
             }
             Step::Link(n, m) => {
                 let (Some(gfid), None) = (at(&after, n), at(&after, m)) else { return };

@@ -419,6 +419,95 @@ fn finds_with_lost(b: &Brick, kind: Kind) -> Report {
 }
 
 #[test]
+fn what_waits_for_heal() {
+    for fs in reflink() {
+        let (b, base) = scene(fs);
+        let store = b.store();
+        let truth = || [("a", b.record(base, "a")), ("b", b.record(base, "b")), ("c", taken(base, "c", 3))];
+        heal(&b, &store, base, 3, &truth()).unwrap();
+        drop(store);
+        let awaited = taken(base, "c", 3).gfid;
+        let note = own(&b, &format!("by-gfid/{awaited}"));
+        reports(&b, Kind::PayloadAwaited);
+        assert!(look(&b).is_clean());
+        // Nobody has told heal of it, or of another file's.
+        for text in [base, next_gfid()].map(|base| base.to_string()) {
+            symlink_again(&text, &note);
+            reports(&b, Kind::PayloadMissing);
+        }
+        symlink_again(&format!("awaited {}", next_gfid()), &note);
+        reports(&b, Kind::PayloadMissing);
+        fs::remove_file(&note).unwrap();
+        reports(&b, Kind::PayloadMissing);
+        // It has come; that the note says otherwise is put right by the next heal.
+        symlink_again(&format!("awaited {base}"), &note);
+        let store = b.store();
+        b.make_as("d/.fsnap/f@c", awaited);
+        store.seed(awaited, base).unwrap();
+        assert_eq!(kinds(&look(&b)), []);
+        symlink_again(&format!("awaited {base}"), &note);
+        assert_eq!(kinds(&look(&b)), []);
+        heal(&b, &store, base, 3, &truth()).unwrap();
+        assert_eq!(fs::read_link(&note).unwrap().to_str().unwrap(), base.to_string());
+        drop(store);
+        symlink_again(&format!("awaited {}", next_gfid()), &note);
+        repairs(&b, Kind::NoteWrong);
+        // The catalogue was to name it, but does not.
+        forget(&b, base, awaited);
+        symlink_again(&format!("awaited {base}"), &note);
+        repairs(&b, Kind::NoteStale);
+        assert!(!note.is_symlink());
+    }
+}
+
+/// Removes snapshot `c` of `d/f` without a trace but the note.
+fn forget(b: &Brick, base: Gfid, payload: Gfid) {
+    removex(b.handle(base), "trusted.fsnap.snap.c").unwrap();
+    fs::remove_file(b.join("d/.fsnap/f@c")).unwrap();
+    fs::remove_file(b.handle(payload)).unwrap();
+}
+
+#[test]
+fn catalogues_that_are_not_healed() {
+    for fs in reflink() {
+        let (b, _) = scene(fs);
+        let mark = |name: &str, counts: [u32; 3]| {
+            setx(b.join("d/f"), name, counts.map(u32::to_be_bytes).concat()).unwrap();
+        };
+        let (dirty, blames) = ("trusted.afr.dirty", "trusted.afr.v-client-2");
+        mark(dirty, [0, 1, 0]);
+        mark(blames, [0, 1, 0]);
+        assert_eq!(kinds(&look(&b)), [], "all is there");
+        let entry = getx(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        removex(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        reports(&b, Kind::OrphanUnhealed);
+        mark(dirty, [7, 0, 7]);
+        reports(&b, Kind::OrphanUnhealed);
+        // Another form than a mark's tells nothing: it may be one.
+        removex(b.join("d/f"), blames).unwrap();
+        setx(b.join("d/f"), dirty, b"\x01").unwrap();
+        reports(&b, Kind::OrphanUnhealed);
+        assert!(look(&b).is_clean());
+        // Whatever its number, and whatever the entry of its name says.
+        mark(dirty, [0, 1 << 31, 0]);
+        setx(b.join("d/f"), "trusted.fsnap.seq", b"0").unwrap();
+        removex(b.join("d/f"), "trusted.fsnap.snap.b").unwrap();
+        finds(&b, Kind::OrphanUnhealed, 2);
+        setx(b.join("d/f"), "trusted.fsnap.seq", b"2").unwrap();
+        setx(b.join("d/f"), "trusted.fsnap.snap.b", b.entry_of("d/.fsnap/f@b")).unwrap();
+        reports(&b, Kind::OrphanUnhealed);
+        setx(b.join("d/f"), "trusted.fsnap.snap.a", &entry).unwrap();
+        assert_eq!(kinds(&look(&b)), []);
+        // Marks of data and entries say nothing of the catalogue.
+        removex(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        mark(dirty, [1, 0, 1]);
+        mark(blames, [0; 3]);
+        repairs(&b, Kind::Orphan);
+        assert_eq!(b.lost().len(), 1);
+    }
+}
+
+#[test]
 fn payloads_without_their_file() {
     for fs in reflink() {
         let (b, base) = scene(fs);

@@ -14,7 +14,7 @@ use fsnap_core::command::Create;
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PayloadRecord, Record};
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp};
-use fsnap_store::{Cloned, Limits, Store};
+use fsnap_store::{Catalogue, Cloned, Limits, Outstanding, Store};
 use fsnap_testbed::{Disk, Fs, Scene, getx, listx, removex, run, setx};
 
 pub const MIB: usize = 1 << 20;
@@ -103,13 +103,24 @@ impl Brick {
 
     /// Gives what is at `at` a gfid, a handle and a gfid2path.
     pub fn adopt(&self, at: impl AsRef<Path>) -> Gfid {
-        let (path, gfid) = (self.join(&at), next_gfid());
+        let gfid = next_gfid();
+        self.adopt_as(at, gfid);
+        gfid
+    }
+
+    fn adopt_as(&self, at: impl AsRef<Path>, gfid: Gfid) {
+        let (path, handle) = (self.join(&at), self.handle(gfid));
         setx(&path, "trusted.gfid", gfid.as_bytes()).unwrap();
-        let handle = self.handle(gfid);
         fs::create_dir_all(handle.parent().unwrap()).unwrap();
         fs::hard_link(&path, handle).unwrap();
         self.note_link(&at);
-        gfid
+    }
+
+    /// An empty file with this gfid, as self-heal has storage/posix make it.
+    pub fn make_as(&self, at: impl AsRef<Path>, gfid: Gfid) {
+        fs::write(self.join(&at), b"").unwrap();
+        fs::set_permissions(self.join(&at), fs::Permissions::from_mode(0o444)).unwrap();
+        self.adopt_as(at, gfid);
     }
 
     pub fn note_link(&self, at: impl AsRef<Path>) {
@@ -296,6 +307,22 @@ pub fn name(text: &str) -> SnapName {
 
 pub fn bare(text: &str) -> Create {
     Create { name: name(text), created: None, id: None }
+}
+
+/// A snapshot, as another brick may have taken it.
+pub fn taken(base: Gfid, text: &str, seq: u64) -> Record {
+    Record { seq, id: None, gfid: base.payload(&name(text), None, seq), created: None, held: false }
+}
+
+/// What self-heal does to a file: brings the catalogue `truth`, whose last number is `seq`.
+pub fn heal(b: &Brick, store: &Store, base: Gfid, seq: u64, truth: &[(&str, Record)]) -> Result<Outstanding> {
+    let entries = truth.iter().map(|(text, record)| (name(text), Some(record.clone())));
+    store.adopt(base, &Catalogue { seq: Some(seq), entries: entries.collect(), ..Catalogue::default() })?;
+    setx(b.handle(base), "trusted.fsnap.seq", seq.to_string()).unwrap();
+    for (text, record) in truth {
+        setx(b.handle(base), format!("trusted.fsnap.snap.{text}"), record.to_string()).unwrap();
+    }
+    store.outstanding(base)
 }
 
 pub fn time(text: &str) -> Timestamp {

@@ -8,6 +8,7 @@ mod durability;
 mod following;
 mod graves;
 mod guard;
+mod healing;
 mod lifecycle;
 mod places;
 mod real;
