@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{Entry, Kind, Store};
 
+use super::moving::{self, REBALANCE};
 use super::{State, heal};
 use crate::ffi::{Call, Change, Dict, HiddenXattrs, How, Place};
 
@@ -17,15 +18,11 @@ pub const XATTRS: HiddenXattrs = c"trusted.fsnap.";
 
 /// `GF_CLIENT_PID_*` of glusterfs.h: self-heal (in any process), and the mount that fills a new replica.
 const HEAL: [i32; 2] = [-6, -12];
-/// Rebalance.
-const REBALANCE: i32 = -3;
 /// Rebalance and glfsheal: they carry or compare all xattrs of a file.
 const CARRIERS: [i32; 2] = [REBALANCE, -7];
 /// Who stamps times on what has none, at a first lookup.
 const STAMPER: i32 = -13;
 
-/// DHT's link to the brick that has a file: rebalance sets it on a file that it is about to move.
-const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
 /// What the names of all of DHT's xattrs start with.
 const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
 /// The gfid that a new entry is to have.
@@ -72,12 +69,8 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
     if !sees_xattrs(call) && !dict.with_prefix(XATTRS.to_bytes()).is_empty() {
         return Some(libc::EPERM);
     }
-    if call.pid() == REBALANCE
-        && dict.get(LINKTO).is_some()
-        && state.store().is_ok_and(|store| store.has_snapshots(call.gfid()).unwrap_or(true))
-    {
-        tracing::warn!("{} stays on this brick: rebalance can't move a file with snapshots", call.shown());
-        return Some(libc::EBUSY);
+    if let Some(errno) = moving::refuse_set(state, call, dict) {
+        return Some(errno);
     }
     if !call.gfid().is_derived() || heals(call) {
         return None;

@@ -7,6 +7,7 @@ mod counters;
 mod guard;
 mod heal;
 mod life;
+mod moving;
 mod namespace;
 mod pool;
 mod volume;
@@ -190,6 +191,18 @@ impl Translator for Brick {
 
     fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
         namespace::lookup(&self.state, call, parent, name)
+    }
+
+    fn begins_to_move(&self, call: &Call<'_>, asked: Dict<'_>) -> bool {
+        moving::begins(call, asked)
+    }
+
+    fn stays(&self, file: Gfid, shown: &str) -> bool {
+        moving::stays(&self.state, file, shown)
+    }
+
+    fn refuse_list(&self, call: &Call<'_>) -> Option<i32> {
+        moving::refuse_list(&self.state, call)
     }
 
     fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs> {

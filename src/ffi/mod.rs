@@ -18,6 +18,7 @@ mod host;
 mod listing;
 mod log;
 mod mark;
+mod moving;
 #[cfg(feature = "fault-injection")]
 pub mod provoke;
 mod removal;

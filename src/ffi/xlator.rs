@@ -13,6 +13,7 @@ use super::guard::{self, Change, entry};
 use super::heal::{self, HeldMake, HeldSet};
 use super::host::{Host, option_in};
 use super::listing::{self, Hides, Kind};
+use super::moving;
 use super::removal::{self, Removal, Ticket};
 use super::reply::{Fop, GetReply, Pending, SetReply};
 use super::statedump::StateDump;
@@ -72,6 +73,15 @@ pub trait Translator: Sized + Send + Sync + 'static {
 
     /// lookup of `name` in the directory `parent`. The errno to answer with, or `None` to pass it on.
     fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32>;
+
+    /// A lookup that asks for these xattrs, by which rebalance begins to move what it finds.
+    fn begins_to_move(&self, call: &Call<'_>, asked: Dict<'_>) -> bool;
+
+    /// Whether `file`, which such a lookup has found, is to stay where it is. `shown` is for the log.
+    fn stays(&self, file: Gfid, shown: &str) -> bool;
+
+    /// readdirp from a directory's beginning: the errno to answer with, or `None` to let it go on.
+    fn refuse_list(&self, call: &Call<'_>) -> Option<i32>;
 
     /// The xattrs that this caller is not shown among all of a file's.
     fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs>;
@@ -372,8 +382,11 @@ macro_rules! list_fop {
             let handle = |role: &T, call: &Call<'_>, pending: Pending| match role.hidden(call) {
                 None => Some(pending),
                 Some(hides) => {
+                    let begins = offset == 0 && matches!($kind, Kind::Readdirp);
                     // SAFETY: the host's promise.
-                    if let Some(errno) = unsafe { guard::forbidden::<T>((frame, this), &[xdata]) } {
+                    let forbidden = unsafe { guard::forbidden::<T>((frame, this), &[xdata]) };
+                    let refused = forbidden.or_else(|| begins.then(|| role.refuse_list(call)).flatten());
+                    if let Some(errno) = refused {
                         pending.fail(errno);
                         return None;
                     }
@@ -457,6 +470,9 @@ unsafe extern "C" fn lookup<T: Translator>(
             |frame| Call::on_loc(frame, loc),
             handle,
             || {
+                if moving::takes_lookup::<T>((frame, this), (*(*this).children).xlator, loc, xdata) {
+                    return 0;
+                }
                 let all = Dict::new(xdata).is_some_and(|dict| dict.get(filter::LIST_XATTR).is_some());
                 match hidden_xattrs::<T>(frame, this).filter(|_| all) {
                     Some(hidden) => filter::lookup(frame, (*(*this).children).xlator, hidden, loc, xdata),

@@ -20,9 +20,14 @@ impl Layout {
         Some(Layout { start: u32::from_be_bytes(*start), stop: u32::from_be_bytes(*stop) })
     }
 
+    /// Whether no name belongs to the brick.
+    pub fn is_empty(&self) -> bool {
+        self.stop == 0
+    }
+
     /// Whether names of this hash belong to the brick. A layout from 0 to 0 holds none.
     pub fn has(&self, hash: u32) -> bool {
-        (self.start..=self.stop).contains(&hash) && self.stop != 0
+        (self.start..=self.stop).contains(&hash) && !self.is_empty()
     }
 }
 
@@ -46,7 +51,9 @@ mod tests {
         let bytes = |start: u32, stop: u32| [1u32, 0, start, stop].map(u32::to_be_bytes).concat();
         let half = Layout::decode(&bytes(0x8000_0000, u32::MAX)).unwrap();
         assert!(half.has(0x8000_0000) && half.has(u32::MAX) && !half.has(0x7fff_ffff));
+        assert!(!half.is_empty());
         assert!(!Layout::decode(&bytes(0, 0)).unwrap().has(0));
+        assert!(Layout::decode(&bytes(0, 0)).unwrap().is_empty());
         assert!(Layout::decode(&bytes(0, u32::MAX)).unwrap().has(0));
         assert_eq!(Layout::decode(&[0; 15]), None);
         assert_eq!(Layout::decode(&[0; 20]), None);

@@ -6,6 +6,7 @@ use fsnap_core::{Error, Gfid, Result};
 use crate::Store;
 use crate::brick::Access;
 use crate::guard::is_link_file;
+use crate::names::links;
 use crate::sys;
 use crate::xattrs;
 
@@ -56,5 +57,22 @@ impl Store {
     pub fn layout(&self, dir: Gfid) -> Result<Option<Layout>> {
         let dir = self.brick.open_dir(dir)?;
         Ok(xattrs::get(&dir.file, layout::XATTR)?.and_then(|bytes| Layout::decode(&bytes)))
+    }
+
+    /// Whether no name in a directory that `file` lies in belongs to this brick: all that is there is to leave it.
+    ///
+    /// [`Error::Gone`] (`ESTALE`) if it is not there or nobody knows where, [`Error::NotRegular`] (`EINVAL`), or what a system
+    /// call says.
+    pub fn is_to_leave(&self, file: Gfid) -> Result<bool> {
+        let links = links(&self.brick.open_file(file, Access::Read)?.file)?;
+        if links.is_empty() {
+            return Err(Error::Gone);
+        }
+        for link in links {
+            if self.layout(link.parent)?.is_none_or(|layout| layout.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

@@ -1,11 +1,12 @@
 //! Directories that are to be removed: an empty `.fsnap` goes with them, a snapshot keeps them.
 
 use std::fs::File;
+use std::iter;
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
 
 use fsnap_core::gfid2path::Link;
-use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR, is_tombstone};
 use nix::dir::{self, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
@@ -13,7 +14,7 @@ use nix::sys::stat::Mode;
 
 use crate::Store;
 use crate::brick::{Access, Dir, MAX_DEPTH, open_leaf};
-use crate::guard::link_file;
+use crate::guard::{is_link_file, link_file};
 use crate::snapdir::find_own;
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
@@ -77,6 +78,37 @@ impl Store {
             open.push(Level::of(below)?);
         }
         Ok(false)
+    }
+
+    /// Of the snapshots in the `.fsnap` of directory `dir` one that no file in it has, because its file was deleted: its path,
+    /// and what to do about it.
+    ///
+    /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
+    pub fn left_behind(&self, dir: Gfid) -> Result<Option<String>> {
+        let dir = self.brick.open_dir(dir)?;
+        let Some(snaps) = find_own(&dir.file, dir.gfid)? else { return Ok(None) };
+        let mut left = None;
+        sys::each_name(&snaps, |name| {
+            if is_tombstone(name) || !self.is_left_behind(&snaps, name)? {
+                return Ok(ControlFlow::Continue(()));
+            }
+            left = Some(name.to_vec());
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(left.map(|name| explain(&dir, &snaps, &name)))
+    }
+
+    /// Whether the entry `name` of a `.fsnap` is neither a snapshot of a file that is there nor a link file of DHT.
+    fn is_left_behind(&self, snaps: &File, name: &[u8]) -> Result<bool> {
+        let Some((file, stat)) = open_leaf(snaps, name, Access::Read)? else { return Ok(false) };
+        if is_link_file(&file, &stat)? {
+            return Ok(false);
+        }
+        let Some(record) = xattrs::payload_record(&file)? else { return Ok(true) };
+        match self.has_snapshots(record.base) {
+            Err(Error::Gone) => Ok(true),
+            other => Ok(!other? || self.is_deleted(record.base)),
+        }
     }
 
     fn remove_link_file(&self, snaps: &File, name: &[u8]) -> Result<()> {
@@ -172,7 +204,8 @@ fn explain(dir: &Dir, snaps: &File, first: &[u8]) -> String {
     };
     // Of a deleted file the first can be what keeps it alive: that goes with its last snapshot.
     let names = sys::names_in(snaps).unwrap_or_default();
-    match names.iter().find_map(|name| Some((name, named(name)?))) {
+    let mut all = iter::once(first).chain(names.iter().map(Vec::as_slice));
+    match all.find_map(|name| Some((name, named(name)?))) {
         Some((file, name)) => {
             let at = format!("{path}/{SNAP_DIR}/{}", file.escape_ascii());
             format!("{at}. Delete them first: setfattr -n glusterfs.fsnap.delete -v {name} 'MOUNT{at}'")

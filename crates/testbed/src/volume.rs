@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -368,6 +369,31 @@ impl Volume {
         brick.make_dir();
         self.gluster_ok(["volume", "reset-brick", &self.name, &name, &name, "commit", "force"]);
         self.await_brick(n);
+    }
+
+    /// Adds a brick on each disk, and waits until they run. Nothing moves there: see [`Volume::rebalance`].
+    ///
+    /// # Panics
+    /// If glusterd refuses, or one does not start.
+    pub fn add_bricks(&self, disks: &[Disk]) {
+        let first = self.bricks().len();
+        let brick =
+            |(n, disk): (usize, &Disk)| Brick::new(&self.servers, first + n, disk.scene(), brick_dir(disk));
+        let new: Vec<Brick> = disks.iter().enumerate().map(brick).collect();
+        new.iter().for_each(Brick::make_dir);
+        let names = new.iter().map(Brick::name);
+        let words = ["volume", "add-brick", &self.name].map(String::from).into_iter();
+        self.gluster_ok(words.chain(names).chain(["force".to_owned()]));
+        self.lock_bricks().extend(new);
+        self.await_bricks();
+    }
+
+    /// Runs `gluster volume remove-brick NAME BRICKS COMMAND`, about those of the volume's bricks that `which` says, and
+    /// returns what it printed.
+    pub fn remove_bricks(&self, which: Range<usize>, command: &str) -> Result<String, GlusterError> {
+        let names = self.bricks()[which].iter().map(Brick::name).collect::<Vec<_>>();
+        let words = ["volume", "remove-brick", &self.name].map(String::from).into_iter();
+        self.gluster(words.chain(names).chain(command.split(' ').map(String::from)))
     }
 
     /// How many bricks run.
