@@ -111,6 +111,14 @@ pub fn counter(statedump: &str, key: &str) -> u64 {
     value.map_or(0, |(_, v)| v.parse().unwrap_or_else(|e| panic!("{key}={v}: {e}")))
 }
 
+/// How many bytes have passed the loopback device of the scene.
+pub fn received(scene: &Scene) -> u64 {
+    let devices = std::fs::read_to_string(format!("/proc/{}/net/dev", scene.pid())).expect("a network");
+    let loopback =
+        devices.lines().find_map(|line| line.trim().strip_prefix("lo:")).expect("a loopback device");
+    loopback.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).expect("a number")
+}
+
 /// What a process uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
