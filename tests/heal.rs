@@ -146,11 +146,18 @@ fn policies_while_a_brick_was_away() {
         fill(file("over"), 1000, 2);
         volume.kill_brick(0);
         mount.wait_connected(2);
-        volume.set("user.xlator.fsnap.on-unlink", "refuse");
+        // A brick learns of an option a moment later.
+        let policy = |policy: &str| {
+            volume.set("user.xlator.fsnap.on-unlink", policy);
+            let line = format!("option.on-unlink=\"{policy}\"");
+            let all = || [1, 2].iter().all(|&n| volume.statedump(n).contains(&line));
+            try_wait_until("all bricks know", SAME_WITHIN, all).unwrap();
+        };
+        policy("refuse");
         let busy = |result: std::io::Result<()>| result.unwrap_err().raw_os_error() == Some(libc::EBUSY);
         // The brick that was away takes the option from the volume's description when it starts.
         assert!(busy(fs::remove_file(file("refused"))));
-        volume.set("user.xlator.fsnap.on-unlink", "purge");
+        policy("purge");
         assert!(busy(fs::remove_file(file("held"))));
         fs::remove_file(file("purged")).unwrap();
         fs::rename(file("over"), file("replaced")).unwrap();
