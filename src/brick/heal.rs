@@ -38,8 +38,12 @@ impl Doubts {
         }
     }
 
-    fn take(&self, base: Gfid) -> BTreeSet<SnapName> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&base).unwrap_or_default()
+    fn of(&self, base: Gfid) -> BTreeSet<SnapName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&base).cloned().unwrap_or_default()
+    }
+
+    fn clear(&self, base: Gfid) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&base);
     }
 }
 
@@ -138,7 +142,7 @@ pub fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) 
             }
         });
     }
-    let truth = truth(dict, brick.state.doubts.take(base));
+    let truth = truth(dict, brick.state.doubts.of(base));
     if let Ok(mut healing) = brick.healing.lock() {
         healing.remove(&base);
     }
@@ -152,6 +156,11 @@ pub fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) 
         match adopted {
             Err(error) => held.fail(refused(&error)),
             Ok(turn) => held.proceed(state.host, move || {
+                state.doubts.clear(base);
+                // The file may have been made anew, and its snapshots be where they were.
+                if let Err(error) = state.store().and_then(|store| store.follow(base)) {
+                    tracing::warn!("the snapshots of {base}: {error}");
+                }
                 let marks = outstanding(&state, base).map_err(|error| refused(&error));
                 drop(turn);
                 marks
@@ -170,7 +179,7 @@ fn truth(dict: Dict<'_>, doubtful: BTreeSet<SnapName>) -> Catalogue {
 }
 
 /// Where self-heal has to look, for the snapshots of `base`.
-fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
+pub fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
     let Outstanding { dispersed, missing, awaited, unsettled } = state.store()?.outstanding(base)?;
     let mut marks: Vec<Mark> =
         unsettled.into_iter().map(|(payload, names)| unsettled_mark(payload, names)).collect();
@@ -181,13 +190,7 @@ fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
         state.awaited.add(snap_dir, &awaited);
         marks.push(match dispersed {
             true => dispersed_mark(snap_dir),
-            false => Mark {
-                gfid: snap_dir,
-                directory: true,
-                counts: vec![(afr::DIRTY.to_owned(), afr::ENTRY.to_vec())],
-                wide: false,
-                entries: names.into_iter().collect(),
-            },
+            false => entries_mark(snap_dir, names.into_iter().collect()),
         });
     }
     Ok(marks)
@@ -199,13 +202,10 @@ pub fn dispersed_mark(snap_dir: Gfid) -> Mark {
     Mark { gfid: snap_dir, directory: true, counts, wide: true, entries: Vec::new() }
 }
 
-/// Says that the content of a file has to be healed on this brick.
-fn emptied_mark(file: Gfid, dispersed: bool) -> Mark {
-    let count = match dispersed {
-        true => (EC_DIRTY.to_owned(), [1u64.to_be_bytes(), [0; 8]].concat()),
-        false => (afr::DIRTY.to_owned(), afr::DATA.to_vec()),
-    };
-    Mark { gfid: file, directory: false, counts: vec![count], wide: dispersed, entries: Vec::new() }
+/// Says which entries of the `.fsnap` of a replicate volume may differ.
+pub fn entries_mark(snap_dir: Gfid, entries: Vec<Vec<u8>>) -> Mark {
+    let counts = vec![(afr::DIRTY.to_owned(), afr::ENTRY.to_vec())];
+    Mark { gfid: snap_dir, directory: true, counts, wide: false, entries }
 }
 
 /// Shows the index marks that a snapshot has already.
@@ -235,31 +235,31 @@ pub fn name(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake
     }
 }
 
-/// Lets self-heal give a file one more name. If it was taken for deleted, because self-heal took away the old name first, it
-/// is alive again.
+/// Lets self-heal give a file one more name. If it was put aside, it is where it belongs now.
 fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let state = Arc::clone(&brick.state);
     let keys = vec![Key::File(file), Key::name(parent, name.to_bytes())];
-    brick.pool.submit_short(keys, move |turn| match turn.in_time() {
-        Err(error) => held.fail(error.errno()),
-        Ok(turn) => held.proceed(state.host, move |made| {
-            let marks = match made {
-                true => risen(&state, file).unwrap_or_else(|error| {
+    brick.pool.submit_short(keys, move |turn| {
+        let ready = turn.in_time().and_then(|turn| state.store()?.make_way(file).map(|()| turn));
+        match ready {
+            Err(error) => {
+                tracing::info!("self-heal does not give {file} a name: {error}");
+                held.fail(error.errno());
+            }
+            Ok(turn) => held.proceed(state.host, move |made| {
+                let risen = || {
+                    state.store()?.rise(file)?;
+                    outstanding(&state, file)
+                };
+                let marks = if made { risen() } else { Ok(Vec::new()) };
+                drop(turn);
+                marks.unwrap_or_else(|error| {
                     tracing::error!("{file} has a name again, but its snapshots did not follow: {error}");
                     Vec::new()
-                }),
-                false => Vec::new(),
-            };
-            drop(turn);
-            marks
-        }),
+                })
+            }),
+        }
     });
-}
-
-fn risen(state: &State, file: Gfid) -> Result<Vec<Mark>> {
-    let store = state.store()?;
-    let emptied = store.rise(file)?.then_some(emptied_mark(file, store.is_dispersed(file)?));
-    Ok(outstanding(state, file)?.into_iter().chain(emptied).collect())
 }
 
 /// Lets self-heal make the tombstone of a deleted file that this brick does not have.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Catalogue, Entry, Store};
+use fsnap_store::{Catalogue, Entry, Kind, Store};
 
 use super::guard::is_heal;
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State, heal};
-use crate::ffi::{Call, Held, Inodes, Removal, Ticket};
+use crate::ffi::{Call, Held, Inodes, Mark, Removal, Ticket};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
@@ -124,6 +124,11 @@ impl Place {
         Key::name(self.parent, self.name.to_bytes())
     }
 
+    /// Has self-heal look whether other bricks have a tombstone of `file`, which lost this name.
+    fn tombstone_mark(&self, file: Gfid) -> Mark {
+        heal::entries_mark(self.parent.snap_dir(), vec![file.tombstone(self.name.to_bytes())])
+    }
+
     /// What has the name on the disk.
     fn entry(&self, store: &Store) -> Result<Entry> {
         store.entry(self.parent, self.name.to_bytes())
@@ -223,22 +228,38 @@ impl Names {
         tracing::warn!("{} in directory {parent} stays whose it is: {error}", name.to_bytes().escape_ascii());
     }
 
-    /// What it means that self-heal does this.
-    fn heal(&self, store: &Store, lost: Option<Gfid>) -> Result<Heal> {
+    /// What it means that self-heal does this, to the file `lost` or to `moved`, which have snapshots, or to a snapshot.
+    fn heal(&self, store: &Store, found: &Found, lost: Option<Gfid>, moved: Option<Gfid>) -> Result<Heal> {
         if store.is_anonymous(self.to.parent)? {
-            return Ok(match lost {
-                // Another name will come, or none.
-                None => Heal::PutAside,
-                Some(lost) if store.is_buried(lost) => Heal::No,
-                Some(_) => Heal::Gone,
+            return Ok(match (lost, moved, &self.from) {
+                (None, Some(file), Some(from)) => Heal::PutAside(from.tombstone_mark(file)),
+                (Some(lost), ..) if store.is_buried(lost) => Heal::Known,
+                (Some(_), ..) => Heal::Gone(None),
+                _ => Heal::No,
             });
         }
-        let Some(lost) = lost.filter(|_| self.from.is_none()) else { return Ok(Heal::No) };
-        if lost.is_tombstone(self.to.name.to_bytes()) {
+        if self.from.is_some() {
+            return Ok(Heal::No);
+        }
+        let Some(lost) = lost else { return self.heal_of_snapshot(store, found) };
+        let in_snap_dir = self.to.parent.is_derived() && store.entry_in_snap_dir(self.to.parent);
+        if in_snap_dir && lost.is_tombstone(self.to.name.to_bytes()) && store.is_deleted(lost) {
             return Ok(Heal::Unburied);
         }
-        // Replicate has looked whether the others have the file under any name, and disperse has not.
-        Ok(if store.is_dispersed(lost)? { Heal::Unsure } else { Heal::Gone })
+        Ok(match store.is_dispersed(lost)? {
+            // It has not looked whether the others have the file under any other name.
+            true => Heal::Unsure(heal::dispersed_mark(self.to.parent.snap_dir())),
+            false => Heal::Gone(Some(self.to.tombstone_mark(lost))),
+        })
+    }
+
+    fn heal_of_snapshot(&self, store: &Store, found: &Found) -> Result<Heal> {
+        Ok(match found.lost {
+            Some(payload) if store.what_is(payload) == Kind::Payload => {
+                store.base_of(payload).map_or(Heal::No, |(base, _)| Heal::Snapshot(base))
+            }
+            _ => Heal::No,
+        })
     }
 
     /// What will be lost, what will follow.
@@ -251,10 +272,7 @@ impl Names {
         // A link file takes the place of the data on this brick because the data that it points to has, on another.
         let too_late = lost.is_some()
             && (self.healing || self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
-        let heal = match self.healing && (moved.is_some() || lost.is_some()) {
-            true => self.heal(store, lost)?,
-            false => Heal::No,
-        };
+        let heal = if self.healing { self.heal(store, found, lost, moved)? } else { Heal::No };
         Ok(Plan { moved, lost, too_late, heal })
     }
 }
@@ -282,18 +300,34 @@ struct Plan {
 }
 
 /// What it means for a file with snapshots that self-heal takes a name from it.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Heal {
     /// Nothing but what it would mean if an application did.
     No,
-    /// It was renamed or deleted on the other bricks: which of them, will be seen.
-    PutAside,
+    /// It was renamed or deleted on the other bricks: if it was deleted, they have a tombstone, which heal has to look for.
+    PutAside(Mark),
     /// The same, on a disperse volume: heal has to compare what is in `.fsnap`.
-    Unsure,
-    /// The other bricks do not have it, and no snapshots of it.
-    Gone,
-    /// It was deleted, and the other bricks have no snapshots of it any more.
+    Unsure(Mark),
+    /// The other bricks do not have it: nobody can say whether its snapshots were deleted. If they have a tombstone, heal has
+    /// to look for it.
+    Gone(Option<Mark>),
+    /// It was deleted, as its tombstone tells.
+    Known,
+    /// It was deleted, and the other bricks have no tombstone of it any more.
     Unburied,
+    /// It is a snapshot of this file.
+    Snapshot(Gfid),
+}
+
+impl Heal {
+    /// What self-heal is told when it is done.
+    fn marks(self, state: &State) -> Vec<Mark> {
+        match self {
+            Heal::PutAside(mark) | Heal::Unsure(mark) | Heal::Gone(Some(mark)) => vec![mark],
+            // If the catalogue has it, it has to come again.
+            Heal::Snapshot(base) => heal::outstanding(state, base).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// How a file was prepared for the loss of a name.
@@ -305,7 +339,7 @@ enum Prepared {
     Buried,
     /// Its snapshots go when it has gone.
     Doomed,
-    /// The same, be they held or not.
+    /// They go into quarantine then.
     Disowned,
     /// Its snapshots have gone, and its tombstone goes.
     Unburied,
@@ -356,7 +390,7 @@ fn at_once(state: &State, store: &Store, names: &Names, files: &mut Vec<Gfid>) -
     }
     names.check(store, &found)?;
     let plan = names.plan(store, &found)?;
-    if plan.moved.is_none() && plan.lost.is_none() {
+    if plan.moved.is_none() && plan.lost.is_none() && matches!(plan.heal, Heal::No) {
         return Ok(Next::Pass(found));
     }
     allowed(state, &plan)?;
@@ -416,10 +450,7 @@ impl Job {
                     self.names.remember(&self.state, &found);
                     self.follow_up(&plan, prepared, done, inodes);
                     drop(entered);
-                    match plan.heal {
-                        Heal::Unsure if done => vec![heal::dispersed_mark(self.names.to.parent.snap_dir())],
-                        _ => Vec::new(),
-                    }
+                    if done { plan.heal.marks(&self.state) } else { Vec::new() }
                 });
             }
         }
@@ -433,11 +464,6 @@ impl Job {
         }
         self.names.check(store, &found)?;
         let plan = self.names.plan(store, &found)?;
-        if let (Heal::PutAside, Some(moved)) = (plan.heal, plan.moved)
-            && store.is_last_name(moved)?
-        {
-            store.bury(moved)?;
-        }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
         Ok(Ready::Now(found, plan, prepared))
     }
@@ -483,21 +509,19 @@ impl Job {
 /// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
 /// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
 fn prepare_file(state: &State, store: &Store, file: Gfid, plan: &Plan) -> Result<Prepared> {
-    if plan.heal == Heal::Unburied {
-        return store
-            .adopt(file, &Catalogue { seq: Some(u64::MAX), ..Catalogue::default() })
-            .map(|()| Prepared::Unburied);
+    if matches!(plan.heal, Heal::Unburied) {
+        return store.adopt(file, &Catalogue::default()).map(|()| Prepared::Unburied);
     }
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);
     }
-    if plan.heal == Heal::Gone {
+    if matches!(plan.heal, Heal::Gone(_)) {
         return store.bury(file).map(|()| Prepared::Disowned);
     }
     let too_late = plan.too_late;
     match state.options().on_unlink {
         // Buried first all the same: the unlink may fail, and then nothing is to be gone.
-        OnUnlink::Purge if plan.heal == Heal::No => {
+        OnUnlink::Purge if matches!(plan.heal, Heal::No) => {
             match store.list(file)?.into_iter().find(|snapshot| snapshot.held) {
                 Some(held) if !too_late => Err(Error::Held(held.name.to_string())),
                 Some(_) => store.bury(file).map(|()| Prepared::Buried),

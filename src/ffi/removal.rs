@@ -165,7 +165,7 @@ impl Held {
     }
 
     /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is
-    /// answered. What it returns self-heal is told before that as well, if it is an unlink.
+    /// answered. What it returns self-heal is told before that as well, if it is an unlink or a rename.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
         let Held { pending, arguments } = self;
         let (mut old, mut new) = (by_gfid(&arguments.old), by_gfid(&arguments.new));
@@ -322,7 +322,44 @@ unsafe extern "C" fn renamed(
 ) -> i32 {
     // SAFETY: the cookie is the box of `wind`; the host calls back once.
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
-    fence("what follows a rename", Vec::new(), || underway.end(op_ret == 0));
+    let host = underway.host;
+    // SAFETY: the arguments hold a reference to the directory.
+    let inodes =
+        unsafe { Inodes::around(underway.arguments.as_ref().map_or(null_mut(), |held| held.old.parent)) };
+    let marks = fence("what follows a rename", Vec::new(), || underway.end(op_ret == 0));
+    if let ([_, ..], Some(inodes)) = (&marks[..], inodes) {
+        return fence("what follows a rename", 0, || {
+            let Some(frame) = NonNull::new(frame) else { return 0 };
+            // SAFETY: the host's promise: null or valid.
+            let iatts =
+                unsafe { [stbuf, preold, postold, prenew, postnew].map(|iatt| iatt.as_ref().copied()) };
+            let answer = move |pending: Pending, _| {
+                let (frame, cookie, this) = (pending.into_frame().as_ptr(), null_mut(), this());
+                let mut iatts = iatts;
+                let [stat, old, old_now, new, new_now] =
+                    iatts.each_mut().map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt));
+                // SAFETY: the frame is ours to unwind, with copies of what the host gave.
+                unsafe {
+                    sys::default_rename_cbk(
+                        frame,
+                        cookie,
+                        this,
+                        op_ret,
+                        op_errno,
+                        stat,
+                        old,
+                        old_now,
+                        new,
+                        new_now,
+                        null_mut(),
+                    )
+                };
+            };
+            // SAFETY: the frame came back to us, its owner, to be unwound.
+            mark::send(host, &inodes, unsafe { Pending::new(frame, Fop::Rename) }, &marks, Box::new(answer));
+            0
+        });
+    }
     let (cookie, this) = (null_mut(), this());
     // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
     unsafe {

@@ -11,8 +11,6 @@ pub const DIRTY: &str = "trusted.afr.dirty";
 pub const SIZE: usize = 12;
 /// A mark that says nothing; added to one, it changes nothing.
 pub const NOTHING: [u8; SIZE] = [0; SIZE];
-/// One operation on data.
-pub const DATA: [u8; SIZE] = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
 /// One operation on entries.
 pub const ENTRY: [u8; SIZE] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
@@ -51,7 +49,7 @@ mod tests {
         assert_eq!(inherited(DIRTY.as_bytes(), &mark(2, 1, 0)), Some(mark(2, 0, 0)));
         assert_eq!(inherited(DIRTY.as_bytes(), &mark(0, 1, 0)), None);
         assert_eq!(inherited(DIRTY.as_bytes(), b"\0\0\0\x01"), None);
-        assert_eq!((DATA, ENTRY), (mark(1, 0, 0), mark(0, 0, 1)));
+        assert_eq!(ENTRY, mark(0, 0, 1));
         assert!(tells_of_metadata(&mark(0, 1, 0)) && tells_of_metadata(&mark(7, 1 << 24, 3)));
         assert!(!tells_of_metadata(&mark(7, 0, 3)) && !tells_of_metadata(&NOTHING));
         assert!(tells_of_metadata(b"\0\x01") && !tells_of_metadata(b"\0\0") && !tells_of_metadata(b""));

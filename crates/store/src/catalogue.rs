@@ -29,12 +29,12 @@ impl Store {
     /// [`Error::Damaged`] (`EIO`) if any of them can't be trusted, [`Error::Gone`] (`ESTALE`) if the file is not on
     /// this brick, [`Error::NotRegular`] (`EINVAL`).
     pub fn list(&self, base: Gfid) -> Result<Vec<Snapshot>> {
-        let file = self.brick.open_file(base, Access::Read)?.file;
+        let inode = self.brick.open_file(base, Access::Read)?;
         let mut found = Vec::new();
-        for name in Names::of(&file)?.snapshots()? {
+        for name in Names::of(&inode.file)?.snapshots()? {
             // Without an entry it was deleted since the names were read.
-            if let Some(record) = xattrs::entry(&file, &name)? {
-                found.push((record.seq, self.describe(base, name, &record)?));
+            if let Some(record) = xattrs::entry(&inode.file, &name)? {
+                found.push((record.seq, self.describe(&inode, name, &record)?));
             }
         }
         found.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
@@ -52,9 +52,9 @@ impl Store {
     /// One snapshot of `base`. [`Error::NoSnapshot`] (`ENODATA`) if there is none of that name; else as
     /// [`list`](Store::list).
     pub fn info(&self, base: Gfid, name: &SnapName) -> Result<Snapshot> {
-        let file = self.brick.open_file(base, Access::Read)?.file;
-        let record = xattrs::expect_entry(&file, name)?;
-        self.describe(base, name.clone(), &record)
+        let inode = self.brick.open_file(base, Access::Read)?;
+        let record = xattrs::expect_entry(&inode.file, name)?;
+        self.describe(&inode, name.clone(), &record)
     }
 
     /// Forbids (`held`) or allows the deletion of a snapshot. It does nothing if that is already so.
@@ -71,14 +71,16 @@ impl Store {
         sys::sync(&file)
     }
 
-    fn describe(&self, base: Gfid, name: SnapName, record: &Record) -> Result<Snapshot> {
+    fn describe(&self, base: &Inode, name: SnapName, record: &Record) -> Result<Snapshot> {
+        let dispersed = xattrs::get(&base.file, xattrs::EC_SIZE)?.is_some();
+        let base = base.gfid;
         let payload = self.payload(base, &name, record.gfid).inspect_err(|e| {
             if e.is_fault() {
                 tracing::error!("snapshot {name} of {base}: {e}");
             }
         })?;
         let mut snapshot = Snapshot::from_record(name, record);
-        if let Some(payload) = payload.filter(|payload| !is_being_healed(payload)) {
+        if let Some(payload) = payload.filter(|payload| !is_being_healed(payload, dispersed)) {
             snapshot.unsettled = !heal::marks(&payload)?.is_empty();
             snapshot.size = Some(content_size(&payload)?);
             snapshot.mtime = mtime(&payload)?;
@@ -107,8 +109,9 @@ impl Store {
 }
 
 /// Whether self-heal has yet to fill it.
-fn is_being_healed(payload: &Inode) -> bool {
-    xattrs::get(&payload.file, heal::HEALING).is_ok_and(|mark| mark.is_some())
+fn is_being_healed(payload: &Inode, dispersed: bool) -> bool {
+    let has = |name: &str| xattrs::get(&payload.file, name).is_ok_and(|value| value.is_some());
+    has(heal::HEALING) || (dispersed && !has(xattrs::EC_SIZE))
 }
 
 fn mtime(file: &Inode) -> Result<Option<Timestamp>> {

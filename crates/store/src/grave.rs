@@ -231,7 +231,7 @@ impl Store {
 
     /// Removes the last names of a file that nobody needs any more. The note goes last: it brings us back here after a
     /// crash.
-    fn abandon(&self, base: &Inode, grave: Option<&Grave>) -> Result<()> {
+    pub(crate) fn abandon(&self, base: &Inode, grave: Option<&Grave>) -> Result<()> {
         if let Some(Grave { tombstone, dir, .. }) = grave {
             sys::unlink_if_same(&dir.file, tombstone.name.as_slice(), &base.stat)?;
             self.brick.settle(&dir.file)?;

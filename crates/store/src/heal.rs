@@ -16,7 +16,6 @@ use crate::brick::{Access, Brick, Inode};
 use crate::follow::Spot;
 use crate::guard;
 use crate::ioctl::{ficlone, follow_nocow};
-use crate::names::links;
 use crate::state::Note;
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, Names};
@@ -33,9 +32,6 @@ pub struct Outstanding {
     /// Those whose copies on the bricks may differ, as marks of the replicate translator say; with the names of the marks.
     pub unsettled: Vec<(Gfid, Vec<String>)>,
 }
-
-/// How often a fragment was changed: by that the disperse translator tells which bricks have missed something.
-const EC_VERSION: &str = "trusted.ec.version";
 
 /// On a snapshot that self-heal has made and not filled yet.
 pub(crate) const HEALING: &str = "trusted.fsnap.healing";
@@ -86,32 +82,35 @@ impl Store {
         sys::sync(&inode.file)
     }
 
+    /// It was deleted while this brick was away if the other one knows of it: then its number is not above that one's last,
+    /// nor that of another snapshot there. What was held here, or may be the only one, is kept aside.
     fn outdated(&self, base: &Inode, name: &SnapName, record: &Record, truth: &Catalogue) -> Result<()> {
-        if truth.seq.is_some_and(|seq| seq >= record.seq) {
+        let forked = truth.entries.values().flatten().any(|other| other.seq == record.seq);
+        if truth.seq.is_some_and(|seq| seq >= record.seq) && !forked && !record.held {
             tracing::info!("snapshot {name} of {} was deleted while this brick was away", base.gfid);
             return self.remove_snapshot(base, name, record);
         }
-        tracing::error!("snapshot {name} of {} is not known on the other bricks", base.gfid);
-        if let Some(payload) = self.payload(base.gfid, name, record.gfid)?
-            && let Some(link) = links(&payload.file)?.first()
-            && let Some(dir) = self.brick.dir_of(link, &payload.stat)?
-        {
-            self.state()?.quarantine(
-                &self.brick,
-                &dir.file,
-                &link.name,
-                &format!("snapshot-{}", record.gfid),
-            )?;
+        match self.payload(base.gfid, name, record.gfid) {
+            Ok(Some(payload)) => {
+                self.state()?.keep_aside(&self.brick, &payload.file, &format!("snapshot-{}", record.gfid))?;
+            }
+            Ok(None) => {}
+            Err(Error::Damaged(why)) => tracing::error!("snapshot {name} of {}: {why}", base.gfid),
+            Err(e) => return Err(e),
         }
+        tracing::error!(
+            "snapshot {name} of {} is not on the other bricks, and goes into quarantine",
+            base.gfid
+        );
         self.remove_snapshot(base, name, record)
     }
 
-    /// Removes all snapshots of `base`, held or not: the other bricks of the set do not have the file any more. A file that
-    /// is buried goes as well.
+    /// Puts all snapshots of `base` into quarantine: self-heal has found that the other bricks of the set do not have the
+    /// file. If it is buried it goes.
     ///
     /// As [`adopt`](Store::adopt).
     pub fn disown(&self, base: Gfid) -> Result<()> {
-        self.adopt(base, &Catalogue { seq: Some(u64::MAX), ..Catalogue::default() })?;
+        self.adopt(base, &Catalogue::default())?;
         self.after_delete(&self.brick.open_file(base, Access::Read)?);
         Ok(())
     }
@@ -131,22 +130,28 @@ impl Store {
         Ok(self.brick.open_dir(dir)?.is_anonymous())
     }
 
-    /// After self-heal has given `base` a name: if it was buried it is alive again, and its snapshots are beside that name
-    /// when this returns. True if it has lost its content in its grave, and with it what says that a fragment is up to
-    /// date.
+    /// Before self-heal gives `base` a name. If the file is here as a deleted one alone, whose content is gone or about to go,
+    /// it has to be made anew: self-heal would take the content for right. Its snapshots stay until then.
+    ///
+    /// [`Error::Unhealed`] (`EIO`) then, and the file is gone; [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`), or
+    /// what a system call says.
+    pub fn make_way(&self, base: Gfid) -> Result<()> {
+        let inode = self.brick.open_file(base, Access::Read)?;
+        let Some(grave) = self.only_grave(&inode)? else { return Ok(()) };
+        self.abandon(&inode, Some(&grave))?;
+        Err(Error::Unhealed("it was taken for deleted, and is to be made anew".into()))
+    }
+
+    /// After self-heal has given `base` a name: if it was about to be buried it is alive. Its snapshots are beside that name
+    /// when this returns.
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
-    pub fn rise(&self, base: Gfid) -> Result<bool> {
-        let inode = self.brick.open_file(base, Access::Read)?;
-        let risen = self.grave(&inode)?.is_some() && self.unbury(base)?;
-        self.follow(base)?;
-        let emptied = risen && inode.stat.st_size == 0;
-        if emptied {
-            xattrs::remove(&inode.file, EC_VERSION)?;
-            sys::sync(&inode.file)?;
+    pub fn rise(&self, base: Gfid) -> Result<()> {
+        if self.is_buried(base) {
+            self.unbury(base)?;
         }
-        Ok(emptied)
+        self.follow(base)
     }
 
     /// What self-heal has to see to after the catalogue of `base` has come; takes note of what is to be made here. A deleted
@@ -255,14 +260,15 @@ impl Store {
     }
 
     /// Before self-heal makes the tombstone `name` of the deleted file `base` in `snap_dir`: notes that it is buried, and where
-    /// it was.
+    /// it was. The file is not here, or was put aside.
     ///
-    /// [`Error::Unhealed`] (`EIO`) if the file is here already, or the name does not tell its own; [`Error::Damaged`]
+    /// [`Error::Unhealed`] (`EIO`) if the file has another place here, or the name does not tell its own; [`Error::Damaged`]
     /// (`EIO`), or what a system call says.
     pub fn expect_tombstone(&self, base: Gfid, snap_dir: Gfid, name: &[u8]) -> Result<()> {
         match self.brick.open_file(base, Access::Read) {
             Err(Error::Gone) => {}
             Err(e) => return Err(e),
+            Ok(inode) if !self.is_buried(base) && self.brick.current_names(&inode)?.is_empty() => {}
             Ok(_) => return Err(Error::Unhealed("the deleted file is here, under another name".into())),
         }
         let file = name.len().checked_sub(base.tombstone(b"").len()).map(|len| &name[..len]);

@@ -107,6 +107,15 @@ impl State {
         Ok(())
     }
 
+    /// Gives `file` one more name, in quarantine, that starts with `what`.
+    pub(crate) fn keep_aside(&self, brick: &Brick, file: &File, what: &str) -> Result<()> {
+        let new = sys::unique(what);
+        give_name(file, &self.lost, new.as_str()).doing("link a file into quarantine")?;
+        brick.settle(&self.lost)?;
+        tracing::warn!("what was lost is kept as .glusterfs/fsnap/lost/{new}");
+        Ok(())
+    }
+
     /// Notes whose snapshot `payload` is.
     pub(crate) fn note_base(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
         // Only a lead for healing, the payload's own record is the truth.

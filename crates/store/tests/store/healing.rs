@@ -62,11 +62,11 @@ fn snapshots_that_were_deleted_elsewhere_go() {
     on_both(|b| {
         let (store, base) = scene(&b);
         let (a, kept) = (b.record(base, "a"), b.record(base, "b"));
-        // Held here; it was released and deleted there.
-        store.hold(base, &name("a"), true).unwrap();
+        let lost = || names(&b.join(".glusterfs/fsnap/lost"));
         let outstanding = heal(&b, &store, base, 2, &[("b", kept.clone())]).unwrap();
         assert!(outstanding.missing.is_empty() && outstanding.unsettled.is_empty());
         assert_eq!(listed(&store, base), ["b"]);
+        assert!(lost().is_empty());
         gone(&b, "d/.fsnap/f@a", a.gfid);
         assert_eq!(noted(&b, kept.gfid), Some(base.to_string()));
         assert!(fs::read(b.join("d/.fsnap/f@b")).unwrap() == content(20_000, 1));
@@ -75,10 +75,10 @@ fn snapshots_that_were_deleted_elsewhere_go() {
         // All of them, and the number too. The other bricks never had any: they can't know that these were deleted.
         store.adopt(base, &Catalogue::default()).unwrap();
         gone(&b, "d/.fsnap/f@b", kept.gfid);
-        let lost = names(&b.join(".glusterfs/fsnap/lost"));
-        assert!(lost.len() == 1 && lost[0].starts_with(&format!("snapshot-{}", kept.gfid)), "{lost:?}");
-        assert!(fs::read(b.join(".glusterfs/fsnap/lost").join(&lost[0])).unwrap() == content(20_000, 1));
-        fs::remove_file(b.join(".glusterfs/fsnap/lost").join(&lost[0])).unwrap();
+        let found = lost();
+        assert!(found.len() == 1 && found[0].starts_with(&format!("snapshot-{}", kept.gfid)), "{found:?}");
+        assert!(fs::read(b.join(".glusterfs/fsnap/lost").join(&found[0])).unwrap() == content(20_000, 1));
+        fs::remove_file(b.join(".glusterfs/fsnap/lost").join(&found[0])).unwrap();
         assert!(getx(b.handle(base), "trusted.fsnap.seq").is_err() && !store.has_snapshots(base).unwrap());
         assert!(names(&b.join("d/.fsnap")).is_empty());
         assert_eq!(store.outstanding(base).unwrap(), Default::default());
@@ -86,6 +86,25 @@ fn snapshots_that_were_deleted_elsewhere_go() {
         store.adopt(base, &Catalogue::default()).unwrap();
         assert!(b.tree() == before);
         sound(&b);
+    });
+}
+
+/// What the other bricks can't be known to have deleted is kept aside.
+#[test]
+fn snapshots_that_others_may_not_know() {
+    on_both(|b| {
+        let (store, base) = scene(&b);
+        let (one, two) = (b.record(base, "a"), b.record(base, "b"));
+        // Held here; of a number that another snapshot has there.
+        store.hold(base, &name("a"), true).unwrap();
+        let other = Record { seq: two.seq, ..taken(base, "x", 9) };
+        heal(&b, &store, base, 2, &[("x", other)]).unwrap();
+        assert_eq!(listed(&store, base), ["x"]);
+        for (gone_one, leaf) in [(one.gfid, "f@a"), (two.gfid, "f@b")] {
+            gone(&b, &format!("d/.fsnap/{leaf}"), gone_one);
+            let lost = names(&b.join(".glusterfs/fsnap/lost"));
+            assert!(lost.iter().any(|name| name.starts_with(&format!("snapshot-{gone_one}"))), "{lost:?}");
+        }
     });
 }
 

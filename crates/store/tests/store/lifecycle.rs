@@ -162,10 +162,14 @@ fn payloads_carry_what_their_base_has() {
         assert_eq!(paths, [value]);
 
         let shown = store.info(base, &name("s")).unwrap();
-        assert_eq!((shown.size, shown.created), (Some(123_456_789), Some(time("1600000000.000000005"))));
-        assert_eq!((shown.mtime, shown.gfid, shown.held), (shown.created, gfid, false));
+        assert_eq!((shown.size, shown.created), (Some(123_456_789), None));
+        let mtime = Some(time("1600000000.000000005"));
+        assert_eq!((shown.mtime, shown.gfid, shown.held), (mtime, gfid, false));
+        assert_eq!(store.mtime(base), Ok(mtime));
         removex(&leaf, mdata::XATTR).unwrap();
         removex(&leaf, "trusted.ec.size").unwrap();
+        assert_eq!(store.info(base, &name("s")).unwrap().size, None, "a fragment that is not filled");
+        removex(&path, "trusted.ec.size").unwrap();
         let shown = store.info(base, &name("s")).unwrap();
         assert_eq!((shown.size, shown.mtime), (Some(5000), None));
     });
