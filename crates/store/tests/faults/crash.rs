@@ -188,6 +188,7 @@ const OPERATIONS: [Operation; 18] = [
             // Self-heal goes on with its xattrs and its content, and with those of the file.
             store.seed(payload, files[0])?;
             fs::write(b.handle(payload), fs::read(b.join("d/f")).unwrap()).unwrap();
+            store.healed(payload)?;
             adopt(b, store, files[0])
         }),
     },
@@ -200,7 +201,6 @@ fn away(b: &Brick, at: &str) -> Gfid {
     for name in ["c", "d"] {
         snap(&store, gfid, name);
     }
-    store.hold(gfid, &name("c"), true).unwrap();
     gfid
 }
 
@@ -227,7 +227,8 @@ fn make_missing(b: &Brick, store: &Store, file: Gfid) -> Result<()> {
     let payload = taken(file, "new", 7).gfid;
     assert_eq!(store.wanted(payload), Ok(file));
     b.make_as("d/.fsnap/f@new", payload);
-    store.seed(payload, file)
+    store.seed(payload, file)?;
+    store.healed(payload)
 }
 
 fn file(b: &Brick, at: &str, seed: u64) -> Gfid {
