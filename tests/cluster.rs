@@ -67,7 +67,7 @@ fn a_node_that_was_away_is_healed() {
 fn random_nodes_at_random_moments() {
     let number =
         |name: &str, default| std::env::var(name).ok().map_or(default, |n| n.parse().expect("a number"));
-    let (seed, rounds) = (number("FSNAP_SEED", 1), number("FSNAP_ROUNDS", 2));
+    let (seed, rounds) = (number("FSNAP_SEED", 1), number("FSNAP_ROUNDS", 1));
     for (layout, per_node, set) in
         [(Layout::Replicate(3), 1, 3), (Layout::Disperse { data: 4, redundancy: 2 }, 2, 6)]
     {

@@ -225,6 +225,7 @@ fn everything(volume: &Volume, layout: Layout) {
     let same = try_wait_until("everything is healed", 3 * HEALED_WITHIN, || {
         volume.heal_full();
         std::thread::sleep(Duration::from_secs(2));
+        volume.heal();
         volume.pending_heals() == Some(0) && differences(volume, layout, 3).is_empty()
     });
     assert!(same.is_ok(), "{:?} pending; {:#?}", volume.pending_heals(), differences(volume, layout, 3));

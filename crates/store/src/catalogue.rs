@@ -72,7 +72,7 @@ impl Store {
     }
 
     fn describe(&self, base: &Inode, name: SnapName, record: &Record) -> Result<Snapshot> {
-        let dispersed = xattrs::get(&base.file, xattrs::EC_SIZE)?.is_some();
+        let dispersed = Names::of(&base.file)?.is_dispersed();
         let base = base.gfid;
         let payload = self.payload(base, &name, record.gfid).inspect_err(|e| {
             if e.is_fault() {

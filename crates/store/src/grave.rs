@@ -165,7 +165,7 @@ impl Store {
         }
         names::forget(&base.file, &gone)?;
         sys::truncate(&base.file, 0).doing("truncate")?;
-        if Names::of(&base.file)?.has(xattrs::EC_SIZE) {
+        if Names::of(&base.file)?.is_dispersed() {
             xattrs::set(&base.file, xattrs::EC_SIZE, &0u64.to_be_bytes())?;
         }
         sys::sync(&base.file)

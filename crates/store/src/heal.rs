@@ -120,7 +120,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn is_dispersed(&self, file: Gfid) -> Result<bool> {
-        Ok(Names::of(&self.brick.open_file(file, Access::Read)?.file)?.has(xattrs::EC_SIZE))
+        Ok(Names::of(&self.brick.open_file(file, Access::Read)?.file)?.is_dispersed())
     }
 
     /// Whether directory `dir` is where self-heal puts what may have another name: to fsnap it is no place.
@@ -165,7 +165,7 @@ impl Store {
         sys::sync(&inode.file)?;
         self.after_delete(&inode);
         let names = Names::of(&inode.file)?;
-        let mut outstanding = Outstanding { dispersed: names.has(xattrs::EC_SIZE), ..Outstanding::default() };
+        let mut outstanding = Outstanding { dispersed: names.is_dispersed(), ..Outstanding::default() };
         let mut spots = None;
         for name in names.possible_snapshots() {
             let record = match xattrs::entry(&inode.file, &name) {
@@ -301,7 +301,7 @@ impl Store {
         xattrs::set(&payload.file, HEALING, b"1")?;
         xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
         self.arrived(&payload, base.gfid)?;
-        let dispersed = Names::of(&base.file)?.has(xattrs::EC_SIZE);
+        let dispersed = Names::of(&base.file)?.is_dispersed();
         if payload.stat.st_size != 0 || dispersed || !self.reflink {
             return Ok(());
         }

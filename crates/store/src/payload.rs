@@ -19,7 +19,7 @@ use crate::xattrs::{self, Names};
 const READ: u16 = 4;
 
 /// What the cluster translators need to know of the copy as they know it of the file.
-const COPIED: [&str; 4] = [mdata::XATTR, xattrs::EC_SIZE, "trusted.ec.config", "trusted.ec.version"];
+const COPIED: [&str; 4] = [mdata::XATTR, xattrs::EC_SIZE, xattrs::EC_CONFIG, "trusted.ec.version"];
 /// What is the application's own.
 const APPLICATION: &str = "user.";
 

@@ -22,6 +22,8 @@ pub(crate) const SHARD: &str = "trusted.glusterfs.shard.block-size";
 pub(crate) const SIGNATURE: &str = "trusted.bit-rot.signature";
 /// The content's size as the disperse translator counts it (u64, big-endian): a fragment is shorter.
 pub(crate) const EC_SIZE: &str = "trusted.ec.size";
+/// How the disperse translator has split the file: there from the moment when it is made.
+pub(crate) const EC_CONFIG: &str = "trusted.ec.config";
 /// One per directory that a file is linked in, when `storage.build-pgfid` is on: the number of links (u32, big-endian).
 /// Source: `SET_PGFID_XATTR` of storage/posix.
 pub(crate) const PGFID: &str = "trusted.pgfid.";
@@ -114,6 +116,11 @@ impl Names {
     /// Those that start with `prefix`, whatever their bytes.
     pub(crate) fn raw_starting<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |n| n.starts_with(prefix.as_bytes())).map(Vec::as_slice)
+    }
+
+    /// Whether the file is a fragment of a disperse volume's file.
+    pub(crate) fn is_dispersed(&self) -> bool {
+        self.has(EC_CONFIG) || self.has(EC_SIZE)
     }
 
     /// Whether quota accounts for the file (`trusted.glusterfs.quota.PARENT.contri.VERSION`).

@@ -170,6 +170,7 @@ fn payloads_carry_what_their_base_has() {
         removex(&leaf, "trusted.ec.size").unwrap();
         assert_eq!(store.info(base, &name("s")).unwrap().size, None, "a fragment that is not filled");
         removex(&path, "trusted.ec.size").unwrap();
+        removex(&path, "trusted.ec.config").unwrap();
         let shown = store.info(base, &name("s")).unwrap();
         assert_eq!((shown.size, shown.mtime), (Some(5000), None));
     });
