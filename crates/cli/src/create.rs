@@ -1,0 +1,89 @@
+//! Taking snapshots.
+
+use std::path::Path;
+
+use fsnap_core::SnapName;
+use jiff::Timestamp as Moment;
+use nix::errno::Errno;
+
+use crate::entry::{Entry, Owner};
+use crate::failure::{Deed, Failure};
+use crate::mount::Place;
+use crate::text;
+use crate::volume::{self, Snapshot};
+
+/// How many names are tried: a file has no more snapshots.
+const NAMES: usize = 257;
+
+/// The name of a snapshot.
+pub enum Wish {
+    /// This one.
+    Name(SnapName),
+    /// One that begins like this and is free.
+    Free(String),
+}
+
+impl Wish {
+    /// The names to try, the best first.
+    fn names(&self) -> Vec<SnapName> {
+        match self {
+            Wish::Name(name) => vec![name.clone()],
+            Wish::Free(stem) => (1..=NAMES).filter_map(|n| numbered(stem, n)).collect(),
+        }
+    }
+}
+
+fn numbered(stem: &str, n: usize) -> Option<SnapName> {
+    let name = if n == 1 { stem.to_owned() } else { format!("{stem}_{n}") };
+    SnapName::parse(name.as_bytes()).ok()
+}
+
+/// Takes a snapshot of what this client and those before it have written.
+pub fn create(file: &Path, wish: &Wish) -> Result<Entry, Failure> {
+    let failed = |deed| move |errno| Failure::of(deed, file, file, errno);
+    Place::of(file).map_err(|error| Failure::finding(file, error))?;
+    if !volume::is_regular(file).map_err(failed(Deed::Create))? {
+        return Err(failed(Deed::Create)(Errno::EINVAL));
+    }
+    volume::drain(file).map_err(failed(Deed::Drain))?;
+    let mut taken = Err(Errno::EEXIST);
+    for name in wish.names() {
+        let created = text::timestamp(Moment::now())
+            .map_err(|_| Failure::new(file, "this machine's clock is before 1970: set it"))?;
+        taken = volume::create(file, &name, created).map(|()| (name, created.to_string()));
+        if taken != Err(Errno::EEXIST) {
+            break;
+        }
+    }
+    let (name, created) = taken.map_err(failed(Deed::Create))?;
+    // Whoever may write need not be allowed to look.
+    let snapshot = volume::info(file, &name).unwrap_or_else(|_| just_taken(&name, created));
+    Ok(Entry { owner: Owner::File(file.to_owned()), snapshot })
+}
+
+fn just_taken(name: &SnapName, created: String) -> Snapshot {
+    Snapshot {
+        name: name.to_string(),
+        created: Some(created),
+        size: None,
+        mtime: None,
+        gfid: None,
+        held: false,
+        unsettled: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_tried() {
+        let names = Wish::Free("20231114T221320Z".into()).names();
+        assert_eq!(names.len(), NAMES);
+        let [first, second, ..] = &names[..] else { panic!("{names:?}") };
+        assert_eq!((first.as_str(), second.as_str()), ("20231114T221320Z", "20231114T221320Z_2"));
+        let only = SnapName::parse(b"a").unwrap();
+        assert_eq!(Wish::Name(only.clone()).names(), [only]);
+    }
+}

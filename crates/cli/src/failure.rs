@@ -1,0 +1,237 @@
+//! What goes wrong, as a sentence that says what to do.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use fsnap_check::escaped;
+use nix::errno::Errno;
+
+use crate::mount::Place;
+use crate::volume;
+
+/// Something that was not done, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// The file or snapshot, as it was given, for people.
+    pub subject: String,
+    /// What the volume or the kernel answered, if it was asked.
+    pub errno: Option<Errno>,
+    /// Why, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.text)
+    }
+}
+
+/// What was tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    /// To write out what this client has.
+    Drain,
+    /// To take a snapshot.
+    Create,
+    /// To delete one.
+    Delete,
+    /// To forbid its deletion.
+    Hold,
+    /// To allow it.
+    Release,
+    /// To restore one.
+    Restore,
+    /// To ask for one or all, or to look into a directory.
+    Look,
+    /// To ask for fsnap itself.
+    Status,
+}
+
+impl Failure {
+    /// A failure that is not an errno.
+    pub fn new(subject: &Path, text: impl Into<String>) -> Failure {
+        Failure { subject: escaped(subject), errno: None, text: text.into() }
+    }
+
+    /// What the volume answered when `deed` was tried on `file`.
+    pub fn of(deed: Deed, subject: &Path, file: &Path, errno: Errno) -> Failure {
+        let text = match errno {
+            Errno::EOPNOTSUPP => unsupported(deed, file),
+            Errno::EINVAL if !volume::is_regular(file).unwrap_or(true) => {
+                "only regular files have snapshots".into()
+            }
+            _ => sentence(deed, errno),
+        };
+        Failure { subject: escaped(subject), errno: Some(errno), text }
+    }
+
+    /// A failure to find out where a path is.
+    pub fn finding(subject: &Path, error: io::Error) -> Failure {
+        match error.raw_os_error() {
+            Some(code) => {
+                let errno = Errno::from_raw(code);
+                Failure { subject: escaped(subject), errno: Some(errno), text: sentence(Deed::Look, errno) }
+            }
+            None => Failure::new(subject, error.to_string()),
+        }
+    }
+}
+
+/// The table of docs/semantics.md, "Errors", as far as the errno alone tells.
+fn sentence(deed: Deed, errno: Errno) -> String {
+    use Deed::{Create, Delete, Drain, Look, Restore, Status};
+    let text = match (deed, errno) {
+        (_, Errno::ENOENT) => "there is no such file; the snapshots of deleted files are in `fsnap list DIR`",
+        (Drain, Errno::EACCES) | (Look, Errno::EACCES) => "you have no read permission for it",
+        (Status, Errno::EACCES) => "you have no permission to look there",
+        (_, Errno::EACCES) => "you have no write permission for the file",
+        (Drain, other) => {
+            return format!("its data can't be written out ({}): nothing was done", other.desc());
+        }
+        (_, Errno::EINVAL) => {
+            "the client has lost track of the file: look at it again (stat), then try again"
+        }
+        (Create, Errno::EEXIST) => {
+            "there is a snapshot of that name: choose another, or delete that one first"
+        }
+        (Restore, Errno::EEXIST) => {
+            "the deleted file can't come back, its name is another file's: rename that one first"
+        }
+        (_, Errno::ENODATA) => "there is no such snapshot: `fsnap list FILE` shows what there is",
+        (Delete, Errno::EBUSY) => {
+            "it is held (`fsnap release` allows its deletion), or other commands or rebalance are at work on the file: \
+             try again then"
+        }
+        (_, Errno::EBUSY) => "rebalance or other commands are at work on the file: try again later",
+        (_, Errno::EDQUOT) => {
+            "the file has as many snapshots as it may (option max-snapshots): delete some first"
+        }
+        (_, Errno::ENOSPC) => {
+            "its brick has too little free space (option min-free, `fsnap status`): make room, or delete snapshots"
+        }
+        (_, Errno::ENAMETOOLONG) => {
+            "file name and snapshot name together exceed 255 bytes: choose a shorter name for the snapshot"
+        }
+        (Create, Errno::EROFS) => {
+            "it is a snapshot, and they have none; or the mount is read-only, or too few bricks are up to write \
+             (`gluster volume status`)"
+        }
+        (Restore, Errno::EROFS) => {
+            "the mount is read-only, or too few bricks are up to write, or a snapshot was given whose file is not \
+             beside it: give FILE@NAME"
+        }
+        (_, Errno::EROFS) => {
+            "the mount is read-only, or too few bricks are up to write (`gluster volume status`)"
+        }
+        (_, Errno::EPERM) => "it is not permitted to you",
+        (_, Errno::ESTALE) => "the file was deleted or replaced meanwhile: look again, then try again",
+        (_, Errno::EIO) => {
+            "what is on the disk is damaged or not healed yet; the log of its brick says what. Look with `fsnap-check \
+             BRICK` on the servers and `gluster volume heal VOLUME info`"
+        }
+        (_, Errno::ENOTCONN | Errno::ETIMEDOUT) => {
+            "too few of its bricks can be reached (`gluster volume status`). What was asked may be done when they are \
+             back: look with `fsnap list`"
+        }
+        (_, Errno::EPROTO) => "the volume's answer can't be understood: is this fsnap too old for it?",
+        (_, other) => return format!("{} ({other:?}); the log of its brick may say more", other.desc()),
+    };
+    text.to_owned()
+}
+
+/// `EOPNOTSUPP` has many reasons: those that can be seen from here.
+fn unsupported(deed: Deed, file: &Path) -> String {
+    let status = match volume::status(file) {
+        Ok(status) => status,
+        Err(Errno::EOPNOTSUPP | Errno::ENODATA) => {
+            return "fsnap is not on this volume: its README tells how to put it there".into();
+        }
+        Err(other) => return sentence(Deed::Status, other),
+    };
+    let option = |name: &str| status.options.get(name);
+    if option("enabled") == Some(&false.into()) {
+        return "fsnap is switched off on this volume; `gluster volume set VOLUME user.xlator.fsnap.enabled on`".into();
+    }
+    if deed != Deed::Restore {
+        return match (deed, status.reflink) {
+            (Deed::Create, false) => "the brick's file system can't share blocks: it must be XFS with reflink, or btrfs",
+            _ => {
+                "not possible for this file: it is sharded, under quota, or something else named .fsnap is in its \
+                 directory; the log of its brick says which"
+            }
+        }
+        .into();
+    }
+    match copies(file) {
+        Some(kind) => format!("this is a {kind} volume, and fsnap can't restore on those yet"),
+        None if option("direct-restore") == Some(&"off".into()) => "option direct-restore is off".into(),
+        None => "not possible here: geo-replication or features.cache-invalidation is on, bitrot has signed the file, \
+                 or the name of a deleted file belongs to another brick; the log of its brick says which"
+            .into(),
+    }
+}
+
+/// `replicate` or `disperse`, if the client has such a translator.
+fn copies(file: &Path) -> Option<&'static str> {
+    let graph = Place::of(file).ok()?.mount.point.join(".meta/graphs/active");
+    let kinds: Vec<String> = fs::read_dir(graph)
+        .ok()?
+        .filter_map(|translator| fs::read_to_string(translator.ok()?.path().join("type")).ok())
+        .collect();
+    ["replicate", "disperse"]
+        .into_iter()
+        .find(|kind| kinds.iter().any(|k| k.trim() == format!("cluster/{kind}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEEDS: [Deed; 8] = [
+        Deed::Drain,
+        Deed::Create,
+        Deed::Delete,
+        Deed::Hold,
+        Deed::Release,
+        Deed::Restore,
+        Deed::Look,
+        Deed::Status,
+    ];
+
+    #[test]
+    fn every_errno_has_a_sentence() {
+        for deed in DEEDS {
+            for code in 1..134 {
+                let text = sentence(deed, Errno::from_raw(code));
+                assert!(
+                    text.len() > 10 && !text.ends_with('.') && !text.contains("  "),
+                    "{deed:?} {code}: {text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sentences_fit_the_deed() {
+        for (deed, errno, part) in [
+            (Deed::Create, Errno::EEXIST, "choose another"),
+            (Deed::Restore, Errno::EEXIST, "rename that one"),
+            (Deed::Delete, Errno::EBUSY, "fsnap release"),
+            (Deed::Hold, Errno::EBUSY, "try again later"),
+            (Deed::Drain, Errno::ENOSPC, "can't be written out"),
+            (Deed::Create, Errno::ENOSPC, "min-free"),
+            (Deed::Look, Errno::EACCES, "read permission"),
+            (Deed::Delete, Errno::EACCES, "write permission"),
+            (Deed::Hold, Errno::EMFILE, "EMFILE"),
+        ] {
+            assert!(sentence(deed, errno).contains(part), "{deed:?} {errno}");
+        }
+    }
+
+    #[test]
+    fn subjects_are_escaped() {
+        assert_eq!(Failure::new(Path::new("a\nb"), "no").to_string(), "a\\x0ab: no");
+    }
+}

@@ -1,0 +1,157 @@
+//! `fsnap`: snapshots of files on GlusterFS mounts. See docs/command.md.
+
+mod args;
+mod create;
+mod entry;
+mod failure;
+mod list;
+mod mount;
+mod restore;
+mod status;
+mod target;
+mod text;
+mod volume;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use fsnap_check::{Flags, NOT_CHECKED, escaped};
+use jiff::Timestamp as Moment;
+
+use args::{Cli, Command};
+use create::Wish;
+use failure::{Deed, Failure};
+use list::Found;
+use target::{Named, Target};
+
+/// The exit code if something was refused or has failed.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let code = match Cli::parse().command {
+        Command::Create { files, name, form } => {
+            let wish = name.map_or_else(|| Wish::Free(text::name_of(Moment::now())), Wish::Name);
+            create_all(&files, &wish, form.json)
+        }
+        Command::List { paths, recursive, form } => list_all(&paths, recursive, form.json),
+        Command::Show { snapshot, form } => {
+            told(Target::resolve(snapshot.named).and_then(list::show).map(|entry| match form.json {
+                true => entry::show_json(&entry),
+                false => entry.properties(),
+            }))
+        }
+        Command::Delete(many) => change_all(many.named, Deed::Delete, "delete", "deleted"),
+        Command::Hold(many) => change_all(many.named, Deed::Hold, "hold", "held"),
+        Command::Release(many) => change_all(many.named, Deed::Release, "release", "released"),
+        Command::Restore { snapshot, yes, no_backup } => {
+            let wishes = restore::Wishes { yes, backup: !no_backup };
+            told(Target::resolve(snapshot.named).and_then(|target| restore::restore(target, &wishes)))
+        }
+        Command::Status { path, form } => told(status::about(&path).map(|about| match form.json {
+            true => about.json(),
+            false => about.text(),
+        })),
+        Command::Check { bricks, flags } => check_all(&bricks, &flags),
+    };
+    ExitCode::from(code)
+}
+
+fn create_all(files: &[PathBuf], wish: &Wish, json: bool) -> u8 {
+    let mut found = Found::default();
+    for file in files {
+        match create::create(file, wish) {
+            Ok(entry) => {
+                if !json {
+                    print(&format!("{}\n", escaped(&entry.argument())));
+                }
+                found.entries.push(entry);
+            }
+            Err(failure) => found.failures.push(complain(failure)),
+        }
+    }
+    if json {
+        print(&entry::list_json(&found.entries, &found.failures));
+    }
+    code(found.failures.is_empty())
+}
+
+fn list_all(paths: &[PathBuf], deep: bool, json: bool) -> u8 {
+    let mut found = Found::default();
+    for path in paths {
+        found.add(path, deep);
+    }
+    let Found { entries, failures } = found;
+    print(&if json { entry::list_json(&entries, &failures) } else { entry::table(&entries) });
+    let ok = failures.is_empty();
+    for failure in failures {
+        complain(failure);
+    }
+    code(ok)
+}
+
+fn change_all(all: Vec<Named>, deed: Deed, verb: &str, done: &str) -> u8 {
+    let mut ok = true;
+    for named in all {
+        match Target::resolve(named).and_then(|target| change(&target, deed, verb)) {
+            Ok(target) => print(&format!("{done} {}\n", escaped(&target))),
+            Err(failure) => {
+                complain(failure);
+                ok = false;
+            }
+        }
+    }
+    code(ok)
+}
+
+fn change(target: &Target, deed: Deed, verb: &str) -> Result<PathBuf, Failure> {
+    volume::command(&target.file, verb, target.name.as_str())
+        .map(|()| target.typed.clone())
+        .map_err(|errno| Failure::of(deed, &target.typed, &target.file, errno))
+}
+
+/// The worst of what was found: what could not be checked before what is wrong.
+fn check_all(bricks: &[PathBuf], flags: &Flags) -> u8 {
+    let check = |brick: &PathBuf| match fsnap_check::check(brick, flags) {
+        Ok(clean) => code(clean),
+        Err(why) => {
+            eprintln!("fsnap: {why}");
+            NOT_CHECKED
+        }
+    };
+    bricks.iter().map(check).max().unwrap_or(0)
+}
+
+fn told(result: Result<String, Failure>) -> u8 {
+    match result {
+        Ok(text) => {
+            print(&text);
+            0
+        }
+        Err(failure) => {
+            complain(failure);
+            FAILED
+        }
+    }
+}
+
+fn code(ok: bool) -> u8 {
+    if ok { 0 } else { FAILED }
+}
+
+fn complain(failure: Failure) -> Failure {
+    eprintln!("fsnap: {failure}");
+    failure
+}
+
+/// Whoever reads it may have read enough: what was done is done.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && e.kind() != io::ErrorKind::BrokenPipe
+    {
+        eprintln!("fsnap: cannot write to the output: {e}");
+        std::process::exit(FAILED.into());
+    }
+}

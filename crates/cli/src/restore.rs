@@ -1,0 +1,172 @@
+//! Restoring.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use fsnap_check::escaped;
+use fsnap_core::{SNAP_DIR, SnapName};
+use jiff::Timestamp as Moment;
+use nix::errno::Errno;
+
+use crate::create::{Wish, create};
+use crate::entry::Entry;
+use crate::failure::{Deed, Failure};
+use crate::list::show;
+use crate::mount::Place;
+use crate::target::{Target, argument};
+use crate::text::{self, quoted};
+use crate::volume;
+
+/// What the names of snapshots that are taken before a restore begin with.
+const BACKUP: &str = "before-restore-";
+
+/// What a refused restore is answered with: nothing was changed.
+const REFUSALS: [Errno; 7] = [
+    Errno::EOPNOTSUPP,
+    Errno::EACCES,
+    Errno::EPERM,
+    Errno::EROFS,
+    Errno::ENODATA,
+    Errno::EINVAL,
+    Errno::EBUSY,
+];
+
+/// What the caller wants besides.
+pub struct Wishes {
+    /// Not to be asked.
+    pub yes: bool,
+    /// A snapshot of what the file is now.
+    pub backup: bool,
+}
+
+/// Restores a file, or brings a deleted one back: what is to be said then.
+pub fn restore(target: Target, wishes: &Wishes) -> Result<String, Failure> {
+    let entry = show(target.clone())?;
+    // A snapshot by itself has no snapshots; the volume refuses it if its file is elsewhere.
+    let backup = wishes.backup && !target.is_by_itself();
+    if !wishes.yes {
+        confirm(&target, &entry, backup)?;
+    }
+    let saved = if backup { Some(save(&target)?) } else { None };
+    if saved.is_none() && !target.is_by_itself() {
+        // What is written out later would go into the restored file.
+        volume::drain(&target.file)
+            .map_err(|errno| Failure::of(Deed::Drain, &target.typed, &target.file, errno))?;
+    }
+    match volume::command(&target.file, "restore", target.name.as_str()) {
+        Ok(()) => Ok(told(&target, &entry, saved.as_ref())),
+        Err(errno) => Err(refused(&target, errno, saved)),
+    }
+}
+
+/// Asks on a terminal.
+fn confirm(target: &Target, entry: &Entry, backup: bool) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        let why = "nobody can be asked (the input is no terminal): give --yes if it is to be restored";
+        return Err(Failure::new(&target.typed, why));
+    }
+    let (file, created) = (shown(target, entry), text::time(entry.snapshot.created.as_deref()));
+    let question = match (&target.deleted, backup) {
+        (Some(_), _) => format!("Bring {file} back as of {created}?"),
+        (None, true) => format!(
+            "Restore {file} to {} of {created}? Stop what uses it first. Its present content is kept as a snapshot.",
+            target.name
+        ),
+        (None, false) => format!(
+            "Restore {file} to {} of {created}? Stop what uses it first. Its present content is LOST.",
+            target.name
+        ),
+    };
+    let mut answer = String::new();
+    let mut stderr = io::stderr();
+    let asked = write!(stderr, "{question} [y/N] ")
+        .and_then(|()| stderr.flush())
+        .and_then(|()| io::stdin().lock().read_line(&mut answer));
+    match asked.is_ok() && is_yes(&answer) {
+        true => Ok(()),
+        false => Err(Failure::new(&target.typed, "not restored, as you wish")),
+    }
+}
+
+fn is_yes(answer: &str) -> bool {
+    ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
+}
+
+/// The snapshot to go back to.
+fn save(target: &Target) -> Result<SnapName, Failure> {
+    let wish = Wish::Free(format!("{BACKUP}{}", text::name_of(Moment::now())));
+    let taken = create(&target.file, &wish).and_then(|entry| {
+        let name = SnapName::parse(entry.snapshot.name.as_bytes());
+        name.map_err(|why| Failure::new(&target.file, why.to_string()))
+    });
+    taken.map_err(|failure| Failure {
+        text: format!(
+            "not restored, because a snapshot of what it is now can't be taken (--no-backup: without): {}",
+            failure.text
+        ),
+        ..failure
+    })
+}
+
+fn told(target: &Target, entry: &Entry, saved: Option<&SnapName>) -> String {
+    let file = shown(target, entry);
+    if target.deleted.is_some() {
+        return format!("{file} is back, as of snapshot {}\n", target.name);
+    }
+    let back = match saved {
+        Some(name) => {
+            format!("to go back: fsnap restore {}\n", quoted(&argument(&target.file, name.as_str())))
+        }
+        None => String::new(),
+    };
+    format!("{file} is restored to {}\n{back}", target.name)
+}
+
+fn shown(target: &Target, entry: &Entry) -> String {
+    entry.file().unwrap_or_else(|| escaped(&target.typed))
+}
+
+/// Takes back what was saved, if nothing has changed.
+fn refused(target: &Target, errno: Errno, saved: Option<SnapName>) -> Failure {
+    let mut failure = Failure::of(Deed::Restore, &target.typed, &target.file, errno);
+    if errno == Errno::EOPNOTSUPP {
+        let copy = format!(". Copy the snapshot instead: cp {} COPY", quoted(&as_file(target)));
+        failure.text.push_str(&copy);
+    }
+    let Some(name) = saved else { return failure };
+    let gone = REFUSALS.contains(&errno) && volume::command(&target.file, "delete", name.as_str()).is_ok();
+    if !gone {
+        failure.text.push_str(&format!("; what it was before is kept as snapshot {name}"));
+    }
+    failure
+}
+
+/// Where the snapshot can be read, if it is where snapshots are.
+fn as_file(target: &Target) -> PathBuf {
+    if target.is_by_itself() {
+        return target.file.clone();
+    }
+    let file = Place::of(&target.file).map_or_else(|_| target.file.clone(), |place| place.path);
+    let name = argument(file.file_name().unwrap_or_default().as_ref(), target.name.as_str());
+    file.with_file_name(SNAP_DIR).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        for yes in ["y\n", "Y", " yes \n", "YES"] {
+            assert!(is_yes(yes), "{yes:?}");
+        }
+        for no in ["", "\n", "n\n", "yy", "ye", "yes please"] {
+            assert!(!is_yes(no), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_backups_are_names() {
+        SnapName::parse(format!("{BACKUP}{}_257", text::name_of(Moment::MAX)).as_bytes()).unwrap();
+    }
+}

@@ -1,0 +1,121 @@
+//! Commands and questions to the volume: extended attributes of files.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use fsnap_core::answer::VERSION;
+use fsnap_core::command::PREFIX;
+use fsnap_core::{Gfid, SnapName, Timestamp};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// A snapshot, as the volume tells of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// When it was taken, `SECONDS.NANOS`.
+    pub created: Option<String>,
+    /// Bytes of content.
+    pub size: Option<u64>,
+    /// The file's mtime then, `SECONDS.NANOS`.
+    pub mtime: Option<String>,
+    /// The gfid of the snapshot file; `None` only of one that was just taken and may not be looked at.
+    pub gfid: Option<String>,
+    /// Deletion is forbidden.
+    pub held: bool,
+    /// The bricks may have different contents until they are healed.
+    #[serde(default)]
+    pub unsettled: bool,
+}
+
+/// fsnap on the volume.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub fsnap: String,
+    /// Whether the brick's file system can share blocks.
+    pub reflink: bool,
+    /// The options in force.
+    pub options: Map<String, Value>,
+}
+
+/// What all answers begin with.
+#[derive(Deserialize)]
+struct Answer<T> {
+    version: u32,
+    #[serde(flatten)]
+    content: T,
+}
+
+#[derive(Deserialize)]
+struct List {
+    snapshots: Vec<Snapshot>,
+}
+
+/// Takes a snapshot, which gets the gfid that `id` gives it on every brick.
+pub fn create(file: &Path, name: &SnapName, created: Timestamp) -> Result<(), Errno> {
+    command(file, "create", &format!("{name};created={created};id={}", Uuid::new_v4()))
+}
+
+/// Sets `glusterfs.fsnap.VERB`.
+pub fn command(file: &Path, verb: &str, value: &str) -> Result<(), Errno> {
+    xattr::set_deref(file, format!("{PREFIX}{verb}"), value.as_bytes()).map_err(errno)
+}
+
+/// All snapshots of a file, oldest first.
+pub fn list(file: &Path) -> Result<Vec<Snapshot>, Errno> {
+    ask::<List>(file, "list").map(|list| list.snapshots)
+}
+
+/// One snapshot.
+pub fn info(file: &Path, name: &SnapName) -> Result<Snapshot, Errno> {
+    ask(file, &format!("info.{name}"))
+}
+
+/// fsnap on the volume, as one brick sees it.
+pub fn status(path: &Path) -> Result<Status, Errno> {
+    ask(path, "status")
+}
+
+/// The file's own gfid.
+pub fn gfid(file: &Path) -> Result<Gfid, Errno> {
+    let value = get(file, "glusterfs.gfid.string")?;
+    // Whatever is not one was made up by somebody else.
+    let text = std::str::from_utf8(&value).map_err(|_| Errno::EPROTO)?;
+    Gfid::parse(text.trim_end_matches('\0')).map_err(|_| Errno::EPROTO)
+}
+
+/// Sends to the bricks what this client has yet to write.
+pub fn drain(file: &Path) -> Result<(), Errno> {
+    // Whoever may write need not be allowed to read. Neither opening changes anything.
+    let open = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => OpenOptions::new().write(true).open(file),
+        _ => Err(error),
+    };
+    File::open(file).or_else(open).and_then(|file| file.sync_all()).map_err(errno)
+}
+
+/// Whether the path is a regular file's. Only such are opened: another would do something.
+pub fn is_regular(path: &Path) -> Result<bool, Errno> {
+    fs::metadata(path).map(|meta| meta.is_file()).map_err(errno)
+}
+
+/// `EPROTO` if the answer can't be understood.
+fn ask<T: for<'de> Deserialize<'de>>(file: &Path, question: &str) -> Result<T, Errno> {
+    let value = get(file, &format!("{PREFIX}{question}"))?;
+    let answer: Answer<T> = serde_json::from_slice(&value).map_err(|_| Errno::EPROTO)?;
+    if answer.version == VERSION { Ok(answer.content) } else { Err(Errno::EPROTO) }
+}
+
+fn get(file: &Path, key: &str) -> Result<Vec<u8>, Errno> {
+    xattr::get_deref(file, key).map_err(errno)?.ok_or(Errno::ENODATA)
+}
+
+/// The errno of a failed call; `EIO` for what is none.
+pub fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
