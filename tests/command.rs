@@ -1,0 +1,459 @@
+//! The command `fsnap` on real volumes.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use common::{MIB, Setup, distribute, fsnap, names, sees, volume};
+use fsnap_testbed::{Layout, checksum, fill, run};
+use serde_json::Value;
+
+const OWNER: u32 = 4001;
+const READER: u32 = 4002;
+/// The group of both.
+const GROUP: u32 = 4000;
+
+/// The program, built as the running test was. The root package can't ask cargo for a program of another.
+fn program() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let exe = std::env::current_exe().expect("the path of the running test");
+        let profile = exe.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
+        cargo.args(["--package", "fsnap-cli", "--target-dir"]).arg(profile.parent().expect("target"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        run(&mut cargo);
+        profile.join("fsnap")
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+/// A volume and the program, where everybody may run it.
+struct Stage(Setup);
+
+/// How it ended, and what it said.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Stage {
+    fn new(setup: Setup) -> Stage {
+        fs::copy(program(), setup.scene.path("/run/scene/fsnap")).expect("the program");
+        Stage(setup)
+    }
+
+    fn file(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.0.mount.path().join(name.as_ref())
+    }
+
+    /// `fsnap ARGS` in the root of the mount.
+    fn fsnap<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
+        self.fsnap_as(0, 0, "/run/scene/m", args)
+    }
+
+    fn fsnap_as<A: AsRef<OsStr>>(
+        &self,
+        uid: u32,
+        gid: u32,
+        dir: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Said {
+        let mut command = self.0.scene.command_as(uid, gid, "env");
+        command.arg(format!("--chdir={dir}")).arg("/run/scene/fsnap").args(args);
+        said(command.output().expect("env"))
+    }
+
+    /// What it prints if all goes well.
+    #[track_caller]
+    fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
+        let said = self.fsnap(args);
+        assert!(said.code == 0 && said.err.is_empty(), "{}: {}{}", said.code, said.out, said.err);
+        said.out
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        let answer: Value = serde_json::from_str(&self.ok(args)).expect("JSON");
+        assert_eq!(answer["version"], 1);
+        answer
+    }
+
+    /// It is refused, and says something like `part`.
+    #[track_caller]
+    fn refused<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, part: &str) {
+        self.fsnap(args).refused(part);
+    }
+}
+
+impl Said {
+    #[track_caller]
+    fn refused(&self, part: &str) {
+        assert_eq!((self.code, &self.out[..]), (1, ""), "{}", self.err);
+        assert!(self.err.starts_with("fsnap: ") && self.err.contains(part), "{}", self.err);
+    }
+}
+
+fn said(output: Output) -> Said {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Said { code: output.status.code().expect("an end"), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// All `snapshot`s of an answer.
+fn arguments(answer: &Value) -> Vec<&str> {
+    let all = answer["snapshots"].as_array().expect("an array");
+    all.iter().map(|entry| entry["snapshot"].as_str().expect("a text")).collect()
+}
+
+#[test]
+fn on_a_distribute_volume() {
+    let stage = Stage::new(distribute(2));
+    fill(stage.file("f"), MIB, 1);
+    names_and_collisions(&stage);
+    show_hold_and_delete(&stage);
+    several_files(&stage);
+    restoring(&stage);
+    paths(&stage);
+    directories(&stage);
+    deleted_files(&stage);
+    ordinary_users(&stage);
+    status_and_errors(&stage);
+    common::sound(&stage.0.volume);
+}
+
+fn names_and_collisions(stage: &Stage) {
+    assert_eq!(stage.ok(["create", "f", "--name", "monday"]), "f@monday\n");
+    stage.refused(["create", "f", "--name", "monday"], "choose another");
+    // The second of the day may end between two of them, but not between all.
+    let taken: Vec<String> = (0..4).map(|_| stage.ok(["create", "f"])).collect();
+    let stems = taken.iter().filter(|name| name.len() == "f@20231114T221320Z\n".len()).count();
+    assert!(stems < 4 && taken.iter().any(|name| name.ends_with("Z_2\n")), "{taken:?}");
+    let list = stage.json(&["list", "--json", "f"]);
+    assert_eq!(arguments(&list)[1..], taken.iter().map(|name| name.trim_end()).collect::<Vec<_>>());
+    let first = &list["snapshots"][1];
+    let created: f64 = first["created"].as_str().unwrap().parse().unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!((created - now).abs() < 60.0, "created is the caller's time: {created}");
+    assert_eq!(
+        (&first["size"], &first["held"], &first["deleted"]),
+        (&MIB.into(), &false.into(), &false.into())
+    );
+    let deletes = taken.iter().map(|name| name.trim_end());
+    stage.ok(std::iter::once("delete").chain(deletes));
+    assert_eq!(names(stage.file("f")), ["monday"]);
+
+    let answer = stage.json(&["create", "f", "-n", "json", "--json"]);
+    assert_eq!(arguments(&answer), ["f@json"]);
+    assert_eq!(answer["errors"], Value::Array(vec![]));
+    stage.ok(["delete", "f@json"]);
+}
+
+fn show_hold_and_delete(stage: &Stage) {
+    let shown = stage.ok(["show", "f@monday"]);
+    assert!(
+        shown.starts_with("snapshot   f@monday\n") && shown.contains("1.0 MiB (1048576 bytes)"),
+        "{shown}"
+    );
+    let table = stage.ok(["list", "f"]);
+    assert!(table.starts_with("FILE  NAME    CREATED") && table.lines().count() == 2, "{table}");
+    assert_eq!(stage.ok(["hold", "f@monday"]), "held f@monday\n");
+    assert_eq!(stage.json(&["show", "--json", "f@monday"])["held"], true);
+    stage.refused(["delete", "f@monday"], "fsnap release");
+    assert_eq!(stage.ok(["release", "f@monday"]), "released f@monday\n");
+    assert_eq!(stage.ok(["delete", "f@monday"]), "deleted f@monday\n");
+    for verb in ["show", "delete", "hold", "release"] {
+        stage.refused([verb, "f@monday"], "there is no such snapshot");
+    }
+    assert_eq!(stage.ok(["list", "f"]), "");
+}
+
+fn several_files(stage: &Stage) {
+    fill(stage.file("g"), 1000, 2);
+    let said = stage.fsnap(["create", "f", "none", "g", ".", "--name", "all"]);
+    assert_eq!((said.code, &said.out[..]), (1, "f@all\ng@all\n"), "{}", said.err);
+    let lines: Vec<&str> = said.err.lines().collect();
+    assert!(lines[0].starts_with("fsnap: none: there is no such file"), "{lines:?}");
+    assert!(lines[1].starts_with("fsnap: .: only regular files"), "{lines:?}");
+    let said = stage.fsnap(["create", "f", "none", "--name", "all", "--json"]);
+    let answer: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(said.code, 1);
+    let errors: Vec<_> =
+        answer["errors"].as_array().unwrap().iter().map(|e| (&e["path"], &e["errno"])).collect();
+    assert_eq!(errors, [(&"f".into(), &"EEXIST".into()), (&"none".into(), &"ENOENT".into())]);
+    let said = stage.fsnap(["delete", "f@all", "f@none", "g@all"]);
+    assert_eq!((said.code, &said.out[..]), (1, "deleted f@all\ndeleted g@all\n"));
+    assert!(said.err.starts_with("fsnap: f@none: there is no such snapshot"), "{}", said.err);
+}
+
+fn restoring(stage: &Stage) {
+    let file = stage.file("f");
+    let (old, new) = (checksum(&file), {
+        stage.ok(["create", "f", "--name", "old"]);
+        fill(&file, MIB, 3);
+        checksum(&file)
+    });
+    stage.refused(["restore", "f@old"], "--yes");
+    assert_eq!((checksum(&file), names(&file)), (new, vec!["old".to_owned()]));
+
+    let told = stage.ok(["restore", "--yes", "f@old"]);
+    sees(&file, old);
+    let (first, second) = told.split_once('\n').unwrap();
+    assert_eq!(first, "f is restored to old");
+    let back = second.strip_prefix("to go back: fsnap restore ").expect(second).trim_end();
+    assert!(back.starts_with("f@before-restore-2"), "{back}");
+    stage.ok(["restore", "-y", "--no-backup", back]);
+    sees(&file, new);
+    assert_eq!(names(&file).len(), 2);
+
+    // On a terminal it asks.
+    for (answer, sum, snapshots) in [("n\n", new, 2), ("y\n", old, 3)] {
+        let code = on_terminal(stage, "cd /run/scene/m && /run/scene/fsnap restore f@old", answer);
+        assert_eq!(code, if sum == old { 0 } else { 1 });
+        sees(&file, sum);
+        assert_eq!(names(&file).len(), snapshots);
+    }
+    for name in names(&file) {
+        fsnap(&file, "delete", name).unwrap();
+    }
+}
+
+fn on_terminal(stage: &Stage, line: &str, answer: &str) -> i32 {
+    let mut command = stage.0.scene.command("script");
+    command.args(["--quiet", "--return", "--command", line, "/dev/null"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("script");
+    child.stdin.as_mut().unwrap().write_all(answer.as_bytes()).unwrap();
+    child.wait().unwrap().code().expect("an end")
+}
+
+fn paths(stage: &Stage) {
+    let dir = stage.file("some dir");
+    fs::create_dir(&dir).unwrap();
+    let odd = OsStr::from_bytes(b"a b@c\n'\xff");
+    fill(dir.join(odd), 1000, 4);
+    symlink("some dir", stage.file("link")).unwrap();
+    symlink("/run/scene/m/f", stage.0.scene.path("/run/scene/elsewhere")).unwrap();
+    let shown = "some dir/a b@c\\x0a'\\xff";
+    let path = |prefix: &[u8], suffix: &[u8]| {
+        OsStr::from_bytes(&[prefix, odd.as_bytes(), suffix].concat()).to_owned()
+    };
+
+    let create = [OsStr::new("create").to_owned(), path(b"some dir/", b""), "-n".into(), "x".into()];
+    assert_eq!(stage.ok(create), format!("{shown}@x\n"));
+    let listed = stage.json(&["list", "--json", "some dir"]);
+    assert_eq!(arguments(&listed), [format!("{shown}@x")]);
+    // The snapshot itself, from elsewhere, through a link.
+    let show = [OsStr::new("show").to_owned(), path(b"link/../some dir/.fsnap/", b"@x")];
+    assert!(stage.ok(show).contains(&format!("snapshot   link/../{shown}@x\n")));
+    let said = stage.fsnap_as(0, 0, "/run/scene/m/some dir/.fsnap", [OsStr::new("hold"), &path(b"", b"@x")]);
+    assert_eq!((said.code, &said.err[..]), (0, ""));
+    let listed = stage.json(&["list", "--json", "link/.fsnap"]);
+    assert_eq!(
+        (arguments(&listed)[0], &listed["snapshots"][0]["held"]),
+        (&format!("link/{}@x", &shown[9..])[..], &true.into())
+    );
+    let release = [OsStr::new("release").to_owned(), path(b"link/.fsnap/", b"@x")];
+    stage.ok(release);
+    let restore = [OsStr::new("restore").to_owned(), "-y".into(), path(b"/run/scene/m/link/.fsnap/", b"@x")];
+    let told = stage.ok(restore);
+    assert!(
+        told.contains("to go back: fsnap restore $'/run/scene/m/link/a b@c\\n\\'\\xff@before-restore-"),
+        "{told}"
+    );
+    let delete = [OsStr::new("delete").to_owned(), path(b"/run/scene/m/some dir/", b"@x")];
+    stage.ok(delete);
+
+    // A link to the file, on another file system.
+    let said = stage.fsnap_as(0, 0, "/run/scene", ["create", "elsewhere", "-n", "far"]);
+    assert_eq!((said.code, &said.out[..]), (0, "elsewhere@far\n"), "{}", said.err);
+    let said = stage.fsnap_as(0, 0, "/run/scene", ["delete", "elsewhere@far"]);
+    assert_eq!((said.code, &said.err[..]), (0, ""));
+    for args in
+        [&["create", "/etc/passwd"][..], &["list", "/etc"], &["show", "/etc/passwd@a"], &["status", "/"]]
+    {
+        stage.refused(args, "it is on no GlusterFS mount");
+    }
+    stage.refused(["create", "/nowhere/f"], "there is no such file");
+    stage.refused(["create", "some dir/.fsnap/nothing"], "there is no such file");
+    left_behind(stage);
+}
+
+/// Where a file's new name is too long for its snapshots they stay; and what is a snapshot of a file elsewhere.
+fn left_behind(stage: &Stage) {
+    let long = "n".repeat(250);
+    fill(stage.file("moves"), 1000, 5);
+    stage.ok(["create", "moves", "-n", "snapshot"]);
+    fs::rename(stage.file("moves"), stage.file(&long)).unwrap();
+    let name = format!("{long}@snapshot");
+    assert_eq!(stage.json(&["show", "--json", &name])["snapshot"], name);
+    let path = ".fsnap/moves@snapshot";
+    let shown = stage.json(&["show", "--json", path]);
+    assert_eq!((&shown["snapshot"], &shown["file"]), (&path.into(), &Value::Null));
+    assert_eq!(arguments(&stage.json(&["list", "--json", path])), [path]);
+    stage.refused(["restore", "-y", path], "give FILE@NAME");
+    stage.refused(["create", &long, "-n", "snapshot2"], "choose a shorter name");
+    stage.ok(["delete", path]);
+}
+
+fn directories(stage: &Stage) {
+    fs::create_dir_all(stage.file("t/a/b")).unwrap();
+    for (n, file) in ["t/f2", "t/f1", "t/none", "t/a/b/deep"].iter().enumerate() {
+        fill(stage.file(file), 1000, n as u64);
+    }
+    stage.ok(["create", "t/f1", "t/f2", "t/a/b/deep", "-n", "s"]);
+    stage.ok(["create", "t/f1", "-n", "another"]);
+    assert_eq!(arguments(&stage.json(&["list", "--json", "t"])), ["t/f1@s", "t/f1@another", "t/f2@s"]);
+    let all = ["f1@s", "f1@another", "f2@s", "a/b/deep@s"];
+    let said = stage.fsnap_as(0, 0, "/run/scene/m/t", ["list", "--json", "-r"]);
+    assert_eq!(arguments(&serde_json::from_str(&said.out).unwrap()), all, "{}", said.err);
+    assert_eq!(stage.ok(["list", "-r", "t"]).lines().count(), 5);
+}
+
+fn deleted_files(stage: &Stage) {
+    let file = stage.file("t/f1");
+    let sum = checksum(&file);
+    // A file that is there, with a snapshot that looks like a deleted file's.
+    fill(stage.file("t/f1@s"), 1000, 7);
+    stage.ok(["create", "t/f1@s", "-n", "0123abcd"]);
+    fs::remove_file(&file).unwrap();
+    let listed = stage.json(&["list", "--json", "t"]);
+    let (at, entry) = listed["snapshots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .find(|(_, entry)| entry["deleted"] == true && entry["name"] == "s")
+        .expect("the deleted file's snapshot");
+    assert_eq!(entry["file"], "t/f1");
+    let path = arguments(&listed)[at];
+    assert!(path.starts_with("t/.fsnap/f1@s@") && path.len() == "t/.fsnap/f1@s@01234567".len(), "{path}");
+    assert!(arguments(&listed).contains(&"t/f1@s@0123abcd"), "{listed}");
+    assert_eq!(stage.ok(["list", "t"]).matches(" deleted").count(), 2);
+    assert_eq!(arguments(&stage.json(&["list", "--json", path])), [path]);
+    assert!(stage.ok(["show", path]).contains("t/f1 (deleted)"));
+    let alive = stage.json(&["show", "--json", "t/.fsnap/f1@s@0123abcd"]);
+    assert_eq!((&alive["snapshot"], &alive["deleted"]), (&"t/f1@s@0123abcd".into(), &false.into()));
+
+    stage.refused(["create", path], "it is a snapshot");
+    stage.refused(["show", "t/f1@s"], "there is no such file");
+    stage.ok(["hold", path]);
+    stage.refused(["delete", path], "it is held");
+    stage.ok(["release", path]);
+    fill(&file, 10, 1);
+    stage.refused(["restore", "-y", path], "rename that one first");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(stage.ok(["restore", "-y", path]), "t/f1 is back, as of snapshot s\n");
+    assert_eq!((checksum(&file), names(&file)), (sum, vec!["s".to_owned(), "another".to_owned()]));
+}
+
+fn ordinary_users(stage: &Stage) {
+    let home = stage.file("home");
+    fs::create_dir(&home).unwrap();
+    let file = home.join("f");
+    fill(&file, 1000, 1);
+    for path in [&home, &file] {
+        chown(path, Some(OWNER), Some(GROUP)).unwrap();
+    }
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let owner = |args: &[&str]| stage.fsnap_as(OWNER, GROUP, "/run/scene/m/home", args);
+    let reader = |args: &[&str]| stage.fsnap_as(READER, GROUP, "/run/scene/m/home", args);
+    let stranger = |args: &[&str]| stage.fsnap_as(READER, READER, "/run/scene/m/home", args);
+    for args in
+        [&["create", "f", "-n", "a"][..], &["hold", "f@a"], &["release", "f@a"], &["restore", "-y", "f@a"]]
+    {
+        let said = owner(args);
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+    }
+    let listed = reader(&["list", "--json"]);
+    assert_eq!(arguments(&serde_json::from_str(&listed.out).unwrap())[0], "f@a", "{}", listed.err);
+    for args in
+        [&["create", "f"][..], &["delete", "f@a"], &["hold", "f@a"], &["restore", "-y", "--no-backup", "f@a"]]
+    {
+        reader(args).refused("no write permission");
+    }
+    reader(&["restore", "-y", "f@a"]).refused("a snapshot of what it is now can't be taken");
+    stranger(&["list"]).refused("no read permission");
+    stranger(&["show", "f@a"]).refused("no read permission");
+    assert_eq!(stranger(&["status"]).code, 0);
+    // Who may write but not read takes one all the same.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o222)).unwrap();
+    let said = stage.fsnap_as(READER, READER, "/run/scene/m/home", ["create", "f", "-n", "blind"]);
+    assert_eq!((said.code, &said.out[..]), (0, "f@blind\n"), "{}", said.err);
+}
+
+fn status_and_errors(stage: &Stage) {
+    let status = stage.json(&["status", "--json", "some dir"]);
+    let mount = &status["mount"];
+    assert_eq!((&mount["volume"], &mount["path"]), (&"v".into(), &"/some dir".into()));
+    assert_eq!((&mount["point"], &mount["server"]), (&"/run/scene/m".into(), &"127.1.1.1".into()));
+    assert_eq!((&status["reflink"], &status["options"]["on-unlink"]), (&true.into(), &"keep".into()));
+    let text = stage.ok(["status"]);
+    assert!(text.starts_with("volume ") && text.contains("max-snapshots   256\n"), "{text}");
+
+    for wrong in [&["create"][..], &["delete", "f"], &["create", "f", "-n", "a/b"], &["nonsense"], &[]] {
+        assert_eq!(stage.fsnap(wrong).code, 2, "{wrong:?}");
+    }
+    assert!(stage.ok(["create", "--help"]).contains("Examples:"));
+    let bricks: Vec<_> =
+        stage.0.volume.bricks().iter().map(|brick| brick.dir.display().to_string()).collect();
+    let said = stage.fsnap(["check", &bricks[0], &bricks[1]]);
+    assert!(said.code <= 1 && said.out.matches(" files with ").count() == 2, "{}{}", said.out, said.err);
+    let said = stage.fsnap(["check", "/nowhere", &bricks[1]]);
+    assert!(said.code == 3 && said.err.starts_with("fsnap: /nowhere: "), "{}", said.err);
+
+    stage.0.volume.set("user.xlator.fsnap.max-snapshots", "1");
+    stage.ok(["create", "g", "-n", "one"]);
+    stage.refused(["create", "g"], "max-snapshots");
+    stage.refused(["restore", "-y", "g@one"], "--no-backup");
+    stage.0.volume.set("user.xlator.fsnap.enabled", "off");
+    for args in [&["create", "g"][..], &["list", "g"], &["list"], &["delete", "g@one"]] {
+        stage.refused(args, "fsnap is switched off");
+    }
+    stage.0.volume.set("user.xlator.fsnap.enabled", "on");
+    stage.0.volume.set("user.xlator.fsnap.direct-restore", "off");
+    stage.refused(["restore", "-y", "--no-backup", "g@one"], "direct-restore is off");
+}
+
+#[test]
+fn on_a_replicate_volume_restore_is_refused() {
+    let stage = Stage::new(volume(Layout::Replicate(3), 3, 320 * MIB, |volume| volume));
+    let file = stage.file("f");
+    fill(&file, 1000, 1);
+    stage.ok(["create", "f", "-n", "a"]);
+    let said = stage.fsnap(["restore", "-y", "f@a"]);
+    said.refused("this is a replicate volume, and fsnap can't restore on those yet");
+    assert!(said.err.trim_end().ends_with("cp /run/scene/m/.fsnap/f@a COPY"), "{}", said.err);
+    assert_eq!(names(&file), ["a"], "what was taken before the restore is taken back");
+    // By the snapshot's own path too.
+    stage.ok(["hold", ".fsnap/f@a"]);
+    assert_eq!(stage.json(&["show", "--json", ".fsnap/f@a"])["held"], true);
+    stage.ok(["release", ".fsnap/f@a"]);
+    stage.ok(["delete", ".fsnap/f@a"]);
+    assert!(names(&file).is_empty());
+}
+
+#[test]
+fn on_a_volume_without_fsnap() {
+    let scene = fsnap_testbed::Scene::new();
+    scene.start_glusterd();
+    let disks = scene.disks(1, fsnap_testbed::Fs::Xfs, 320 * MIB);
+    let volume = scene.volume("v").disks(&disks).start();
+    let mount = volume.mount("/run/scene/m");
+    let stage = Stage::new(Setup { mount, volume, disks, scene });
+    fill(stage.file("f"), 1000, 1);
+    for args in [&["create", "f"][..], &["list", "f"], &["list"], &["show", "f@a"], &["status"]] {
+        stage.refused(args, "fsnap is not on this volume");
+    }
+}
