@@ -11,8 +11,9 @@ SECONDS ?= 60
 libdir = $(shell pkg-config --variable=libdir glusterfs-api)
 version = $(patsubst 7.%,%,$(shell pkg-config --modversion glusterfs-api))
 xlatordir = $(libdir)/glusterfs/$(version)/xlator/user
-# Where the checker goes: it is for root.
+# Where the command goes, and the checker, which is for root.
 PREFIX ?= /usr
+bindir = $(PREFIX)/bin
 sbindir = $(PREFIX)/sbin
 
 # How long a soak takes, and the seed of its choices.
@@ -28,7 +29,7 @@ deps:
 	@./scripts/install-packages
 
 build:
-	$(CARGO) build --release --locked --package fsnap --package fsnap-check
+	$(CARGO) build --release --locked --package fsnap --package fsnap-check --package fsnap-cli
 
 demo: deps
 	$(CARGO) build --release --locked --lib
@@ -54,9 +55,10 @@ install:
 	@test -n "$(libdir)" || { echo "glusterfs-api.pc is missing: install libglusterfs-dev"; exit 1; }
 	install -D -m 755 target/release/libfsnap.so "$(DESTDIR)$(xlatordir)/fsnap.so"
 	install -D -m 755 target/release/fsnap-check "$(DESTDIR)$(sbindir)/fsnap-check"
+	install -D -m 755 target/release/fsnap "$(DESTDIR)$(bindir)/fsnap"
 
 uninstall:
-	rm -f "$(DESTDIR)$(xlatordir)/fsnap.so" "$(DESTDIR)$(sbindir)/fsnap-check"
+	rm -f "$(DESTDIR)$(xlatordir)/fsnap.so" "$(DESTDIR)$(sbindir)/fsnap-check" "$(DESTDIR)$(bindir)/fsnap"
 
 clean:
 	$(CARGO) clean
