@@ -14,6 +14,7 @@ use fsnap_testbed::{Errno, Layout, Volume, checksum, content, df_used, fill, try
 use load::versions::Writer;
 
 const SAME_WITHIN: Duration = Duration::from_secs(20);
+const UP: &str = "with all bricks up";
 const REPLICA: Layout = Layout::Replicate(3);
 const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };
 const WIDE: Layout = Layout::Disperse { data: 4, redundancy: 2 };
@@ -35,8 +36,23 @@ fn created_and_deleted_while_a_brick_was_away() {
         for name in ["stays", "goes", "again"] {
             fsnap(&file, "create", name).unwrap();
         }
+        let refused = |when: &str| {
+            assert_eq!(fsnap(&file, "restore", "stays"), Err(Errno::EOPNOTSUPP), "{when}");
+            // On the snapshot's own path: replicate and disperse would note there what a brick has missed. (Known gaps in
+            // docs/semantics.md: on an arbiter volume that leaves something in the heal index.)
+            if layout == Layout::Arbiter && when != UP {
+                return;
+            }
+            let snapshot = dir.join(".fsnap/f@stays");
+            for verb in ["delete", "hold", "release"] {
+                let answer = fsnap(&snapshot, verb, "stays").unwrap_err();
+                assert!([Errno::EOPNOTSUPP, Errno::EROFS].contains(&answer), "{verb} {when}: {answer}");
+            }
+        };
+        refused(UP);
         volume.kill_brick(2);
         mount.wait_connected(bricks - 1);
+        refused("with one down");
         fsnap(&file, "delete", "goes").unwrap();
         fsnap(&file, "delete", "again").unwrap();
         fill(&file, 3 * MIB, 2);

@@ -69,13 +69,16 @@ impl Awaited {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(here) = all.get_mut(&snap_dir) else { return 0 };
         here.retain(|payload, tries| {
+            if store.has(*payload) {
+                return false;
+            }
             *tries = tries.saturating_sub(1);
             if *tries == 0 {
                 tracing::error!(
                     "self-heal does not find snapshot {payload}, which the catalogue has, on any brick"
                 );
             }
-            *tries > 0 && !store.has(*payload)
+            *tries > 0
         });
         let left = here.len();
         if left == 0 {
