@@ -11,7 +11,7 @@ use fsnap_store::{Entry, Kind, Store};
 
 use super::moving::{self, REBALANCE};
 use super::{State, heal};
-use crate::ffi::{Call, Change, Dict, HiddenXattrs, How, Place};
+use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Place};
 
 /// What all our xattrs' names start with.
 pub const XATTRS: HiddenXattrs = c"trusted.fsnap.";
@@ -25,8 +25,6 @@ const STAMPER: i32 = -13;
 
 /// What the names of all of DHT's xattrs start with.
 const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
-/// The gfid that a new entry is to have.
-const GFID_REQ: &CStr = c"gfid-req";
 /// `CTIME_MDATA_XDATA_KEY`: the times that a lookup wants stamped on a file which has none.
 const SET_MDATA: &[u8] = b"set-ctime-mdata";
 /// Self-heal of DHT sets all attributes at once (0xffffff or 0xffffffff); no application can ask for that.

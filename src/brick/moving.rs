@@ -2,8 +2,8 @@
 //!
 //! Rebalance moves no file that has hard links, and counts it skipped. Remove-brick moves those too, once it has set its
 //! mark on them. So both are told, when they look, that there is another link, and the mark is refused: then remove-brick
-//! counts a failure, and does not commit. Snapshots of deleted files it would not notice at all: their directory can't be listed when it is to
-//! leave the brick.
+//! counts a failure, and does not commit. Snapshots of deleted files it would not notice at all: their directory can't be
+//! listed when it is to leave the brick.
 
 use std::ffi::CStr;
 
@@ -17,8 +17,8 @@ pub const REBALANCE: i32 = -3;
 /// DHT's link to the brick that has a file: the mark on a file that is about to move.
 const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
 
-/// Whether a lookup that asks for these xattrs is the first step of moving a file. The lookups by
-/// which DHT finds a file ask for a layout too (`dht_migrate_file`, `dht_set_dir_xattr_req`).
+/// Whether a lookup that asks for these xattrs is the first step of moving a file. The lookups by which DHT finds a file ask
+/// for a layout too (`dht_migrate_file`, `dht_set_dir_xattr_req`).
 pub fn begins(call: &Call<'_>, asked: Dict<'_>) -> bool {
     call.pid() == REBALANCE
         && asked.get(LINKTO).is_some()

@@ -71,11 +71,25 @@ unsafe fn bytes_of<'a>(data: *const sys::data_t) -> Option<&'a [u8]> {
 /// A dictionary of our own, for an answer.
 pub(super) struct OwnedDict(NonNull<sys::dict_t>);
 
+// SAFETY: a host reference that any thread may use and give back.
+unsafe impl Send for OwnedDict {}
+
 impl OwnedDict {
     /// An empty one. `None` if the host is out of memory.
     pub(super) fn new() -> Option<Self> {
         // SAFETY: no preconditions.
         NonNull::new(unsafe { sys::dict_new() }).map(OwnedDict)
+    }
+
+    /// One more reference; `None` to a null pointer.
+    ///
+    /// # Safety
+    /// `dict` is null or a valid dictionary.
+    pub(super) unsafe fn again(dict: *mut sys::dict_t) -> Option<Self> {
+        // SAFETY: the caller's contract; given back by `drop`.
+        NonNull::new(dict)
+            .and_then(|dict| NonNull::new(unsafe { sys::dict_ref(dict.as_ptr()) }))
+            .map(OwnedDict)
     }
 
     /// One pair, copied into the host's memory (it frees values itself). `None` if the host is out of memory.
@@ -132,6 +146,11 @@ impl OwnedDict {
             }
         }
         Some(dict)
+    }
+
+    /// Null for none.
+    pub(super) fn ptr_of(dict: Option<&Self>) -> *mut sys::dict_t {
+        dict.map_or(std::ptr::null_mut(), Self::as_ptr)
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::dict_t {

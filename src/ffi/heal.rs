@@ -6,9 +6,10 @@ use std::ptr::{NonNull, null_mut};
 use fsnap_core::Gfid;
 
 use super::call::{Call, Inodes, gfid_of};
-use super::dict::Dict;
+use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::guard::{self, entry};
+use super::held::{Iatts, OwnedLoc};
 use super::host::{Host, this};
 use super::mark::{self, Mark};
 use super::reply::{Fop, Pending, SetReply};
@@ -17,17 +18,14 @@ use super::xlator::{Translator, role};
 
 /// A fop's arguments, in memory and with references of our own.
 struct Arguments {
-    loc: sys::loc_t,
-    dict: *mut sys::dict_t,
+    loc: OwnedLoc,
+    dict: Option<OwnedDict>,
     flags: i32,
     mode: sys::mode_t,
     rdev: sys::dev_t,
     umask: sys::mode_t,
-    xdata: *mut sys::dict_t,
+    xdata: Option<OwnedDict>,
 }
-
-// SAFETY: host references that any thread may use and give back.
-unsafe impl Send for Arguments {}
 
 impl Arguments {
     /// `None` if the host is out of memory.
@@ -39,32 +37,10 @@ impl Arguments {
         dict: *mut sys::dict_t,
         xdata: *mut sys::dict_t,
     ) -> Option<Box<Self>> {
-        let hold = |dict: *mut sys::dict_t| {
-            // SAFETY: the caller's contract; given back by `drop`.
-            if dict.is_null() { dict } else { unsafe { sys::dict_ref(dict) } }
-        };
-        // SAFETY: an empty loc is all zero; loc_copy reads the fop's and takes references.
-        unsafe {
-            let mut copy: sys::loc_t = std::mem::zeroed();
-            if sys::loc_copy(&raw mut copy, loc.cast_mut()) != 0 {
-                sys::loc_wipe(&raw mut copy);
-                return None;
-            }
-            let (dict, xdata) = (hold(dict), hold(xdata));
-            Some(Box::new(Arguments { loc: copy, dict, flags: 0, mode: 0, rdev: 0, umask: 0, xdata }))
-        }
-    }
-}
-
-impl Drop for Arguments {
-    fn drop(&mut self) {
-        // SAFETY: references and copies made in `hold`.
-        unsafe {
-            sys::loc_wipe(&raw mut self.loc);
-            for dict in [self.dict, self.xdata].into_iter().filter(|dict| !dict.is_null()) {
-                sys::dict_unref(dict);
-            }
-        }
+        // SAFETY: the caller's contract.
+        let (loc, dict, xdata) =
+            unsafe { (OwnedLoc::copy(loc)?, OwnedDict::again(dict), OwnedDict::again(xdata)) };
+        Some(Box::new(Arguments { loc, dict, flags: 0, mode: 0, rdev: 0, umask: 0, xdata }))
     }
 }
 
@@ -96,8 +72,9 @@ impl HeldSet {
     pub fn proceed(self, host: Host, after: impl FnOnce() -> Result<Vec<Mark>, i32> + Send + 'static) {
         let HeldSet { pending, mut arguments } = self;
         let frame = pending.into_frame();
-        let (loc, dict) = (&raw mut arguments.loc, arguments.dict);
-        let (flags, xdata, child) = (arguments.flags, arguments.xdata, host.child());
+        let (loc, dict) = (arguments.loc.as_ptr(), OwnedDict::ptr_of(arguments.dict.as_ref()));
+        let (flags, xdata) = (arguments.flags, OwnedDict::ptr_of(arguments.xdata.as_ref()));
+        let child = host.child();
         let setting = Box::into_raw(Box::new(Setting { arguments, host, after: Box::new(after) }));
         // SAFETY: the frame is pending and given up here; the arguments live until `set` takes the box back, or here if that
         // is not called.
@@ -127,7 +104,7 @@ unsafe extern "C" fn set(
         let pending = unsafe { Pending::new(frame, Fop::Setxattr) };
         let Setting { arguments, host, after } = *setting;
         // SAFETY: the arguments hold a reference to the inode.
-        let inodes = unsafe { Inodes::around(arguments.loc.inode) };
+        let inodes = unsafe { Inodes::around(arguments.loc.get().inode) };
         drop(arguments);
         let marks = if op_ret == 0 { after() } else { Err(op_errno) };
         match (marks, inodes) {
@@ -192,8 +169,9 @@ impl HeldMake {
     /// What it returns self-heal is told before that as well.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
         let HeldMake { pending, mut arguments } = self;
-        let (frame, child, loc) = (pending.into_frame(), host.child(), &raw mut arguments.loc);
-        let Arguments { mode, rdev, umask, xdata, .. } = *arguments;
+        let (frame, child, loc) = (pending.into_frame(), host.child(), arguments.loc.as_ptr());
+        let Arguments { mode, rdev, umask, .. } = *arguments;
+        let xdata = OwnedDict::ptr_of(arguments.xdata.as_ref());
         let making = Box::into_raw(Box::new(Making { arguments, host, after: Box::new(after) }));
         // SAFETY: as in `HeldSet::proceed`.
         unsafe {
@@ -225,33 +203,19 @@ unsafe extern "C" fn made(
     let Making { arguments, host, after } = unsafe { *Box::from_raw(cookie.cast::<Making>()) };
     let marks = fence("what follows a mknod", Vec::new(), || after(op_ret == 0));
     // SAFETY: the arguments hold a reference to the directory.
-    let inodes = unsafe { Inodes::around(arguments.loc.parent) };
+    let inodes = unsafe { Inodes::around(arguments.loc.get().parent) };
     if let ([_, ..], Some(inodes)) = (&marks[..], inodes) {
         return fence("what follows a mknod", 0, || {
             let Some(frame) = NonNull::new(frame) else { return 0 };
             // SAFETY: the host's promise: null or valid.
-            let iatts = unsafe { [stbuf.as_ref(), preparent.as_ref(), postparent.as_ref()] }
-                .map(|iatt| iatt.copied());
+            let mut iatts = unsafe { Iatts::copy([stbuf, preparent, postparent]) };
             let answer = move |pending: Pending, _| {
                 let (frame, cookie, this) = (pending.into_frame().as_ptr(), null_mut(), this());
-                let [mut buf, mut pre, mut post] = iatts;
-                let [buf, pre, post] = [&mut buf, &mut pre, &mut post]
-                    .map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt));
-                let inode = arguments.loc.inode;
+                let ([buf, pre, post], none) = (iatts.as_ptrs(), null_mut());
+                let inode = arguments.loc.get().inode;
                 // SAFETY: the frame is ours to unwind, with copies of what the host gave; the arguments hold the inode.
                 unsafe {
-                    sys::default_mknod_cbk(
-                        frame,
-                        cookie,
-                        this,
-                        op_ret,
-                        op_errno,
-                        inode,
-                        buf,
-                        pre,
-                        post,
-                        null_mut(),
-                    )
+                    sys::default_mknod_cbk(frame, cookie, this, op_ret, op_errno, inode, buf, pre, post, none)
                 };
             };
             // SAFETY: the frame came back to us, its owner, to be unwound.
@@ -309,8 +273,8 @@ pub(super) unsafe fn takes_set<T: Translator>(
     })
 }
 
-/// `GFID_REQ`: the gfid that a new entry is to have.
-const GFID_REQ: &CStr = c"gfid-req";
+/// `GFID_REQ` of GlusterFS, an xdata key: the gfid that a new entry is to have.
+pub const GFID_REQ: &CStr = c"gfid-req";
 
 pub(super) unsafe extern "C" fn mknod<T: Translator>(
     frame: *mut sys::call_frame_t,
@@ -362,7 +326,7 @@ pub(super) unsafe fn kept<T: Translator>(
     loc: *mut sys::loc_t,
     name: *const std::ffi::c_char,
     xdata: *mut sys::dict_t,
-) -> Option<super::dict::OwnedDict> {
+) -> Option<OwnedDict> {
     fence("a removexattr of self-heal", None, || {
         // SAFETY: the host's promise. (`posix_is_bulk_removexattr`: the name is empty.)
         unsafe {
@@ -371,7 +335,7 @@ pub(super) unsafe fn kept<T: Translator>(
             }
             let (call, names) = (Call::on_nothing(NonNull::new(frame)?), Dict::new(xdata)?);
             let kept = role::<T>(this)?.heal_keeps(&call, gfid_of(loc.as_ref()?), names)?;
-            super::dict::OwnedDict::without(names, kept)
+            OwnedDict::without(names, kept)
         }
     })
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{CString, c_void};
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -44,9 +44,6 @@ struct Step {
     wide: bool,
     entry: Option<OwnedDict>,
 }
-
-// SAFETY: references that any thread may use and give back.
-unsafe impl Send for Step {}
 
 type Then = Box<dyn FnOnce(Pending, Result<(), i32>) + Send>;
 
@@ -128,7 +125,7 @@ fn run(pending: Pending, mut marking: Box<Marking>) {
         loc.path = c"<fsnap>".as_ptr();
         let operation = if step.wide { sys::GF_XATTROP_ADD_ARRAY64 } else { sys::GF_XATTROP_ADD_ARRAY };
         let (at, counts) = (&raw mut *loc, step.counts.as_ptr());
-        let entry = step.entry.as_ref().map_or(null_mut(), OwnedDict::as_ptr);
+        let entry = OwnedDict::ptr_of(step.entry.as_ref());
         let index = marking.index;
         marking.current = Some((step, loc));
         let cookie = Box::into_raw(marking);

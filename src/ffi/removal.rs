@@ -7,9 +7,10 @@ use std::ptr::{NonNull, null_mut};
 use fsnap_core::Gfid;
 
 use super::call::{Call, Inodes, gfid_of};
-use super::dict::Dict;
+use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::guard::{How, Place, WHOLE_TREE, entry, refusal};
+use super::held::{Iatts, OwnedLoc};
 use super::host::{Host, this};
 use super::mark::{self, Mark};
 use super::reply::{Fop, Pending};
@@ -87,50 +88,26 @@ impl Ticket<'_> {
 
     /// Copies what the fop needs, so that it can go on later. Answers `ENOMEM` if the host has no memory.
     pub fn hold(self) -> Option<Held> {
-        // SAFETY: an empty loc is all zero; loc_copy reads the host's and takes references, and copies the path, which the
-        // name is in.
-        let (old, new) = unsafe {
-            let (mut old, mut new): (sys::loc_t, sys::loc_t) = std::mem::zeroed();
-            let first = sys::loc_copy(&raw mut old, (&raw const *self.oldloc).cast_mut());
-            let second =
-                self.newloc.map_or(0, |loc| sys::loc_copy(&raw mut new, (&raw const *loc).cast_mut()));
-            if first != 0 || second != 0 {
-                sys::loc_wipe(&raw mut old);
-                sys::loc_wipe(&raw mut new);
-                self.pending.fail(libc::ENOMEM);
-                return None;
-            }
-            (old, new)
+        // SAFETY: the fop's own locs and dictionary.
+        let (old, new, xdata) = unsafe {
+            let new = self.newloc.map(|loc| OwnedLoc::copy(loc));
+            (OwnedLoc::copy(self.oldloc), new, OwnedDict::again(self.xdata))
         };
-        // SAFETY: the fop's own dictionary; given back by `Arguments::drop`.
-        let xdata = if self.xdata.is_null() { null_mut() } else { unsafe { sys::dict_ref(self.xdata) } };
-        let arguments = Box::new(Arguments { old, new, flags: self.flags, xdata });
+        let (Some(old), None | Some(Some(_))) = (old, &new) else {
+            self.pending.fail(libc::ENOMEM);
+            return None;
+        };
+        let arguments = Box::new(Arguments { old, new: new.flatten(), flags: self.flags, xdata });
         Some(Held { pending: self.pending, arguments })
     }
 }
 
 /// A fop's arguments, in memory and with references of our own.
 struct Arguments {
-    old: sys::loc_t,
-    new: sys::loc_t,
+    old: OwnedLoc,
+    new: Option<OwnedLoc>,
     flags: c_int,
-    xdata: *mut sys::dict_t,
-}
-
-// SAFETY: host references that any thread may use and give back.
-unsafe impl Send for Arguments {}
-
-impl Drop for Arguments {
-    fn drop(&mut self) {
-        // SAFETY: references and copies made in `Ticket::hold`.
-        unsafe {
-            sys::loc_wipe(&raw mut self.old);
-            sys::loc_wipe(&raw mut self.new);
-            if !self.xdata.is_null() {
-                sys::dict_unref(self.xdata);
-            }
-        }
-    }
+    xdata: Option<OwnedDict>,
 }
 
 /// A fop that waits for us.
@@ -161,15 +138,17 @@ impl Held {
     /// The inodes of the brick. `None` if the fop does not lead to them.
     pub fn inodes(&self) -> Option<Inodes> {
         // SAFETY: the arguments hold a reference to the directory.
-        unsafe { Inodes::around(self.arguments.old.parent) }
+        unsafe { Inodes::around(self.arguments.old.get().parent) }
     }
 
     /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is
     /// answered. What it returns self-heal is told before that as well, if it is an unlink or a rename.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
         let Held { pending, arguments } = self;
-        let (mut old, mut new) = (by_gfid(&arguments.old), by_gfid(&arguments.new));
-        let args = (&raw mut old, &raw mut new, arguments.flags, arguments.xdata);
+        let (mut old, mut new) =
+            (by_gfid(arguments.old.get()), arguments.new.as_ref().map(|loc| by_gfid(loc.get())));
+        let new = new.as_mut().map_or(null_mut(), |loc| &raw mut *loc);
+        let args = (&raw mut old, new, arguments.flags, OwnedDict::ptr_of(arguments.xdata.as_ref()));
         let underway =
             Underway { arguments: Some(arguments), host, fop: pending.fop(), after: Box::new(after) };
         // SAFETY: valid until `wind` returns; what they point to is kept by the arguments until `Underway::end`.
@@ -247,20 +226,19 @@ unsafe extern "C" fn removed(
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
     let (fop, host) = (underway.fop, underway.host);
     // SAFETY: the arguments hold a reference to the directory.
-    let inodes =
-        unsafe { Inodes::around(underway.arguments.as_ref().map_or(null_mut(), |held| held.old.parent)) };
+    let inodes = unsafe {
+        Inodes::around(underway.arguments.as_ref().map_or(null_mut(), |held| held.old.get().parent))
+    };
     // The fop is done, whatever becomes of what follows it: the answer is the host's own.
     let marks = fence("what follows a removal", Vec::new(), || underway.end(op_ret == 0));
     if let (Fop::Unlink, [_, ..], Some(inodes)) = (fop, &marks[..], inodes) {
         return fence("what follows an unlink", 0, || {
             let Some(frame) = NonNull::new(frame) else { return 0 };
             // SAFETY: the host's promise: null or valid.
-            let parents = unsafe { [preparent.as_ref(), postparent.as_ref()] }.map(|iatt| iatt.copied());
+            let mut parents = unsafe { Iatts::copy([preparent, postparent]) };
             let answer = move |pending: Pending, _| {
                 let (frame, cookie, this) = (pending.into_frame().as_ptr(), null_mut(), this());
-                let [mut pre, mut post] = parents;
-                let [pre, post] =
-                    [&mut pre, &mut post].map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt));
+                let [pre, post] = parents.as_ptrs();
                 // SAFETY: the frame is ours to unwind, with copies of what the host gave.
                 unsafe {
                     sys::default_unlink_cbk(frame, cookie, this, op_ret, op_errno, pre, post, null_mut())
@@ -324,34 +302,22 @@ unsafe extern "C" fn renamed(
     let underway = unsafe { Box::from_raw(cookie.cast::<Underway>()) };
     let host = underway.host;
     // SAFETY: the arguments hold a reference to the directory.
-    let inodes =
-        unsafe { Inodes::around(underway.arguments.as_ref().map_or(null_mut(), |held| held.old.parent)) };
+    let inodes = unsafe {
+        Inodes::around(underway.arguments.as_ref().map_or(null_mut(), |held| held.old.get().parent))
+    };
     let marks = fence("what follows a rename", Vec::new(), || underway.end(op_ret == 0));
     if let ([_, ..], Some(inodes)) = (&marks[..], inodes) {
         return fence("what follows a rename", 0, || {
             let Some(frame) = NonNull::new(frame) else { return 0 };
             // SAFETY: the host's promise: null or valid.
-            let iatts =
-                unsafe { [stbuf, preold, postold, prenew, postnew].map(|iatt| iatt.as_ref().copied()) };
+            let mut iatts = unsafe { Iatts::copy([stbuf, preold, postold, prenew, postnew]) };
             let answer = move |pending: Pending, _| {
                 let (frame, cookie, this) = (pending.into_frame().as_ptr(), null_mut(), this());
-                let mut iatts = iatts;
-                let [stat, old, old_now, new, new_now] =
-                    iatts.each_mut().map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt));
+                let ([stat, old, old_now, new, new_now], none) = (iatts.as_ptrs(), null_mut());
                 // SAFETY: the frame is ours to unwind, with copies of what the host gave.
                 unsafe {
                     sys::default_rename_cbk(
-                        frame,
-                        cookie,
-                        this,
-                        op_ret,
-                        op_errno,
-                        stat,
-                        old,
-                        old_now,
-                        new,
-                        new_now,
-                        null_mut(),
+                        frame, cookie, this, op_ret, op_errno, stat, old, old_now, new, new_now, none,
                     )
                 };
             };
