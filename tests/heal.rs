@@ -8,12 +8,11 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use common::agree::{HEALED_WITHIN, converges, differences};
+use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges, differences};
 use common::{MIB, Setup, ask, fsnap, names, received};
 use fsnap_testbed::{Errno, Layout, Volume, checksum, content, df_used, fill, try_wait_until};
 use load::versions::Writer;
 
-const SAME_WITHIN: Duration = Duration::from_secs(20);
 const UP: &str = "with all bricks up";
 const REPLICA: Layout = Layout::Replicate(3);
 const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };

@@ -10,7 +10,7 @@ use fsnap_testbed::{Layout, Volume, checksum, getx, listx, try_wait_until};
 use super::sound;
 
 pub const HEALED_WITHIN: Duration = Duration::from_secs(60);
-const SAME_WITHIN: Duration = Duration::from_secs(20);
+pub const SAME_WITHIN: Duration = Duration::from_secs(20);
 
 /// What is below a brick's directory `dir`, `.fsnap` included: names, and of files gfid, size, catalogue, and content.
 fn tree(brick: &Path, content: bool) -> BTreeMap<String, String> {

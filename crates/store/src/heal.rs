@@ -48,9 +48,9 @@ pub struct Catalogue {
 }
 
 impl Store {
-    /// Removes the snapshots of `base` that are not in the catalogue `truth`, or are others there (have another gfid or number). Those that are newer than
-    /// it go into quarantine: the other brick can't know that they were deleted. To be called before the xattrs of `truth`
-    /// are set. When this returns it is durable.
+    /// Removes the snapshots of `base` that are not in the catalogue `truth`, or are others there (have another gfid or
+    /// number). Those that may not have been deleted there go into quarantine. To be called before the xattrs of `truth` are
+    /// set. When this returns it is durable.
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
@@ -292,7 +292,8 @@ impl Store {
     /// After self-heal has made the file `payload`, a snapshot of `base`, empty as yet: gives it its record, and the file's
     /// content, of which it then has to be sent only what differs. (A fragment of a disperse volume is sent whole.)
     ///
-    /// [`Error::Gone`] (`ESTALE`) if either is not there, or what a system call says.
+    /// [`Error::Gone`] (`ESTALE`) if either is not there, or what a system call says: `EOPNOTSUPP` where blocks can't be
+    /// shared. The record is there then, and heal goes on.
     pub fn seed(&self, payload: Gfid, base: Gfid) -> Result<()> {
         let record = record_of(&self.brick, base, payload)?.ok_or(Error::Gone)?;
         let (payload, base) =
@@ -301,8 +302,7 @@ impl Store {
         xattrs::set(&payload.file, HEALING, b"1")?;
         xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
         self.arrived(&payload, base.gfid)?;
-        let dispersed = Names::of(&base.file)?.is_dispersed();
-        if payload.stat.st_size != 0 || dispersed || !self.reflink {
+        if payload.stat.st_size != 0 || Names::of(&base.file)?.is_dispersed() {
             return Ok(());
         }
         follow_nocow(&base.file, &payload.file).doing("set the NOCOW flag")?;
