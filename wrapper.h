@@ -7,3 +7,4 @@
 #include <glusterfs/hashfn.h>
 #include <glusterfs/logging.h>
 #include <glusterfs/statedump.h>
+#include <glusterfs/syncop.h>

@@ -4,4 +4,5 @@
 //! does on a brick, on top of `fsnap-store` (the disk) and `fsnap-core` (pure logic). See `docs/architecture.md`.
 
 pub mod brick;
+pub mod client;
 pub mod ffi;

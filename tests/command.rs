@@ -9,9 +9,9 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Output, Stdio};
 
+use common::stage::{Said, Stage};
 use common::{MIB, Setup, distribute, fsnap, names, sees, volume};
 use fsnap_testbed::{Layout, checksum, fill, run};
 use serde_json::Value;
@@ -20,96 +20,6 @@ const OWNER: u32 = 4001;
 const READER: u32 = 4002;
 /// The group of both.
 const GROUP: u32 = 4000;
-
-/// The program, built as the running test was. The root package can't ask cargo for a program of another.
-fn program() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let exe = std::env::current_exe().expect("the path of the running test");
-        let profile = exe.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
-        cargo.args(["--package", "fsnap-cli", "--target-dir"]).arg(profile.parent().expect("target"));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        run(&mut cargo);
-        profile.join("fsnap")
-    };
-    BUILT.get_or_init(build).clone()
-}
-
-/// A volume and the program, where everybody may run it.
-struct Stage(Setup);
-
-/// How it ended, and what it said.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Stage {
-    fn new(setup: Setup) -> Stage {
-        fs::copy(program(), setup.scene.path("/run/scene/fsnap")).expect("the program");
-        Stage(setup)
-    }
-
-    fn file(&self, name: impl AsRef<OsStr>) -> PathBuf {
-        self.0.mount.path().join(name.as_ref())
-    }
-
-    /// `fsnap ARGS` in the root of the mount.
-    fn fsnap<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
-        self.fsnap_as(0, 0, "/run/scene/m", args)
-    }
-
-    fn fsnap_as<A: AsRef<OsStr>>(
-        &self,
-        uid: u32,
-        gid: u32,
-        dir: &str,
-        args: impl IntoIterator<Item = A>,
-    ) -> Said {
-        let mut command = self.0.scene.command_as(uid, gid, "env");
-        command.arg(format!("--chdir={dir}")).arg("/run/scene/fsnap").args(args);
-        said(command.output().expect("env"))
-    }
-
-    /// What it prints if all goes well.
-    #[track_caller]
-    fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
-        let said = self.fsnap(args);
-        assert!(said.code == 0 && said.err.is_empty(), "{}: {}{}", said.code, said.out, said.err);
-        said.out
-    }
-
-    #[track_caller]
-    fn json(&self, args: &[&str]) -> Value {
-        let answer: Value = serde_json::from_str(&self.ok(args)).expect("JSON");
-        assert_eq!(answer["version"], 1);
-        answer
-    }
-
-    /// It is refused, and says something like `part`.
-    #[track_caller]
-    fn refused<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, part: &str) {
-        self.fsnap(args).refused(part);
-    }
-}
-
-impl Said {
-    #[track_caller]
-    fn refused(&self, part: &str) {
-        assert_eq!((self.code, &self.out[..]), (1, ""), "{}", self.err);
-        assert!(self.err.starts_with("fsnap: ") && self.err.contains(part), "{}", self.err);
-    }
-}
-
-fn said(output: Output) -> Said {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    Said { code: output.status.code().expect("an end"), out: text(output.stdout), err: text(output.stderr) }
-}
 
 /// All `snapshot`s of an answer.
 fn arguments(answer: &Value) -> Vec<&str> {

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use fsnap_core::answer::{self, Snapshot, Status};
-use fsnap_core::command::{self, Command, Create, Question};
+use fsnap_core::command::{self, Arming, Command, Create, Question};
 use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
@@ -102,6 +102,8 @@ fn command_kind(command: &Command) -> &'static str {
         Command::Restore(_) => "restore",
         Command::Hold(_, true) => "hold",
         Command::Hold(_, false) => "release",
+        Command::Arm(_) => "arm",
+        Command::Settle(_) => "settle",
     }
 }
 
@@ -110,6 +112,7 @@ fn question_kind(question: &Question) -> &'static str {
         Question::List => "list",
         Question::Info(_) => "info",
         Question::Status => "status",
+        Question::Armed => "armed",
     }
 }
 
@@ -134,6 +137,9 @@ impl Order {
         let (base, is_snapshot) = self.base(call)?;
         match command {
             Command::Create(_) if is_snapshot => Err(Error::ReadOnly("no snapshots of snapshots")),
+            Command::Arm(_) | Command::Settle(_) if is_snapshot => {
+                Err(Error::ReadOnly("restore the file itself"))
+            }
             Command::Restore(_) if is_snapshot && !self.state.store()?.is_deleted(base) => {
                 Err(Error::ReadOnly("restore the file itself"))
             }
@@ -152,7 +158,9 @@ impl Order {
     fn base_for_question(&self, call: &Call<'_>, question: &Question) -> Result<Option<Gfid>> {
         match question {
             Question::Status => Ok(None),
-            Question::List | Question::Info(_) => self.base(call).map(|(base, _)| Some(base)),
+            Question::List | Question::Info(_) | Question::Armed => {
+                self.base(call).map(|(base, _)| Some(base))
+            }
         }
     }
 
@@ -203,8 +211,17 @@ impl Order {
                 self.state.counters.cloned(time);
             }
             Command::Hold(name, held) => store.hold(base, name, *held)?,
+            Command::Arm(Arming { name, id }) => {
+                volume::allow_carried_restore(self.state.volume_id)?;
+                self.state.arms.add(base, *id)?;
+                store.arm(base, name, *id).inspect_err(|_| self.state.arms.remove(base, *id))?;
+            }
+            Command::Settle(id) => {
+                store.settle(base, *id)?;
+                self.state.arms.remove(base, *id);
+            }
         }
-        tracing::info!("{} {} of {}: done", self.kind, command.name(), self.shown);
+        tracing::info!("{} {} of {}: done", self.kind, command.subject(), self.shown);
         Ok(unsettled)
     }
 
@@ -243,6 +260,7 @@ impl Order {
                 Ok(answer::info(&snapshot))
             }
             Question::Status => Ok(self.status()),
+            Question::Armed => Ok(answer::armed(store.armed(base)?.as_ref(), self.state.arms.has(base))),
         }
     }
 

@@ -10,6 +10,7 @@ mod life;
 mod moving;
 mod namespace;
 mod pool;
+mod restore;
 mod volume;
 
 use std::collections::HashSet;
@@ -23,8 +24,8 @@ use fsnap_core::{Gfid, Result};
 use fsnap_store::Store;
 
 use crate::ffi::{
-    Call, Change, Dict, GetReply, HeldMake, HeldSet, HiddenXattrs, Hides, Host, Removal, SetReply, StateDump,
-    Ticket, Translator,
+    Call, Change, Dict, GetReply, HeldMake, HeldSet, HeldTruncate, HiddenXattrs, Hides, Host, Removal,
+    SetReply, StateDump, Ticket, Translator,
 };
 use counters::Counters;
 use pool::Pool;
@@ -51,6 +52,7 @@ struct State {
     counters: Counters,
     doubts: heal::Doubts,
     awaited: heal::Awaited,
+    arms: restore::Arms,
 }
 
 impl State {
@@ -108,6 +110,7 @@ impl Translator for Brick {
             counters: Counters::default(),
             doubts: heal::Doubts::default(),
             awaited: heal::Awaited::default(),
+            arms: restore::Arms::default(),
         });
         Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()), healing: Mutex::default() })
     }
@@ -179,6 +182,18 @@ impl Translator for Brick {
 
     fn heal_keeps(&self, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
         heal::keeps(self, call, file, names)
+    }
+
+    fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
+        restore::carry(self, call, id, held);
+    }
+
+    fn is_armed(&self) -> bool {
+        self.state.arms.any()
+    }
+
+    fn refuse_truncate(&self, call: &Call<'_>, file: Gfid) -> Option<i32> {
+        restore::refuse_truncate(&self.state, call, file)
     }
 
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {

@@ -33,6 +33,18 @@ pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Resul
     }
 }
 
+/// Refuses a restore by a carrier where that would not come through.
+///
+/// [`Error::Unsupported`] (`EOPNOTSUPP`) with `features.trash` on.
+pub fn allow_carried_restore(volume_id: Option<Gfid>) -> Result<()> {
+    match volume_id.and_then(|id| recorded(Path::new(VOLUMES), id)) {
+        Some(info) if info.trash => Err(Error::unsupported(
+            "restore with features.trash on: it copies what a restore replaces, and loses track of the restore",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Whether other bricks of the volume hold the same files. False if it is not known.
 pub fn has_copies(options: &Options, volume_id: Option<Gfid>) -> bool {
     kind(options, volume_id).is_some_and(|kind| kind != VolumeType::Distribute)

@@ -92,6 +92,20 @@ impl OwnedDict {
             .map(OwnedDict)
     }
 
+    /// Takes over a reference; `None` to a null pointer.
+    ///
+    /// # Safety
+    /// `dict` is null or a valid dictionary, and the reference is the caller's to give.
+    pub(super) unsafe fn adopt(dict: *mut sys::dict_t) -> Option<Self> {
+        NonNull::new(dict).map(OwnedDict)
+    }
+
+    /// A copy of the value of `key`.
+    pub(super) fn get(&self, key: &CStr) -> Option<Vec<u8>> {
+        // SAFETY: a valid dictionary that nobody takes values out of.
+        unsafe { Dict::new(self.0.as_ptr()) }?.get(key).map(<[u8]>::to_vec)
+    }
+
     /// One pair, copied into the host's memory (it frees values itself). `None` if the host is out of memory.
     pub(super) fn with(key: &CStr, value: &[u8]) -> Option<Self> {
         Self::new()?.and(key, value)

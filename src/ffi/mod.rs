@@ -8,7 +8,9 @@
 #![allow(unsafe_code)]
 
 mod call;
+mod carrier;
 mod closing;
+mod cluster;
 mod dict;
 mod fence;
 mod filter;
@@ -35,6 +37,8 @@ mod sys {
 }
 
 pub use call::{Call, Inode, Inodes};
+pub use carrier::HeldTruncate;
+pub use cluster::{File, Node, Range, own_locks};
 pub use dict::Dict;
 pub use fence::fence;
 pub use filter::HiddenXattrs;

@@ -27,6 +27,8 @@ pub(super) enum Fop {
     Rename,
     Link,
     Mknod,
+    Truncate,
+    Ftruncate,
 }
 
 /// A frame that has not been unwound yet.
@@ -83,6 +85,8 @@ impl Pending {
                 Fop::Rename => sys::default_rename_failure_cbk(frame, errno),
                 Fop::Link => sys::default_link_failure_cbk(frame, errno),
                 Fop::Mknod => sys::default_mknod_failure_cbk(frame, errno),
+                Fop::Truncate => sys::default_truncate_failure_cbk(frame, errno),
+                Fop::Ftruncate => sys::default_ftruncate_failure_cbk(frame, errno),
             };
         }
     }
@@ -149,6 +153,11 @@ impl SetReply {
     /// Answers with an error.
     pub fn fail(self, errno: i32) {
         self.0.fail(errno);
+    }
+
+    /// Answers success.
+    pub fn succeed(self) {
+        self.0.done(None);
     }
 
     /// Answers success, with an xdata or none.

@@ -99,6 +99,14 @@ fsnap_wind_setxattr(call_frame_t *frame, void *cookie, fop_setxattr_cbk_t cbk, x
 }
 
 int
+fsnap_wind_truncate(call_frame_t *frame, void *cookie, fop_truncate_cbk_t cbk, xlator_t *child, loc_t *loc, off_t offset, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->truncate, (wound = 1, loc), offset, xdata);
+    return wound;
+}
+
+int
 fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xlator_t *to, loc_t *loc, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata)
 {
     int wound = 0;

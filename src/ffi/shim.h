@@ -23,6 +23,8 @@ int fsnap_wind_mknod(call_frame_t *frame, void *cookie, fop_mknod_cbk_t cbk, xla
                      dev_t rdev, mode_t umask, dict_t *xdata);
 int fsnap_wind_setxattr(call_frame_t *frame, void *cookie, fop_setxattr_cbk_t cbk, xlator_t *child, loc_t *loc,
                         dict_t *dict, int32_t flags, dict_t *xdata);
+int fsnap_wind_truncate(call_frame_t *frame, void *cookie, fop_truncate_cbk_t cbk, xlator_t *child, loc_t *loc,
+                        off_t offset, dict_t *xdata);
 int fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xlator_t *to, loc_t *loc,
                        gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata);
 /* Of all names. */

@@ -1,11 +1,14 @@
 //! The one symbol that the host needs, and its callbacks: they convert, call a safe method, convert back.
 
+use std::any::Any;
 use std::ffi::{CStr, c_char};
 use std::ptr::{NonNull, null_mut};
 
 use fsnap_core::Gfid;
 
 use super::call::Call;
+use super::carrier::{self, HeldTruncate};
+use super::cluster::File;
 use super::dict::Dict;
 use super::fence::fence;
 use super::filter::{self, HiddenXattrs};
@@ -18,6 +21,7 @@ use super::removal::{self, Removal, Ticket};
 use super::reply::{Fop, GetReply, Pending, SetReply};
 use super::statedump::StateDump;
 use super::{log, sys};
+use crate::client::Client;
 
 /// A translator, as safe code writes it. A fop that hands its reply back is passed on to the translator beneath as if
 /// it had never been looked at; fops that are not here are not even in the host's table.
@@ -65,6 +69,15 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// What self-heal is not to take away when it removes these xattrs of `file`, to set them anew.
     fn heal_keeps(&self, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs>;
 
+    /// A truncate that carries the restore with this id.
+    fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate);
+
+    /// Whether truncates deserve a look. Asked at each, so it must cost next to nothing.
+    fn is_armed(&self) -> bool;
+
+    /// A truncate of `file` that carries nothing: the errno to answer with, or `None` to let it go on.
+    fn refuse_truncate(&self, call: &Call<'_>, file: Gfid) -> Option<i32>;
+
     /// setxattr and fsetxattr.
     fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply>;
 
@@ -92,6 +105,8 @@ pub trait Translator: Sized + Send + Sync + 'static {
 
 /// What this library is, when the host loads it as `user/fsnap`.
 type Role = crate::brick::Brick;
+/// What it is under another name, in a private client graph.
+const CLIENT: &CStr = c"user/fsnap-client";
 
 #[unsafe(no_mangle)]
 static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
@@ -100,7 +115,7 @@ static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
     // SAFETY: written by the host only, before any of our code runs; taking the address is all that happens here.
     options: &raw mut OPTIONS as *mut sys::volume_option_t,
     init: Some(init::<Role>),
-    fini: Some(fini::<Role>),
+    fini: Some(fini),
     reconfigure: Some(reconfigure::<Role>),
     notify: Some(sys::fsnap_notify),
     fops: &raw mut FOPS,
@@ -113,7 +128,7 @@ static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
 static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     setxattr: Some(healed_setxattr::<Role>),
     fsetxattr: Some(fsetxattr::<Role>),
-    getxattr: Some(getxattr::<Role>),
+    getxattr: Some(asked_getxattr::<Role>),
     fgetxattr: Some(fgetxattr::<Role>),
     lookup: Some(lookup::<Role>),
     readdir: Some(readdir::<Role>),
@@ -125,8 +140,8 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     link: Some(removal::link::<Role>),
     put: Some(guard::put::<Role>),
     open: Some(guard::open::<Role>),
-    truncate: Some(guard::truncate::<Role>),
-    ftruncate: Some(guard::ftruncate::<Role>),
+    truncate: Some(carrier::truncate::<Role>),
+    ftruncate: Some(carrier::ftruncate::<Role>),
     writev: Some(guard::writev::<Role>),
     fallocate: Some(guard::fallocate::<Role>),
     discard: Some(guard::discard::<Role>),
@@ -182,10 +197,13 @@ const fn option(key: &'static CStr, default: &'static CStr, text: &'static CStr)
 ///
 /// # Safety
 /// `this` is what the host calls us with: between `init` and `fini`, its `private` is ours.
-pub(super) unsafe fn role<'a, T: Translator>(this: *mut sys::xlator_t) -> Option<&'a T> {
+pub(super) unsafe fn role<'a, T: 'static>(this: *mut sys::xlator_t) -> Option<&'a T> {
     // SAFETY: the caller's contract.
-    unsafe { (*this).private.cast::<T>().as_ref() }
+    unsafe { (*this).private.cast::<Private>().as_ref() }?.downcast_ref()
 }
+
+/// The one role that a translator has.
+type Private = Box<dyn Any + Send + Sync>;
 
 unsafe extern "C" fn init<T: Translator>(this: *mut sys::xlator_t) -> i32 {
     log::install();
@@ -193,10 +211,17 @@ unsafe extern "C" fn init<T: Translator>(this: *mut sys::xlator_t) -> i32 {
         let Some(this) = NonNull::new(this) else { return -1 };
         // SAFETY: the host's promise; `fini` ends the use.
         let host = unsafe { Host::new(this) };
-        match host.check().and_then(|()| T::init(host)) {
-            Ok(role) => {
+        // SAFETY: every translator has a type, a C string.
+        let kind = unsafe { CStr::from_ptr((*this.as_ptr()).type_) };
+        let started = host.check().and_then(|()| {
+            let private: Private =
+                if kind == CLIENT { Box::new(Client::init(host)?) } else { Box::new(T::init(host)?) };
+            Ok(private)
+        });
+        match started {
+            Ok(private) => {
                 // SAFETY: the host's promise; nobody else writes here.
-                unsafe { (*this.as_ptr()).private = Box::into_raw(Box::new(role)).cast() };
+                unsafe { (*this.as_ptr()).private = Box::into_raw(Box::new(private)).cast() };
                 0
             }
             Err(why) => {
@@ -207,10 +232,10 @@ unsafe extern "C" fn init<T: Translator>(this: *mut sys::xlator_t) -> i32 {
     })
 }
 
-unsafe extern "C" fn fini<T: Translator>(this: *mut sys::xlator_t) {
+unsafe extern "C" fn fini(this: *mut sys::xlator_t) {
     fence("fini", (), || {
         // SAFETY: the host's promise; it sends no fop after this.
-        let private = unsafe { std::mem::replace(&mut (*this).private, null_mut()) }.cast::<T>();
+        let private = unsafe { std::mem::replace(&mut (*this).private, null_mut()) }.cast::<Private>();
         if !private.is_null() {
             // SAFETY: it was made by `Box::into_raw` in `init` and is taken back once.
             drop(unsafe { Box::from_raw(private) });
@@ -428,11 +453,60 @@ unsafe extern "C" fn healed_setxattr<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        match heal::takes_set::<T>((frame, this), loc, dict, flags, xdata) {
-            true => 0,
-            false => setxattr::<T>(frame, this, loc, dict, flags, xdata),
+        if client_set((frame, this), loc, dict)
+            || heal::takes_set::<T>((frame, this), loc, dict, flags, xdata)
+        {
+            return 0;
         }
+        setxattr::<T>(frame, this, loc, dict, flags, xdata)
     }
+}
+
+/// setxattr in a private client graph; true if it is a command.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn client_set(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    loc: *mut sys::loc_t,
+    dict: *mut sys::dict_t,
+) -> bool {
+    fence("a command", true, || {
+        // SAFETY: the host's promise.
+        let client = unsafe { role::<Client>(this) };
+        let (Some(client), Some(frame)) = (client, NonNull::new(frame)) else { return false };
+        // SAFETY: the host's promise.
+        let (Some(file), Some(dict)) = (unsafe { (File::of(loc), Dict::new(dict)) }) else { return false };
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
+        let reply = SetReply::new(unsafe { Pending::new(frame, Fop::Setxattr) });
+        client.set(file, dict, reply).map(|reply| reply.into_pending().into_frame()).is_none()
+    })
+}
+
+/// getxattr, which may be a question in a private client graph.
+unsafe extern "C" fn asked_getxattr<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    key: *const c_char,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    let taken = fence("a question", true, || {
+        // SAFETY: the host's promise.
+        let (client, file) = unsafe { (role::<Client>(this), File::of(loc)) };
+        let (Some(client), Some(file), Some(frame)) = (client, file, NonNull::new(frame)) else {
+            return false;
+        };
+        if key.is_null() {
+            return false;
+        }
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on; a key is a C string.
+        let (reply, key) =
+            unsafe { (GetReply::new(Pending::new(frame, Fop::Getxattr)), CStr::from_ptr(key)) };
+        client.get(file, key, reply).map(|reply| reply.into_pending().into_frame()).is_none()
+    });
+    // SAFETY: the host's promise, for passing on.
+    if taken { 0 } else { unsafe { getxattr::<T>(frame, this, loc, key, xdata) } }
 }
 
 set_fop!(setxattr, default_setxattr, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc);

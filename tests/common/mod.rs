@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod agree;
+pub mod stage;
 
 use std::path::Path;
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub fn single(fs: Fs) -> Single {
 pub fn scene_with_fsnap() -> Scene {
     let scene = Scene::new();
     scene.install_translator(translator_path(), "fsnap");
+    scene.install_translator(translator_path(), "fsnap-client");
     scene
 }
 

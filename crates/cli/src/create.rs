@@ -6,8 +6,9 @@ use fsnap_core::SnapName;
 use jiff::Timestamp as Moment;
 use nix::errno::Errno;
 
+use crate::cluster::Graphs;
 use crate::entry::{Entry, Owner};
-use crate::failure::{Deed, Failure};
+use crate::failure::{Deed, Failure, copies};
 use crate::mount::Place;
 use crate::text;
 use crate::volume::{self, Snapshot};
@@ -39,18 +40,26 @@ fn numbered(stem: &str, n: usize) -> Option<SnapName> {
 }
 
 /// Takes a snapshot of what this client and those before it have written.
-pub fn create(file: &Path, wish: &Wish) -> Result<Entry, Failure> {
+///
+/// Where the volume keeps copies of files this is done by way of a private client graph.
+pub fn create(graphs: &mut Graphs, file: &Path, wish: &Wish) -> Result<Entry, Failure> {
     let failed = |deed| move |errno| Failure::of(deed, file, file, errno);
     Place::of(file).map_err(|error| Failure::finding(file, error))?;
     if !volume::is_regular(file).map_err(failed(Deed::Create))? {
         return Err(failed(Deed::Create)(Errno::EINVAL));
     }
     volume::drain(file).map_err(failed(Deed::Drain))?;
+    let copies = copies(file).is_some();
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
         let created = text::timestamp(Moment::now())
             .map_err(|_| Failure::new(file, "this machine's clock is before 1970: set it"))?;
-        taken = volume::create(file, &name, created).map(|()| (name, created.to_string()));
+        let value = volume::creation(&name, created);
+        let done = match copies {
+            true => graphs.create(file, &value)?,
+            false => volume::command(file, "create", &value),
+        };
+        taken = done.map(|()| (name, created.to_string()));
         if taken != Err(Errno::EEXIST) {
             break;
         }

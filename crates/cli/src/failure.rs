@@ -67,13 +67,15 @@ impl Failure {
         Failure { subject: escaped(subject), errno: Some(errno), text }
     }
 
+    /// What the volume answered when it was asked about `subject`.
+    pub fn answered(subject: &Path, errno: Errno) -> Failure {
+        Failure { subject: escaped(subject), errno: Some(errno), text: sentence(Deed::Look, errno) }
+    }
+
     /// A failure to find out where a path is.
     pub fn finding(subject: &Path, error: io::Error) -> Failure {
         match error.raw_os_error() {
-            Some(code) => {
-                let errno = Errno::from_raw(code);
-                Failure { subject: escaped(subject), errno: Some(errno), text: sentence(Deed::Look, errno) }
-            }
+            Some(code) => Failure::answered(subject, Errno::from_raw(code)),
             None => Failure::new(subject, error.to_string()),
         }
     }
@@ -164,17 +166,13 @@ fn unsupported(deed: Deed, file: &Path) -> String {
         }
         .into();
     }
-    match copies(file) {
-        Some(kind) => format!("this is a {kind} volume, and fsnap can't restore on those yet"),
-        None if option("direct-restore") == Some(&"off".into()) => "option direct-restore is off".into(),
-        None => "not possible here: geo-replication or features.cache-invalidation is on, bitrot has signed the file, \
-                 or the name of a deleted file belongs to another brick; the log of its brick says which"
-            .into(),
-    }
+    "not possible here: features.trash is on, bitrot has signed the file, or the file was deleted and can't come back on a \
+     volume with copies or where its name belongs to another brick; the log of its brick says which"
+        .into()
 }
 
 /// `replicate` or `disperse`, if the client has such a translator.
-fn copies(file: &Path) -> Option<&'static str> {
+pub fn copies(file: &Path) -> Option<&'static str> {
     let graph = Place::of(file).ok()?.mount.point.join(".meta/graphs/active");
     let kinds: Vec<String> = fs::read_dir(graph)
         .ok()?

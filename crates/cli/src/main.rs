@@ -1,6 +1,7 @@
 //! `fsnap`: snapshots of files on GlusterFS mounts. See docs/command.md.
 
 mod args;
+mod cluster;
 mod create;
 mod entry;
 mod failure;
@@ -21,6 +22,7 @@ use fsnap_check::{Flags, NOT_CHECKED, escaped};
 use jiff::Timestamp as Moment;
 
 use args::{Cli, Command};
+use cluster::Graphs;
 use create::Wish;
 use failure::{Deed, Failure};
 use list::Found;
@@ -30,10 +32,11 @@ use target::{Named, Target};
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
+    let mut graphs = Graphs::default();
     let code = match Cli::parse().command {
         Command::Create { files, name, form } => {
             let wish = name.map_or_else(|| Wish::Free(text::name_of(Moment::now())), Wish::Name);
-            create_all(&files, &wish, form.json)
+            create_all(&mut graphs, &files, &wish, form.json)
         }
         Command::List { paths, recursive, form } => list_all(&paths, recursive, form.json),
         Command::Show { snapshot, form } => {
@@ -47,7 +50,10 @@ fn main() -> ExitCode {
         Command::Release(many) => change_all(many.named, Deed::Release, "release", "released"),
         Command::Restore { snapshot, yes, no_backup } => {
             let wishes = restore::Wishes { yes, backup: !no_backup };
-            told(Target::resolve(snapshot.named).and_then(|target| restore::restore(target, &wishes)))
+            told(
+                Target::resolve(snapshot.named)
+                    .and_then(|target| restore::restore(&mut graphs, target, &wishes)),
+            )
         }
         Command::Status { path, form } => told(status::about(&path).map(|about| match form.json {
             true => about.json(),
@@ -55,13 +61,16 @@ fn main() -> ExitCode {
         })),
         Command::Check { bricks, flags } => check_all(&bricks, &flags),
     };
-    ExitCode::from(code)
+    match graphs.is_empty() {
+        true => ExitCode::from(code),
+        false => fsnap_graph::end(code),
+    }
 }
 
-fn create_all(files: &[PathBuf], wish: &Wish, json: bool) -> u8 {
+fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, json: bool) -> u8 {
     let mut found = Found::default();
     for file in files {
-        match create::create(file, wish) {
+        match create::create(graphs, file, wish) {
             Ok(entry) => {
                 if !json {
                     print(&format!("{}\n", escaped(&entry.argument())));

@@ -8,6 +8,7 @@ use fsnap_core::{SNAP_DIR, SnapName};
 use jiff::Timestamp as Moment;
 use nix::errno::Errno;
 
+use crate::cluster::Graphs;
 use crate::create::{Wish, create};
 use crate::entry::Entry;
 use crate::failure::{Deed, Failure};
@@ -40,20 +41,30 @@ pub struct Wishes {
 }
 
 /// Restores a file, or brings a deleted one back: what is to be said then.
-pub fn restore(target: Target, wishes: &Wishes) -> Result<String, Failure> {
+///
+/// A file is restored by way of a private client graph. One that was deleted comes back where it was alone: on a distribute
+/// volume.
+pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<String, Failure> {
     let entry = show(target.clone())?;
     // A snapshot by itself has no snapshots; the volume refuses it if its file is elsewhere.
     let backup = wishes.backup && !target.is_by_itself();
     if !wishes.yes {
         confirm(&target, &entry, backup)?;
     }
-    let saved = if backup { Some(save(&target)?) } else { None };
+    let saved = if backup { Some(save(graphs, &target)?) } else { None };
     if saved.is_none() && !target.is_by_itself() {
         // What is written out later would go into the restored file.
         volume::drain(&target.file)
             .map_err(|errno| Failure::of(Deed::Drain, &target.typed, &target.file, errno))?;
     }
-    match volume::command(&target.file, "restore", target.name.as_str()) {
+    let done = match target.is_by_itself() {
+        true => volume::command(&target.file, "restore", target.name.as_str()),
+        false => match graphs.restore(&target.file, &target.name) {
+            Ok(done) => done,
+            Err(failure) => return Err(kept(&target, saved, failure)),
+        },
+    };
+    match done {
         Ok(()) => Ok(told(&target, &entry, saved.as_ref())),
         Err(errno) => Err(refused(&target, errno, saved)),
     }
@@ -93,9 +104,9 @@ fn is_yes(answer: &str) -> bool {
 }
 
 /// The snapshot to go back to.
-fn save(target: &Target) -> Result<SnapName, Failure> {
+fn save(graphs: &mut Graphs, target: &Target) -> Result<SnapName, Failure> {
     let wish = Wish::Free(format!("{BACKUP}{}", text::name_of(Moment::now())));
-    let taken = create(&target.file, &wish).and_then(|entry| {
+    let taken = create(graphs, &target.file, &wish).and_then(|entry| {
         let name = SnapName::parse(entry.snapshot.name.as_bytes());
         name.map_err(|why| Failure::new(&target.file, why.to_string()))
     });
@@ -126,16 +137,27 @@ fn shown(target: &Target, entry: &Entry) -> String {
     entry.file().unwrap_or_else(|| escaped(&target.typed))
 }
 
-/// Takes back what was saved, if nothing has changed.
+/// Says why, and what was saved.
 fn refused(target: &Target, errno: Errno, saved: Option<SnapName>) -> Failure {
     let mut failure = Failure::of(Deed::Restore, &target.typed, &target.file, errno);
     if errno == Errno::EOPNOTSUPP {
         let copy = format!(". Copy the snapshot instead: cp {} COPY", quoted(&as_file(target)));
         failure.text.push_str(&copy);
     }
-    let Some(name) = saved else { return failure };
-    let gone = REFUSALS.contains(&errno) && volume::command(&target.file, "delete", name.as_str()).is_ok();
-    if !gone {
+    match REFUSALS.contains(&errno) {
+        true => kept(target, saved, failure),
+        false => noted(saved, failure),
+    }
+}
+
+/// Takes back what was saved: nothing has changed.
+fn kept(target: &Target, saved: Option<SnapName>, failure: Failure) -> Failure {
+    let gone = |name: &SnapName| volume::command(&target.file, "delete", name.as_str()).is_ok();
+    noted(saved.filter(|name| !gone(name)), failure)
+}
+
+fn noted(saved: Option<SnapName>, mut failure: Failure) -> Failure {
+    if let Some(name) = saved {
         failure.text.push_str(&format!("; what it was before is kept as snapshot {name}"));
     }
     failure

@@ -56,9 +56,9 @@ struct List {
     snapshots: Vec<Snapshot>,
 }
 
-/// Takes a snapshot, which gets the gfid that `id` gives it on every brick.
-pub fn create(file: &Path, name: &SnapName, created: Timestamp) -> Result<(), Errno> {
-    command(file, "create", &format!("{name};created={created};id={}", Uuid::new_v4()))
+/// What `create` is set to for a snapshot, which gets the gfid that `id` gives it on every brick.
+pub fn creation(name: &SnapName, created: Timestamp) -> String {
+    format!("{name};created={created};id={}", Uuid::new_v4())
 }
 
 /// Sets `glusterfs.fsnap.VERB`.

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::record::Record;
+use crate::record::{Armed, Record};
 use crate::{Gfid, SnapName, Timestamp};
 
 /// The version of the JSON forms, their first member.
@@ -81,6 +81,17 @@ pub struct Status {
     pub options: crate::options::Options,
 }
 
+/// The answer to `armed`. `live` says that the command may still be at work.
+pub fn armed(restore: Option<&Armed>, live: bool) -> String {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        version: u32,
+        restore: Option<&'a Armed>,
+        live: bool,
+    }
+    json(&Answer { version: VERSION, restore, live })
+}
+
 /// The answer to `status`.
 pub fn status(status: &Status) -> String {
     json(status)
@@ -91,7 +102,7 @@ fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn text<T: std::fmt::Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn text<T: std::fmt::Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(value)
 }
 

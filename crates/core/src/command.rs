@@ -1,9 +1,15 @@
 //! The command grammar: xattr names and values that are commands and questions to fsnap.
 
+use std::ffi::CStr;
+use std::fmt;
+
 use crate::{Error, Gfid, Result, SnapName, Timestamp};
 
 /// What every command's xattr name starts with.
 pub const PREFIX: &str = "glusterfs.fsnap.";
+
+/// The key in a truncate's xdata that makes it the carrier of the restore whose id is its value.
+pub const CARRIER: &CStr = c"glusterfs.fsnap.carrier";
 
 /// The longest value that is looked at, in bytes.
 pub const MAX_VALUE: usize = 256;
@@ -19,15 +25,35 @@ pub enum Command {
     Restore(SnapName),
     /// `hold` (true) and `release` (false): forbid and allow the deletion of a snapshot.
     Hold(SnapName, bool),
+    /// `arm`: get ready for a restore that a truncate will carry; of the private client graph.
+    Arm(Arming),
+    /// `settle`: that restore is over, or will not be.
+    Settle(Gfid),
 }
 
 impl Command {
-    /// The snapshot that it is about.
-    pub fn name(&self) -> &SnapName {
+    /// The snapshot or the restore that it is about.
+    pub fn subject(&self) -> String {
         match self {
-            Command::Create(create) => &create.name,
-            Command::Delete(name) | Command::Restore(name) | Command::Hold(name, _) => name,
+            Command::Create(Create { name, .. }) | Command::Arm(Arming { name, .. }) => name.to_string(),
+            Command::Delete(name) | Command::Restore(name) | Command::Hold(name, _) => name.to_string(),
+            Command::Settle(id) => id.to_string(),
         }
+    }
+}
+
+/// What `arm` asks for: `NAME;id=UUID`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arming {
+    /// The snapshot that is to be restored.
+    pub name: SnapName,
+    /// Which restore it is; the truncate that carries it has the same, under [`CARRIER`].
+    pub id: Gfid,
+}
+
+impl fmt::Display for Arming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};id={}", self.name, self.id)
     }
 }
 
@@ -51,6 +77,8 @@ pub enum Question {
     Info(SnapName),
     /// `status`: fsnap itself, on this brick.
     Status,
+    /// `armed`: what this brick knows of the file's last restore by a carrier.
+    Armed,
 }
 
 /// The command in `setxattr(key, value)`; `None` if the key is not ours.
@@ -65,6 +93,8 @@ pub fn parse_set(key: &[u8], value: &[u8]) -> Option<Result<Command>> {
         b"restore" => short(value).and_then(SnapName::parse).map(Command::Restore),
         b"hold" => short(value).and_then(SnapName::parse).map(|n| Command::Hold(n, true)),
         b"release" => short(value).and_then(SnapName::parse).map(|n| Command::Hold(n, false)),
+        b"arm" => short(value).and_then(parse_arming).map(Command::Arm),
+        b"settle" => short(value).and_then(parse_id).map(Command::Settle),
         other => Err(unknown(other)),
     })
 }
@@ -75,6 +105,7 @@ pub fn parse_get(key: &[u8]) -> Option<Result<Question>> {
     Some(match verb {
         b"list" => Ok(Question::List),
         b"status" => Ok(Question::Status),
+        b"armed" => Ok(Question::Armed),
         other => match other.strip_prefix(b"info.") {
             Some(name) => SnapName::parse(name).map(Question::Info),
             None => Err(unknown(other)),
@@ -105,6 +136,18 @@ fn parse_create(value: &[u8]) -> Result<Create> {
         }
     }
     Ok(create)
+}
+
+fn parse_arming(value: &[u8]) -> Result<Arming> {
+    match parse_create(value)? {
+        Create { name, created: None, id: Some(id) } => Ok(Arming { name, id }),
+        _ => Err(Error::bad("arm takes NAME;id=UUID")),
+    }
+}
+
+/// The id of a restore. [`Error::BadValue`] (`EINVAL`).
+pub fn parse_id(value: &[u8]) -> Result<Gfid> {
+    Gfid::parse(std::str::from_utf8(value).map_err(|_| Error::bad("an id that is not text"))?)
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@ pub enum Error {
     /// `EBUSY`: another command on this file took too long.
     #[error("waited {0} s for other commands on this file: try again")]
     Busy(u64),
+    /// `EBUSY`: the file is being restored.
+    #[error("the file is being restored: try again when that is over, at the latest in a minute")]
+    Restoring,
     /// `EBUSY`: the brick must be stopped for this.
     #[error("the brick is in use ({0}): stop it first")]
     InUse(String),
@@ -110,6 +113,7 @@ impl Error {
             | Error::Renamed
             | Error::Migrating
             | Error::Busy(_)
+            | Error::Restoring
             | Error::InUse(_) => libc::EBUSY,
             Error::TooMany(_) => libc::EDQUOT,
             Error::LowSpace { .. } => libc::ENOSPC,

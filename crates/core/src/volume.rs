@@ -36,6 +36,8 @@ pub struct VolumeInfo {
     pub changelog: bool,
     /// `features.cache-invalidation` is on: clients cache for long, and are told of changes.
     pub cache_invalidation: bool,
+    /// `features.trash` is on: it copies what a truncate cuts off, and loses the truncate's xdata.
+    pub trash: bool,
 }
 
 impl VolumeInfo {
@@ -62,6 +64,7 @@ impl VolumeInfo {
             kind,
             changelog: on("changelog.changelog"),
             cache_invalidation: on("features.cache-invalidation"),
+            trash: on("features.trash"),
         })
     }
 }

@@ -103,6 +103,7 @@ impl Store {
             Some(payload) => payload.file,
             None => return Err(Error::Damaged(format!("its snapshot {} is not here", intent.payload))),
         };
+        self.begin_carried(state, intent.base, &intent.name)?;
         overwrite(&payload, &live.file)?;
         state.remove_intent(intent.base)
     }

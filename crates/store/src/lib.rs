@@ -6,7 +6,8 @@
 //!
 //! All calls block, and any number of threads may make them, with one rule that the caller keeps: **of the calls that
 //! change a base or its snapshots no two on the same base at a time**: [`create`](Store::create),
-//! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`hold`](Store::hold),
+//! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`arm`](Store::arm),
+//! [`carry`](Store::carry), [`settle`](Store::settle), [`hold`](Store::hold),
 //! [`follow`](Store::follow), [`adopt`](Store::adopt), [`seed`](Store::seed), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
 //! [`revive`](Store::revive). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
 //! Different bases, in the same directory too, and all calls that only ask need no such care; nor do
@@ -14,6 +15,7 @@
 //!
 //! Nothing on the disk is trusted: not records, not gfids, not handles, not what kind of file it is.
 
+mod arm;
 mod brick;
 mod catalogue;
 pub mod check;
@@ -116,6 +118,9 @@ impl Store {
             }
             store.replay_intents(state);
             store.settle_pending(state);
+            if let Err(e) = store.tidy_armed(state) {
+                tracing::warn!("cannot tidy .glusterfs/fsnap/armed: {e}");
+            }
             store.tidy_graves(state);
         }
         Ok(store)

@@ -40,29 +40,20 @@ impl Store {
     /// The same for a file that may be a tombstone.
     pub(crate) fn restore_into(&self, live: &Inode, name: &SnapName) -> Result<Duration> {
         let base = live.gfid;
-        let names = Names::of(&live.file)?;
-        self.check_base(live, &names)?;
-        if names.has(xattrs::SIGNATURE) {
-            return Err(Error::unsupported(
-                "bitrot has signed the file and would take the restore for corruption",
-            ));
-        }
-        let entry = xattrs::expect_entry(&live.file, name)?;
-        let snapshot = self.payload(base, name, entry.gfid)?;
-        let snapshot = snapshot
-            .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))?;
-
+        let snapshot = self.restorable(live, name)?;
         let state = self.state()?;
         self.finish_earlier_restore(state, base)?;
         let stat = fstat(&live.file).doing("stat")?;
         // With an exchange the new content is made aside, and the old one is there afterwards.
         let (aside, _) =
             payload::clone(if self.exchanges { &snapshot.file } else { &live.file }, &state.dir)?;
-        state.write_intent(&Intent { base, payload: entry.gfid, name: name.clone() })?;
+        state.write_intent(&Intent { base, payload: snapshot.gfid, name: name.clone() })?;
         let start = Instant::now();
-        if self.exchanges
-            && let Err(e) = exchange(&aside, &live.file).doing("exchange the contents")
-        {
+        let begun = self.begin_carried(state, base, name).and_then(|()| match self.exchanges {
+            true => exchange(&aside, &live.file).doing("exchange the contents"),
+            false => Ok(()),
+        });
+        if let Err(e) = begun {
             return state.remove_intent(base).and(Err(e));
         }
         let done = match self.exchanges {
@@ -73,6 +64,20 @@ impl Store {
             Ok(time) => state.remove_intent(base).map(|()| time),
             Err(e) => Err(roll_back(state, live, &stat, &aside, e)),
         }
+    }
+
+    /// The payload of the snapshot that `live` may be restored to; the errors of [`restore`](Store::restore).
+    pub(crate) fn restorable(&self, live: &Inode, name: &SnapName) -> Result<Inode> {
+        let names = Names::of(&live.file)?;
+        self.check_base(live, &names)?;
+        if names.has(xattrs::SIGNATURE) {
+            return Err(Error::unsupported(
+                "bitrot has signed the file and would take the restore for corruption",
+            ));
+        }
+        let entry = xattrs::expect_entry(&live.file, name)?;
+        self.payload(live.gfid, name, entry.gfid)?
+            .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))
     }
 }
 

@@ -5,9 +5,10 @@
 //! intents/      restores that were begun: BASE-GFID holds an Intent
 //! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid, or "awaited " and that
 //! pending/      PAYLOAD-GFID is a symlink whose text is the base's gfid: it is about to enter the catalogue or to leave it
+//! armed/        BASE-GFID is a symlink whose text says what is known of the last restore by a carrier: Armed
 //! buried/       BASE-GFID is a symlink whose text is where the deleted file was: PARENT-GFID/NAME
 //! lost/         quarantine: what was in the way and might be somebody's data
-//! tmp-…         directories that are not finished yet
+//! tmp-…         directories and notes that are not finished yet
 //! ```
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use fsnap_core::gfid2path::Link;
+use fsnap_core::record::Armed;
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
@@ -25,7 +27,7 @@ use crate::sys::{self, DIR, Doing, give_name, nameless, open_in};
 /// In `.glusterfs`.
 pub(crate) const NAME: &str = "fsnap";
 const FORMAT: &[u8] = b"fsnap 1\n";
-/// What the names of unfinished directories start with.
+/// What the names of unfinished directories and notes start with.
 pub(crate) const UNFINISHED: &str = "tmp";
 /// What the notes of payloads that self-heal is to bring start with.
 const AWAITED: &str = "awaited ";
@@ -55,6 +57,7 @@ pub(crate) struct State {
     pub intents: File,
     pub buried: File,
     pub pending: File,
+    pub armed: File,
     by_gfid: File,
     pub lost: File,
 }
@@ -90,6 +93,7 @@ impl State {
     fn complete(dir: File) -> Result<Self> {
         Ok(State {
             intents: ensure_dir(&dir, "intents")?,
+            armed: ensure_dir(&dir, "armed")?,
             by_gfid: ensure_dir(&dir, "by-gfid")?,
             pending: ensure_dir(&dir, "pending")?,
             buried: ensure_dir(&dir, "buried")?,
@@ -172,11 +176,34 @@ impl State {
         sys::unlink_in(&self.buried, base.to_string().as_str())
     }
 
-    /// Removes directories that a crash has left unfinished; they are empty and were never in use.
+    /// Notes how far a restore of `base` by a carrier has come.
+    pub(crate) fn note_armed(&self, base: Gfid, armed: &Armed) -> Result<()> {
+        let (name, new) = (base.to_string(), sys::unique(UNFINISHED));
+        // In one step: a crash never leaves none.
+        sys::symlink(armed.to_string().as_bytes(), &self.dir, new.as_str()).doing("make a note")?;
+        sys::replace((&self.dir, new.as_str()), (&self.armed, name.as_str())).doing("make a note")
+    }
+
+    /// What is noted of it. [`Error::Damaged`] if that can't be read.
+    pub(crate) fn armed(&self, base: Gfid) -> Result<Option<Armed>> {
+        match readlinkat(&self.armed, base.to_string().as_str()) {
+            Ok(text) => Armed::decode(text.as_bytes()).map(Some),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::EINVAL) => {
+                Err(Error::Damaged(format!("the note of a restore of {base} is no symlink")))
+            }
+            Err(e) => Err(e).doing("read the note of a restore"),
+        }
+    }
+
+    /// Removes directories and notes that a crash has left unfinished; they were never in use.
     pub(crate) fn sweep(&self) -> Result<()> {
         for name in sys::names_in(&self.dir)? {
             if name.starts_with(UNFINISHED.as_bytes()) {
-                sys::remove_dir(&self.dir, name.as_slice()).doing("rmdir")?;
+                match sys::remove_dir(&self.dir, name.as_slice()) {
+                    Err(Errno::ENOTDIR) => sys::unlink_in(&self.dir, name.as_slice())?,
+                    other => other.doing("rmdir")?,
+                }
             }
         }
         Ok(())

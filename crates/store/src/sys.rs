@@ -11,7 +11,7 @@ use fsnap_core::{Error, Result};
 use nix::NixPath;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, symlinkat, unlinkat};
 
@@ -96,6 +96,13 @@ pub(crate) fn rename<P: NixPath + ?Sized, Q: NixPath + ?Sized>(
 ) -> nix::Result<()> {
     fault::point("rename")?;
     renameat2(from, old, to, new, RenameFlags::RENAME_NOREPLACE)
+}
+
+/// The same, over what has the new name.
+#[track_caller]
+pub(crate) fn replace((from, old): (&File, &str), (to, new): (&File, &str)) -> nix::Result<()> {
+    fault::point("rename")?;
+    renameat(from, old, to, new)
 }
 
 /// Gives a [`nameless`] file its name. `EEXIST` if that is taken.

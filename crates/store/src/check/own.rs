@@ -26,7 +26,7 @@ use crate::xattrs;
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 /// A restore that takes longer on a running brick is worth a look.
 const PATIENCE: Duration = Duration::from_secs(60);
-const ENTRIES: [&str; 6] = ["format", "by-gfid", "pending", "buried", "intents", "lost"];
+const ENTRIES: [&str; 7] = ["format", "armed", "by-gfid", "pending", "buried", "intents", "lost"];
 
 /// What is there of it.
 pub(super) struct Own {

@@ -1,0 +1,195 @@
+//! What has to be done by way of a private client graph: it is safe on every copy of a file. See docs/architecture.md,
+//! "The private client graph".
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fsnap_core::command::{Arming, PREFIX};
+use fsnap_core::{Gfid, SnapName};
+use fsnap_graph::{Graph, Object, Volume};
+use nix::errno::Errno;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::failure::Failure;
+use crate::mount::{self, Place};
+use crate::volume::{self, Status};
+
+/// A command on one file takes no longer. (What it has locked is free when the process ends.)
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// For how long a restore that died counts as under way, and a bit.
+const UNDER_WAY: Duration = Duration::from_secs(40);
+
+/// Where libgfapi's log goes, if this is not set.
+const LOG: &str = "FSNAP_LOG";
+
+/// The graphs that this process has opened.
+#[derive(Default)]
+pub struct Graphs(Vec<Opened>);
+
+struct Opened {
+    volume: mount::Volume,
+    source: Volume,
+    /// The bricks that each does not reach.
+    graphs: Vec<(Vec<String>, Graph)>,
+}
+
+/// What `glusterfs.fsnap.bricks` answers.
+#[derive(Deserialize)]
+struct Bricks {
+    bricks: Vec<Brick>,
+}
+
+#[derive(Deserialize)]
+struct Brick {
+    name: String,
+    host: Option<String>,
+    path: Option<String>,
+    status: Option<Status>,
+    errno: i32,
+}
+
+impl Graphs {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `glusterfs.fsnap.create` when nobody writes to any copy of the file.
+    pub fn create(&mut self, file: &Path, value: &str) -> Result<Result<(), Errno>, Failure> {
+        let (gfid, opened) = self.opened(file)?;
+        within(file, || {
+            let (object, _) = opened.file(file, gfid, &[])?;
+            Ok(object.set(&key("create"), value.as_bytes()))
+        })
+    }
+
+    /// Makes the file's content that of its snapshot, on all bricks that can be reached.
+    pub fn restore(&mut self, file: &Path, name: &SnapName) -> Result<Result<(), Errno>, Failure> {
+        let (gfid, opened) = self.opened(file)?;
+        let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
+        let arming = Arming { name: name.clone(), id }.to_string();
+        within(file, || {
+            let (_, away) = opened.file(file, gfid, &[])?;
+            // A brick that comes back meanwhile has not been asked whether it would know a restore from a truncate.
+            let (object, _) = opened.file(file, gfid, &away)?;
+            let begun = Instant::now();
+            loop {
+                match object.set(&key("arm"), arming.as_bytes()) {
+                    Err(Errno::EBUSY) if begun.elapsed() < UNDER_WAY => {
+                        std::thread::sleep(Duration::from_secs(1));
+                    }
+                    done => return Ok(done),
+                }
+            }
+        })
+    }
+
+    fn opened(&mut self, file: &Path) -> Result<(Gfid, &mut Opened), Failure> {
+        let place = Place::of(file).map_err(|error| Failure::finding(file, error))?;
+        let volume = place.mount.volume().ok_or_else(|| {
+            let why =
+                "this mount does not tell its volume (it was given a volfile): mount it as SERVER:VOLUME";
+            Failure::new(file, why)
+        })?;
+        let gfid = volume::gfid(file).map_err(|errno| Failure::answered(file, errno))?;
+        let known = self.0.iter().position(|opened| opened.volume == volume);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let log = std::env::var_os(LOG).map_or("/dev/null".into(), PathBuf::from);
+                let log = CString::new(log.into_os_string().into_encoded_bytes()).unwrap_or_default();
+                let source = within(file, || {
+                    Volume::fetch(&volume.server, &volume.name, &log)
+                        .map_err(|error| Failure::new(file, error.to_string()))
+                })?;
+                self.0.push(Opened { volume, source, graphs: Vec::new() });
+                self.0.len() - 1
+            }
+        };
+        Ok((gfid, &mut self.0[at]))
+    }
+}
+
+impl Opened {
+    /// The file, in a graph that does not reach the bricks `without`; and which others are away. All that can be reached have
+    /// this version of fsnap.
+    fn file(
+        &mut self,
+        file: &Path,
+        gfid: Gfid,
+        without: &[String],
+    ) -> Result<(Object<'_>, Vec<String>), Failure> {
+        let known = self.graphs.iter().position(|(other, _)| other == without);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let graph = self.source.graph(without).map_err(|e| Failure::new(file, e.to_string()))?;
+                self.graphs.push((without.to_vec(), graph));
+                self.graphs.len() - 1
+            }
+        };
+        let answered = |errno| Failure::answered(file, errno);
+        let object = self.graphs[at].1.file(gfid).map_err(answered)?;
+        let answer = object.get(c"glusterfs.fsnap.bricks").map_err(answered)?;
+        let bricks: Bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;
+        let away = away(file, &bricks.bricks)?;
+        Ok((object, away))
+    }
+}
+
+/// The bricks that can't be reached.
+fn away(file: &Path, bricks: &[Brick]) -> Result<Vec<String>, Failure> {
+    let mut away = Vec::new();
+    for brick in bricks {
+        let shown = format!(
+            "{}:{}",
+            brick.host.as_deref().unwrap_or("?"),
+            brick.path.as_deref().unwrap_or(&brick.name)
+        );
+        match (&brick.status, Errno::from_raw(brick.errno)) {
+            (Some(status), _) if status.fsnap == env!("CARGO_PKG_VERSION") => {}
+            (Some(status), _) => {
+                let ours = env!("CARGO_PKG_VERSION");
+                let why = format!(
+                    "brick {shown} has fsnap {}, this is {ours}: install the same everywhere",
+                    status.fsnap
+                );
+                return Err(Failure::new(file, why));
+            }
+            (None, Errno::EOPNOTSUPP | Errno::ENODATA) => {
+                let why =
+                    format!("brick {shown} has no fsnap: install it there, then stop and start the volume");
+                return Err(Failure::new(file, why));
+            }
+            (None, errno @ (Errno::EACCES | Errno::EPERM)) => return Err(Failure::answered(file, errno)),
+            (None, _) => away.push(brick.name.clone()),
+        }
+    }
+    Ok(away)
+}
+
+fn key(verb: &str) -> CString {
+    CString::new(format!("{PREFIX}{verb}")).unwrap_or_default()
+}
+
+/// Runs `work`; ends the process if that takes too long.
+fn within<T>(file: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let (done, waited) = std::sync::mpsc::channel::<()>();
+    let shown = Failure::new(
+        file,
+        "no answer for two minutes: are too few bricks up (`gluster volume status`)? What was asked may be done all the same: \
+         look with `fsnap list`",
+    );
+    std::thread::spawn(move || {
+        if waited.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("fsnap: {shown}");
+            fsnap_graph::end(crate::FAILED);
+        }
+    });
+    let result = work();
+    drop(done);
+    result
+}

@@ -1,0 +1,125 @@
+//! libgfapi, as safe code sees it.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+use fsnap_core::Gfid;
+use nix::errno::Errno;
+
+/// The functions of libgfapi, as bindgen reads them.
+mod sys {
+    #![allow(missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals, dead_code)]
+    #![allow(clippy::all, clippy::undocumented_unsafe_blocks)]
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+}
+
+/// The longest volfile that is read, in bytes.
+const LONGEST: usize = 16 << 20;
+/// The longest answer of an xattr: the kernel gives no more either.
+const ANSWER: usize = 64 << 10;
+
+/// A virtual mount (`glfs_t`). It stays until the process ends: taking one down takes 10 s.
+pub struct Mount(NonNull<sys::glfs_t>);
+
+// SAFETY: libgfapi's functions may be called by any thread.
+unsafe impl Send for Mount {}
+
+/// A file of a virtual mount (`glfs_object`).
+pub struct Object<'a> {
+    mount: &'a Mount,
+    object: NonNull<sys::glfs_object>,
+}
+
+impl Mount {
+    /// One that is not connected yet. The errno of what fails, here and below.
+    pub fn new(volume: &CStr, log: &CStr) -> Result<Mount, Errno> {
+        // SAFETY: C strings.
+        let mount = unsafe { NonNull::new(sys::glfs_new(volume.as_ptr())) }.ok_or_else(Errno::last)?;
+        // SAFETY: a new mount; 5 is GF_LOG_WARNING.
+        done(unsafe { sys::glfs_set_logging(mount.as_ptr(), log.as_ptr(), 5) })?;
+        Ok(Mount(mount))
+    }
+
+    /// To get its volfile from a server; may be called for several.
+    pub fn ask(&self, server: &CStr) -> Result<(), Errno> {
+        // SAFETY: C strings; no port is the usual one.
+        done(unsafe { sys::glfs_set_volfile_server(self.0.as_ptr(), c"tcp".as_ptr(), server.as_ptr(), 0) })
+    }
+
+    /// To be made by this volfile.
+    pub fn make_by(&self, volfile: &impl AsRawFd) -> Result<(), Errno> {
+        let path =
+            CString::new(format!("/proc/self/fd/{}", volfile.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: a C string.
+        done(unsafe { sys::glfs_set_volfile(self.0.as_ptr(), path.as_ptr()) })
+    }
+
+    /// Connects it to the bricks.
+    pub fn connect(&self) -> Result<(), Errno> {
+        // SAFETY: a mount that is set up.
+        done(unsafe { sys::glfs_init(self.0.as_ptr()) })
+    }
+
+    /// The volfile that it was made by. `EIO` if there is none, or a longer one than 16 MiB.
+    pub fn volfile(&self) -> Result<String, Errno> {
+        let read = |buffer: &mut [u8]| {
+            // SAFETY: a buffer of that size. The host fills all of it, from a text that may be shorter: so it is asked first.
+            unsafe { sys::glfs_get_volfile(self.0.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+        };
+        // Minus what is missing.
+        let size = usize::try_from(-read(&mut [])).map_err(|_| Errno::EIO)?;
+        if size == 0 || size > LONGEST {
+            return Err(Errno::EIO);
+        }
+        let mut text = vec![0; size];
+        match usize::try_from(read(&mut text)) {
+            Ok(filled) if filled == size => String::from_utf8(text).map_err(|_| Errno::EIO),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    /// The file with this gfid. `ESTALE` or `ENOENT` if there is none.
+    pub fn object(&self, gfid: Gfid) -> Result<Object<'_>, Errno> {
+        let mut handle = *gfid.as_bytes();
+        // SAFETY: a connected mount, a handle of 16 bytes, no interest in the attributes.
+        let object = unsafe {
+            sys::glfs_h_create_from_handle(self.0.as_ptr(), handle.as_mut_ptr(), 16, std::ptr::null_mut())
+        };
+        NonNull::new(object).map(|object| Object { mount: self, object }).ok_or_else(Errno::last)
+    }
+}
+
+impl Object<'_> {
+    /// setxattr.
+    pub fn set(&self, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+        let (mount, object) = (self.mount.0.as_ptr(), self.object.as_ptr());
+        // SAFETY: an object of that mount, a C string, `len` readable bytes.
+        done(unsafe {
+            sys::glfs_h_setxattrs(mount, object, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+        })
+    }
+
+    /// getxattr. `ERANGE` for more than 64 KiB.
+    pub fn get(&self, name: &CStr) -> Result<Vec<u8>, Errno> {
+        let (mount, object) = (self.mount.0.as_ptr(), self.object.as_ptr());
+        let mut value = vec![0u8; ANSWER];
+        // SAFETY: an object of that mount, a C string, a buffer of that size.
+        let size = unsafe {
+            sys::glfs_h_getxattrs(mount, object, name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+        };
+        value.truncate(usize::try_from(size).map_err(|_| Errno::last())?);
+        Ok(value)
+    }
+}
+
+/// Ends the process at once. What libgfapi does at the end of a process takes its mounts apart under the feet of its own threads.
+pub fn end(code: u8) -> ! {
+    // SAFETY: no preconditions.
+    unsafe { libc::_exit(code.into()) }
+}
+
+fn done(returned: i32) -> Result<(), Errno> {
+    if returned == 0 { Ok(()) } else { Err(Errno::last()) }
+}

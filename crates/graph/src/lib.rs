@@ -1,0 +1,118 @@
+//! A private client graph: the volume as a client sees it, without caches, with `user/fsnap-client` on top, in a process of our
+//! own. No mount and no volfile of the volume changes.
+//!
+//! It is never taken down: that takes long, and the end of the process does it as well.
+
+mod gfapi;
+mod volfile;
+
+use std::ffi::{CStr, CString};
+use std::io::Write;
+
+use fsnap_core::Gfid;
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use gfapi::Mount;
+pub use gfapi::{Object, end};
+pub use volfile::Volfile;
+
+/// What a private graph has nothing of: caches, which would answer what another client has changed, or hold back what is
+/// written; and the counting of fops.
+const LEFT_OUT: [&str; 2] = ["performance/", "debug/io-stats"];
+const CLIENT: &str = "user/fsnap-client";
+
+/// Why there is no graph.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No volfile could be had.
+    #[error("the volfile of {volume} can't be had from {servers} ({}): is glusterd up there, and the volume started?", errno.desc())]
+    NoVolfile {
+        /// The volume's name.
+        volume: String,
+        /// The servers that were asked.
+        servers: String,
+        /// What libgfapi says.
+        errno: Errno,
+    },
+    /// The volfile can't be read.
+    #[error("the volfile of {0} can't be understood: is this fsnap too old for it?")]
+    Strange(String),
+    /// The graph can't be started.
+    #[error(
+        "too few bricks of {volume} can be reached, or fsnap is not installed here as {CLIENT} ({}): see `gluster volume status`",
+        errno.desc()
+    )]
+    NotConnected {
+        /// The volume's name.
+        volume: String,
+        /// What libgfapi says.
+        errno: Errno,
+    },
+    /// Something else went wrong.
+    #[error("{0}")]
+    Os(#[from] Errno),
+}
+
+/// A volume from which private graphs are made.
+pub struct Volume {
+    name: String,
+    log: CString,
+    volfile: Volfile,
+    /// What the volfile came from.
+    _fetched: Mount,
+}
+
+impl Volume {
+    /// Fetches the client volfile of `volume` from one of `servers`, which are separated by commas. `log` is where libgfapi
+    /// writes its log.
+    pub fn fetch(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
+        let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
+        let fetched = Mount::new(&text(volume)?, log)?;
+        for server in servers.split(',') {
+            fetched.ask(&text(server)?)?;
+        }
+        let failed = |errno| Error::NoVolfile { volume: volume.into(), servers: servers.into(), errno };
+        // It may have the volfile and too few bricks: that is said with the private graph, if it is so there.
+        let connected = fetched.connect();
+        let found = fetched.volfile().map_err(|errno| failed(connected.err().unwrap_or(errno)))?;
+        let volfile = Volfile::parse(&found).ok_or_else(|| Error::Strange(volume.into()))?;
+        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, _fetched: fetched })
+    }
+
+    /// A graph that does not reach the bricks whose translators are named in `without`.
+    pub fn graph(&self, without: &[String]) -> Result<Graph, Error> {
+        let mut volfile = self.volfile.clone();
+        volfile.leave_out(&LEFT_OUT);
+        // Nothing may be left to do once a call is answered: the process may end then.
+        volfile.set(|_, kind| kind == "cluster/disperse", "eager-lock", "off");
+        volfile.set(|_, kind| kind == "cluster/disperse", "other-eager-lock", "off");
+        volfile.set(|_, kind| kind == "cluster/replicate", "eager-lock", "off");
+        volfile.set(|_, kind| kind == "cluster/replicate", "post-op-delay-secs", "0");
+        for (option, value) in
+            [("remote-host", "127.0.0.1"), ("remote-port", "1"), ("transport.address-family", "inet")]
+        {
+            volfile.set(|name, _| without.iter().any(|other| other == name), option, value);
+        }
+        volfile.put_on_top(&format!("{}-fsnap-client", self.name), CLIENT, &[]);
+        let file = memfd_create(c"volfile", MFdFlags::MFD_CLOEXEC)?;
+        let mut file = std::fs::File::from(file);
+        file.write_all(volfile.to_string().as_bytes()).map_err(|_| Errno::ENOMEM)?;
+        let name = CString::new(self.name.as_str()).map_err(|_| Errno::EINVAL)?;
+        let mount = Mount::new(&name, &self.log)?;
+        mount.make_by(&file)?;
+        let failed = |errno| Error::NotConnected { volume: self.name.clone(), errno };
+        mount.connect().map_err(failed)?;
+        Ok(Graph(mount))
+    }
+}
+
+/// A private client graph, connected.
+pub struct Graph(Mount);
+
+impl Graph {
+    /// The file with this gfid. `ESTALE` or `ENOENT` if there is none.
+    pub fn file(&self, gfid: Gfid) -> Result<Object<'_>, Errno> {
+        self.0.object(gfid)
+    }
+}

@@ -1,0 +1,161 @@
+//! Truncates: one of them may carry a restore, and none else may come between.
+
+use std::ffi::c_void;
+use std::ptr::{NonNull, null_mut};
+
+use fsnap_core::Gfid;
+use fsnap_core::command::CARRIER;
+
+use super::call::{Call, gfid_of};
+use super::dict::{Dict, OwnedDict};
+use super::fence::fence;
+use super::guard;
+use super::held::OwnedLoc;
+use super::host::{Host, this};
+use super::reply::{Fop, Pending};
+use super::sys;
+use super::xlator::{Translator, role};
+
+/// A truncate, held.
+pub struct HeldTruncate {
+    pending: Pending,
+    arguments: Box<Arguments>,
+}
+
+struct Arguments {
+    loc: OwnedLoc,
+    xdata: Option<OwnedDict>,
+}
+
+impl HeldTruncate {
+    /// Answers with an error.
+    pub fn fail(self, errno: i32) {
+        let HeldTruncate { pending, arguments } = self;
+        // Before the answer: once a request is answered, the host may end.
+        drop(arguments);
+        pending.fail(errno);
+    }
+
+    /// Passes it on to the translator beneath, as a truncate to `size`.
+    pub fn proceed(self, host: Host, size: i64) {
+        let HeldTruncate { pending, mut arguments } = self;
+        let (frame, child, loc) = (pending.into_frame(), host.child(), arguments.loc.as_ptr());
+        let xdata = OwnedDict::ptr_of(arguments.xdata.as_ref());
+        let cookie = Box::into_raw(arguments);
+        // SAFETY: the frame is pending and given up here; the arguments live until `truncated` takes the box back, or here if
+        // that is not called.
+        unsafe {
+            let (frame_ptr, cbk) = (frame.as_ptr(), Some(truncated as _));
+            if sys::fsnap_wind_truncate(frame_ptr, cookie.cast(), cbk, child, loc, size, xdata) == 0 {
+                drop(Box::from_raw(cookie));
+                Pending::new(frame, Fop::Truncate).fail(libc::ENOMEM);
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn truncated(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    _this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    before: *mut sys::iatt,
+    after: *mut sys::iatt,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the cookie is the box of `proceed`; the host calls back once. What the translator beneath gave is not in it.
+    drop(unsafe { Box::from_raw(cookie.cast::<Arguments>()) });
+    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
+    unsafe { sys::default_truncate_cbk(frame, null_mut(), this(), op_ret, op_errno, before, after, xdata) }
+}
+
+pub(super) unsafe extern "C" fn truncate<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    offset: i64,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        let asked = Dict::new(xdata).and_then(|xdata| xdata.get(CARRIER));
+        let taken = match asked {
+            Some(id) => takes::<T>((frame, this), loc, id, xdata),
+            None => refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate),
+        };
+        if taken { 0 } else { guard::truncate::<T>(frame, this, loc, offset, xdata) }
+    }
+}
+
+pub(super) unsafe extern "C" fn ftruncate<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    fd: *mut sys::fd_t,
+    offset: i64,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on; an fd holds a reference to its inode.
+    unsafe {
+        let inode = fd.as_ref().and_then(|fd| fd.inode.as_ref());
+        let file = inode.map(|inode| Gfid::from_bytes(inode.gfid));
+        match refused::<T>((frame, this), file, Fop::Ftruncate) {
+            true => 0,
+            false => guard::ftruncate::<T>(frame, this, fd, offset, xdata),
+        }
+    }
+}
+
+/// A truncate that carries restore `id`; true if it is answered, or will be.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn takes<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    loc: *mut sys::loc_t,
+    id: &[u8],
+    xdata: *mut sys::dict_t,
+) -> bool {
+    fence("a carrier", true, || {
+        // SAFETY: the host's promise.
+        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
+            return false;
+        };
+        // SAFETY: the host's promise.
+        let Some(call) = (unsafe { Call::on_loc(frame, loc) }) else { return false };
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
+        let pending = unsafe { Pending::new(frame, Fop::Truncate) };
+        // SAFETY: the host's promise.
+        match unsafe { OwnedLoc::copy(loc).map(|loc| Arguments { loc, xdata: OwnedDict::again(xdata) }) } {
+            Some(arguments) => {
+                role.carry(&call, id, HeldTruncate { pending, arguments: Box::new(arguments) });
+            }
+            None => pending.fail(libc::ENOMEM),
+        }
+        true
+    })
+}
+
+/// A truncate that carries nothing: true if it was refused.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn refused<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    file: Option<Gfid>,
+    fop: Fop,
+) -> bool {
+    // SAFETY: the host's promise.
+    let (Some(role), Some(file)) = (unsafe { role::<T>(this) }, file) else { return false };
+    if !role.is_armed() {
+        return false;
+    }
+    fence("a truncate", true, || {
+        let Some(frame) = NonNull::new(frame) else { return false };
+        // SAFETY: the host's promise; the frame is ours to answer.
+        unsafe {
+            let errno = role.refuse_truncate(&Call::on_nothing(frame), file);
+            errno.map(|errno| Pending::new(frame, fop).fail(errno)).is_some()
+        }
+    })
+}

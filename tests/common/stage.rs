@@ -1,0 +1,108 @@
+//! A volume, and the command `fsnap` on it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use fsnap_testbed::run;
+use serde_json::Value;
+
+use super::Setup;
+
+/// The program, built as the running test was. The root package can't ask cargo for a program of another.
+fn program() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let exe = std::env::current_exe().expect("the path of the running test");
+        let profile = exe.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--locked"]);
+        cargo.args(["--package", "fsnap-cli", "--target-dir"]).arg(profile.parent().expect("target"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        run(&mut cargo);
+        profile.join("fsnap")
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+/// A volume and the program, where everybody may run it.
+pub struct Stage(pub Setup);
+
+/// How it ended, and what it said.
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Stage {
+    pub fn new(setup: Setup) -> Stage {
+        fs::copy(program(), setup.scene.path("/run/scene/fsnap")).expect("the program");
+        Stage(setup)
+    }
+
+    pub fn file(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.0.mount.path().join(name.as_ref())
+    }
+
+    /// `fsnap ARGS` in the root of the mount.
+    pub fn fsnap<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
+        self.fsnap_as(0, 0, "/run/scene/m", args)
+    }
+
+    pub fn fsnap_as<A: AsRef<OsStr>>(
+        &self,
+        uid: u32,
+        gid: u32,
+        dir: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Said {
+        let mut command = self.0.scene.command_as(uid, gid, "env");
+        command.arg(format!("--chdir={dir}")).arg("/run/scene/fsnap").args(args);
+        said(command.output().expect("env"))
+    }
+
+    /// What it prints if all goes well.
+    #[track_caller]
+    pub fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
+        let said = self.fsnap(args);
+        assert!(said.code == 0 && said.err.is_empty(), "{}: {}{}", said.code, said.out, said.err);
+        said.out
+    }
+
+    /// `fsnap restore FILE@NAME`, without a question and without a snapshot of what the file is now.
+    #[track_caller]
+    pub fn restore(&self, file: &str, name: &str) {
+        self.ok(["restore", &format!("{file}@{name}"), "--yes", "--no-backup"]);
+    }
+
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let answer: Value = serde_json::from_str(&self.ok(args)).expect("JSON");
+        assert_eq!(answer["version"], 1);
+        answer
+    }
+
+    /// It is refused, and says something like `part`.
+    #[track_caller]
+    pub fn refused<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, part: &str) {
+        self.fsnap(args).refused(part);
+    }
+}
+
+impl Said {
+    #[track_caller]
+    pub fn refused(&self, part: &str) {
+        assert_eq!((self.code, &self.out[..]), (1, ""), "{}", self.err);
+        assert!(self.err.starts_with("fsnap: ") && self.err.contains(part), "{}", self.err);
+    }
+}
+
+fn said(output: Output) -> Said {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Said { code: output.status.code().expect("an end"), out: text(output.stdout), err: text(output.stderr) }
+}
