@@ -19,7 +19,7 @@ const FUNCTIONS: &str = "_gf_msg|__glusterfs_this_location|fsnap_.*|default_.*|d
     |fd_(ref|unref)|inode_(new|ref|unref|find)|loc_(copy|wipe)|gf_dirent_entry_free|gf_dm_hashfn|gf_proc_dump_(add_section|write)\
     |syncop_(getxattr|inodelk|setxattr|truncate)|syncopctx_setfslkowner";
 
-const TYPES: &str = "xlator_api_t|glusterfs_event_t|xlator_fops|xlator_dumpops|volume_option_t|loc_t|iatt|gf_dirent_t|_gf_dirent";
+const TYPES: &str = "xlator_api_t|glusterfs_event_t|xlator_cbks|xlator_fops|xlator_dumpops|volume_option_t|loc_t|iatt|gf_dirent_t|_gf_dirent";
 
 const CONSTANTS: &str = "gf_loglevel_t_.*|_gf_loglevel_.*|GF_LOG_.*|GF_SET_ATTR_.*|GF_OPTION_TYPE_STR|GF_(CLIENT|SERVER)_PROCESS|GF_XATTROP_ADD_ARRAY.*|IA_IF(REG|DIR)";
 

@@ -8,12 +8,11 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
-use common::stage::{Said, Stage};
+use common::stage::Stage;
 use common::{MIB, Setup, distribute, fsnap, names, sees, volume};
-use fsnap_testbed::{Layout, checksum, fill, run};
+use fsnap_testbed::{Errno, Layout, checksum, fill};
 use serde_json::Value;
 
 const OWNER: u32 = 4001;
@@ -332,26 +331,72 @@ fn status_and_errors(stage: &Stage) {
         stage.refused(args, "fsnap is switched off");
     }
     stage.0.volume.set("user.xlator.fsnap.enabled", "on");
+    // By setfattr it is refused then; the command has a way of its own.
     stage.0.volume.set("user.xlator.fsnap.direct-restore", "off");
-    stage.refused(["restore", "-y", "--no-backup", "g@one"], "direct-restore is off");
+    assert_eq!(fsnap(stage.file("g"), "restore", "one"), Err(Errno::EOPNOTSUPP));
+    stage.restore("g", "one");
+    stage.0.volume.set("features.trash", "on");
+    stage.refused(["restore", "-y", "--no-backup", "g@one"], "features.trash");
 }
 
 #[test]
-fn on_a_replicate_volume_restore_is_refused() {
+fn on_a_replicate_volume() {
     let stage = Stage::new(volume(Layout::Replicate(3), 3, 320 * MIB, |volume| volume));
     let file = stage.file("f");
     fill(&file, 1000, 1);
-    stage.ok(["create", "f", "-n", "a"]);
-    let said = stage.fsnap(["restore", "-y", "f@a"]);
-    said.refused("this is a replicate volume, and fsnap can't restore on those yet");
-    assert!(said.err.trim_end().ends_with("cp /run/scene/m/.fsnap/f@a COPY"), "{}", said.err);
-    assert_eq!(names(&file), ["a"], "what was taken before the restore is taken back");
+    let first = checksum(&file);
+    chown(&file, Some(OWNER), Some(GROUP)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let owner = |args: &[&str]| stage.fsnap_as(OWNER, GROUP, "/run/scene/m", args);
+    assert_eq!(owner(&["create", "f", "-n", "a"]).out, "f@a\n");
+    fill(&file, 5000, 2);
+    let reader = stage.fsnap_as(READER, GROUP, "/run/scene/m", ["restore", "-y", "--no-backup", "f@a"]);
+    reader.refused("no write permission");
+    let said = owner(&["restore", "-y", "f@a"]);
+    assert!(said.code == 0 && said.out.starts_with("f is restored to a\n"), "{}{}", said.out, said.err);
+    sees(&file, first);
+    let [_, before] = &names(&file)[..] else { panic!("a snapshot of what it was") };
+    assert!(before.starts_with("before-restore-"));
+    stage.0.volume.set("features.trash", "on");
+    stage.refused(["restore", "-y", "f@a"], "features.trash");
+    assert_eq!(names(&file).len(), 2, "what was taken before the restore is taken back");
     // By the snapshot's own path too.
     stage.ok(["hold", ".fsnap/f@a"]);
     assert_eq!(stage.json(&["show", "--json", ".fsnap/f@a"])["held"], true);
     stage.ok(["release", ".fsnap/f@a"]);
     stage.ok(["delete", ".fsnap/f@a"]);
-    assert!(names(&file).is_empty());
+    assert_eq!(names(&file).len(), 1);
+}
+
+#[test]
+fn every_brick_is_asked() {
+    let scene = common::scene_with_fsnap();
+    scene.start_glusterd();
+    let disks = scene.disks(3, fsnap_testbed::Fs::Xfs, 320 * MIB);
+    let volume = scene.volume("v").layout(Layout::Replicate(3)).disks(&disks).start();
+    let mount = volume.mount("/run/scene/m");
+    let stage = Stage::new(Setup { mount, volume, disks, scene });
+    let file = stage.file("f");
+    fill(&file, 1000, 1);
+    let Setup { volume, mount, .. } = &stage.0;
+    // The others run on as they were started: without fsnap.
+    volume.set("user.xlator.fsnap", "posix");
+    for n in [0, 1] {
+        volume.kill_brick(n);
+        volume.restart_brick(n);
+        mount.wait_connected(3);
+    }
+    stage.refused(["create", "f"], "brick 127.1.1.3:/run/scene/b3/brick has no fsnap");
+    volume.kill_brick(2);
+    volume.restart_brick(2);
+    mount.wait_connected(3);
+    stage.ok(["create", "f", "-n", "a"]);
+    // Too few bricks: nothing is done, and it does not take for ever.
+    volume.kill_brick(0);
+    volume.kill_brick(1);
+    mount.wait_connected(1);
+    stage.refused(["create", "f"], "not connected");
+    stage.refused(["restore", "-y", "f@a"], "too few");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use fsnap_store::{Limits, Store};
 
 use super::pool::Key;
 use super::{Brick, State, guard, heal, volume};
-use crate::ffi::{Call, Dict, GetReply, Mark, SetReply, dht_hash};
+use crate::ffi::{Call, Connection, Dict, GetReply, Mark, SetReply, dht_hash};
 
 /// A setxattr: hands the reply back if it is no command of ours.
 pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
@@ -124,11 +124,18 @@ struct Order {
     file: Gfid,
     /// The same, for the log.
     shown: String,
+    by: Connection,
 }
 
 impl Order {
     fn new(brick: &Brick, call: &Call<'_>, kind: &'static str) -> Self {
-        Order { state: Arc::clone(&brick.state), kind, file: call.gfid(), shown: call.shown() }
+        Order {
+            state: Arc::clone(&brick.state),
+            kind,
+            file: call.gfid(),
+            shown: call.shown(),
+            by: call.connection(),
+        }
     }
 
     /// The file whose snapshots the command is about. What outlived its file can be managed through the snapshot itself;
@@ -213,7 +220,7 @@ impl Order {
             Command::Hold(name, held) => store.hold(base, name, *held)?,
             Command::Arm(Arming { name, id }) => {
                 volume::allow_carried_restore(self.state.volume_id)?;
-                self.state.arms.add(base, *id)?;
+                self.state.arms.add(base, *id, self.by)?;
                 store.arm(base, name, *id).inspect_err(|_| self.state.arms.remove(base, *id))?;
             }
             Command::Settle(id) => {

@@ -24,8 +24,8 @@ use fsnap_core::{Gfid, Result};
 use fsnap_store::Store;
 
 use crate::ffi::{
-    Call, Change, Dict, GetReply, HeldMake, HeldSet, HeldTruncate, HiddenXattrs, Hides, Host, Removal,
-    SetReply, StateDump, Ticket, Translator,
+    Call, Change, Connection, Dict, GetReply, HeldMake, HeldSet, HeldTruncate, HiddenXattrs, Hides, Host,
+    Removal, SetReply, StateDump, Ticket, Translator,
 };
 use counters::Counters;
 use pool::Pool;
@@ -186,6 +186,10 @@ impl Translator for Brick {
 
     fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
         restore::carry(self, call, id, held);
+    }
+
+    fn disconnected(&self, connection: Connection) {
+        self.state.arms.left(connection);
     }
 
     fn is_armed(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fsnap_core::command::parse_id;
@@ -11,37 +11,47 @@ use fsnap_core::{Error, Gfid, Result};
 use super::guard::is_heal;
 use super::pool::Key;
 use super::{Brick, State};
-use crate::ffi::{Call, HeldTruncate};
+use crate::ffi::{Call, Connection, HeldTruncate};
 
-/// How long a restore may take from its arming to its end. Then its command is taken for dead.
+/// How long a restore may take from its arming to its end. Then its command is taken for dead, as when its connection is
+/// closed.
 const LIFE: Duration = Duration::from_secs(60);
 
 /// The files that are armed for a restore whose command may be at work.
 #[derive(Default)]
 pub struct Arms {
-    live: Mutex<HashMap<Gfid, (Gfid, Instant)>>,
+    live: Mutex<HashMap<Gfid, Live>>,
     count: AtomicUsize,
 }
 
-impl Arms {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Gfid, (Gfid, Instant)>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+#[derive(Clone, Copy)]
+struct Live {
+    id: Gfid,
+    since: Instant,
+    by: Connection,
+}
 
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Gfid, (Gfid, Instant)>) -> T) -> T {
-        let mut live = self.lock();
+impl Live {
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= LIFE
+    }
+}
+
+impl Arms {
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Gfid, Live>) -> T) -> T {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|_, restore| !restore.is_over());
         let done = change(&mut live);
-        live.retain(|_, (_, since)| since.elapsed() < LIFE);
         self.count.store(live.len(), Ordering::Relaxed);
         done
     }
 
     /// Restore `id` of `file` begins. [`Error::Restoring`] (`EBUSY`) if another one is under way.
-    pub fn add(&self, file: Gfid, id: Gfid) -> Result<()> {
+    pub fn add(&self, file: Gfid, id: Gfid, by: Connection) -> Result<()> {
         self.change(|live| match live.get(&file) {
-            Some((other, since)) if *other != id && since.elapsed() < LIFE => Err(Error::Restoring),
+            Some(other) if other.id != id => Err(Error::Restoring),
             _ => {
-                live.insert(file, (id, Instant::now()));
+                live.insert(file, Live { id, since: Instant::now(), by });
                 Ok(())
             }
         })
@@ -49,16 +59,19 @@ impl Arms {
 
     /// Restore `id` of `file` is over.
     pub fn remove(&self, file: Gfid, id: Gfid) {
-        self.change(|live| {
-            if live.get(&file).is_some_and(|(known, _)| *known == id) {
-                live.remove(&file);
-            }
-        });
+        self.change(|live| live.retain(|armed, restore| (*armed, restore.id) != (file, id)));
+    }
+
+    /// Whoever used this connection does not come back by it.
+    pub fn left(&self, connection: Connection) {
+        if self.any() {
+            self.change(|live| live.retain(|_, restore| restore.by != connection));
+        }
     }
 
     /// Whether a restore of `file` may be under way.
     pub fn has(&self, file: Gfid) -> bool {
-        self.lock().get(&file).is_some_and(|(_, since)| since.elapsed() < LIFE)
+        self.any() && self.change(|live| live.contains_key(&file))
     }
 
     /// Whether there may be any. A look at memory.

@@ -118,11 +118,21 @@ impl<'a> Call<'a> {
         self.pid
     }
 
+    /// The connection that it came by.
+    pub fn connection(&self) -> Connection {
+        // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that.
+        Connection(unsafe { (*(*self.frame.as_ptr()).root).client } as usize)
+    }
+
     /// Whether a translator of the brick itself asks, on nobody's behalf.
     pub fn from_within(&self) -> bool {
         self.from_within
     }
 }
+
+/// A client's connection to this brick (`client_t`): only to be compared with others, and only until it is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connection(pub(super) usize);
 
 /// The gfid that a loc is about; all zero if it does not say.
 pub(super) fn gfid_of(loc: &sys::loc_t) -> Gfid {

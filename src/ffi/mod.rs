@@ -36,7 +36,7 @@ mod sys {
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 
-pub use call::{Call, Inode, Inodes};
+pub use call::{Call, Connection, Inode, Inodes};
 pub use carrier::HeldTruncate;
 pub use cluster::{File, Node, Range, own_locks};
 pub use dict::Dict;

@@ -6,7 +6,7 @@ use std::ptr::{NonNull, null_mut};
 
 use fsnap_core::Gfid;
 
-use super::call::Call;
+use super::call::{Call, Connection};
 use super::carrier::{self, HeldTruncate};
 use super::cluster::File;
 use super::dict::Dict;
@@ -72,6 +72,9 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// A truncate that carries the restore with this id.
     fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate);
 
+    /// A client's connection is closed.
+    fn disconnected(&self, connection: Connection);
+
     /// Whether truncates deserve a look. Asked at each, so it must cost next to nothing.
     fn is_armed(&self) -> bool;
 
@@ -119,6 +122,7 @@ static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
     reconfigure: Some(reconfigure::<Role>),
     notify: Some(sys::fsnap_notify),
     fops: &raw mut FOPS,
+    cbks: &raw mut CBKS,
     dumpops: &raw mut DUMPOPS,
     // SAFETY: for every other field all zero means "none".
     ..unsafe { std::mem::zeroed() }
@@ -157,6 +161,12 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     rmdir: Some(removal::rmdir::<Role>),
     rename: Some(removal::rename::<Role>),
     // SAFETY: a null fop is passed on.
+    ..unsafe { std::mem::zeroed() }
+};
+
+static mut CBKS: sys::xlator_cbks = sys::xlator_cbks {
+    client_disconnect: Some(disconnected::<Role>),
+    // SAFETY: null callbacks are the host's "none".
     ..unsafe { std::mem::zeroed() }
 };
 
@@ -274,6 +284,19 @@ unsafe extern "C" fn dump<T: Translator>(this: *mut sys::xlator_t) -> i32 {
     fence("a statedump", 0, || unsafe {
         if let (Some(role), Some(this)) = (role::<T>(this), NonNull::new(this)) {
             role.dump(&mut StateDump::open(&Host::new(this).name()));
+        }
+        0
+    })
+}
+
+unsafe extern "C" fn disconnected<T: Translator>(
+    this: *mut sys::xlator_t,
+    client: *mut sys::client_t,
+) -> i32 {
+    fence("a disconnection", 0, || {
+        // SAFETY: the host's promise.
+        if let Some(role) = unsafe { role::<T>(this) } {
+            role.disconnected(Connection(client as usize));
         }
         0
     })
