@@ -2,13 +2,19 @@
 #![allow(missing_docs)]
 
 mod common;
+mod load;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use common::agree::converges;
 use common::stage::Stage;
-use common::{MIB, names, sees, volume};
+use common::{MIB, Setup, names, sees, volume};
 use fsnap_testbed::{Layout, checksum, fill};
+use load::Rng;
 
 const REPLICA: Layout = Layout::Replicate(3);
 const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };
@@ -57,5 +63,160 @@ fn sizes() {
         }
         settled(&stage, layout);
         assert_eq!(names(&file).len(), 7);
+    }
+}
+
+#[test]
+fn with_a_brick_down() {
+    for (layout, bricks) in [(REPLICA, 3), (Layout::Arbiter, 3), (DISPERSE, 3), (WIDE, 6)] {
+        println!("{layout:?}");
+        let stage = stage(layout, bricks);
+        let Setup { volume, mount, .. } = &stage.0;
+        let file = stage.file("f");
+        let taken = |size: u64, seed: u64, name: &str| {
+            fill(&file, size, seed);
+            stage.ok(["create", "f", "--name", name]);
+            checksum(&file)
+        };
+        let first = taken(3 * MIB + 77, 1, "first");
+        let second = taken(5 * MIB, 2, "second");
+        for down in [0, bricks - 1] {
+            println!("brick {down} is down");
+            volume.kill_brick(down);
+            mount.wait_connected(bricks - 1);
+            stage.restore("f", "first");
+            sees(&file, first);
+            let missed = taken(MIB + 5, down as u64, &format!("missed{down}"));
+            fill(&file, 2 * MIB, 9);
+            volume.restart_brick(down);
+            mount.wait_connected(bricks);
+            // It has missed data, a snapshot and a restore; the command waits for what it has to.
+            stage.restore("f", &format!("missed{down}"));
+            sees(&file, missed);
+            settled(&stage, layout);
+            stage.restore("f", "second");
+            sees(&file, second);
+            settled(&stage, layout);
+            sees(&file, second);
+        }
+        whole_without_any(&stage, layout, "f", second);
+    }
+}
+
+/// Whichever brick is away, the file has that content.
+fn whole_without_any(stage: &Stage, layout: Layout, file: &str, sum: u64) {
+    let Setup { volume, mount, .. } = &stage.0;
+    for down in 0..set(layout) {
+        volume.kill_brick(down);
+        mount.wait_connected(set(layout) - 1);
+        let fresh = volume.mount("/run/scene/fresh");
+        assert_eq!(checksum(fresh.path().join(file)), sum, "without brick {down}");
+        drop(fresh);
+        volume.restart_brick(down);
+        mount.wait_connected(set(layout));
+    }
+}
+
+const PIECE: usize = 4096;
+
+#[test]
+fn under_a_writer_on_another_mount() {
+    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3)] {
+        println!("{layout:?}");
+        let stage = stage(layout, bricks);
+        let volume = &stage.0.volume;
+        let other = volume.mount("/run/scene/m2");
+        let pieces = |bytes: &[u8]| bytes.chunks(PIECE).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let size = 256 * PIECE;
+        for (name, byte) in [("a", b'a'), ("b", b'b')] {
+            fs::write(stage.file("f"), vec![byte; size]).unwrap();
+            stage.ok(["create", "f", "--name", name]);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (path, end) = (other.path().join("f"), Arc::clone(&stop));
+        let writer = std::thread::spawn(move || {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            let mut rng = Rng::new(1);
+            let mut count = 0;
+            while !end.load(Relaxed) {
+                file.write_all_at(&[b'w'; PIECE], rng.below(256) * PIECE as u64).unwrap();
+                count += 1;
+            }
+            count
+        });
+        for name in ["a", "b", "a", "b", "a", "b"] {
+            stage.restore("f", name);
+        }
+        stop.store(true, Relaxed);
+        assert!(writer.join().unwrap() > 10);
+        settled(&stage, layout);
+        let fresh = volume.mount("/run/scene/fresh");
+        let bytes = fs::read(fresh.path().join("f")).unwrap();
+        assert_eq!(bytes.len(), size);
+        for (n, piece) in pieces(&bytes).iter().enumerate() {
+            let whole = piece.iter().all(|byte| *byte == piece[0]);
+            assert!(whole && b"bw".contains(&piece[0]), "piece {n}: {:?}", &piece[..16]);
+        }
+        whole_without_any(&stage, layout, "f", checksum(fresh.path().join("f")));
+    }
+}
+
+/// `FSNAP_SEED` repeats the choices, `FSNAP_ROUNDS` makes it longer.
+#[test]
+fn killed_at_random_moments() {
+    let number =
+        |name: &str, default| std::env::var(name).ok().map_or(default, |n| n.parse().expect("a number"));
+    let (seed, rounds) = (number("FSNAP_SEED", 1), number("FSNAP_ROUNDS", 6));
+    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3)] {
+        println!("{layout:?}, seed {seed}");
+        let stage = stage(layout, bricks);
+        let Setup { volume, mount, scene, .. } = &stage.0;
+        let file = stage.file("f");
+        let mut rng = Rng::new(seed);
+        let mut sums = Vec::new();
+        for (n, size) in [3 * MIB, 5 * MIB + 1].into_iter().enumerate() {
+            fill(&file, size, n as u64);
+            stage.ok(["create", "f", "--name", &format!("s{n}")]);
+            sums.push(checksum(&file));
+        }
+        for round in 0..rounds {
+            let (name, pause) = (format!("f@s{}", round % 2), 20 + rng.below(200));
+            let limit = format!("{}", pause as f64 / 1000.0);
+            let brick = rng.below(2) == 0;
+            let mut command = scene.command("env");
+            command.arg("--chdir=/run/scene/m");
+            if !brick {
+                command.args(["timeout", "-s", "KILL", &limit]);
+            }
+            command.args(["/run/scene/fsnap", "restore", &name, "--yes", "--no-backup"]);
+            let running = std::thread::spawn(move || command.output().unwrap());
+            if brick {
+                std::thread::sleep(Duration::from_millis(pause));
+                volume.kill_brick((round % bricks as u64) as usize);
+            }
+            let said = running.join().unwrap();
+            println!(
+                "{name}, {} after {pause} ms: {}",
+                if brick { "a brick" } else { "the command" },
+                said.status
+            );
+            if brick {
+                volume.restart_brick((round % bricks as u64) as usize);
+                mount.wait_connected(bricks);
+            }
+            if layout == REPLICA {
+                settled(&stage, layout);
+                let fresh = volume.mount("/run/scene/fresh");
+                let seen = checksum(fresh.path().join("f"));
+                assert!(sums.contains(&seen), "neither old nor new");
+            }
+            // The next command ends what this one has begun, and no lock stays.
+            let begun = Instant::now();
+            stage.restore("f", &format!("s{}", (round + 1) % 2));
+            assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+            sees(&file, sums[(round as usize + 1) % 2]);
+            settled(&stage, layout);
+        }
+        whole_without_any(&stage, layout, "f", sums[rounds as usize % 2]);
     }
 }

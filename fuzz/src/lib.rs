@@ -71,6 +71,11 @@ fn set(key: &[u8], value: &[u8]) {
     };
     let name = SnapName::parse(value);
     let expected = match verb {
+        b"arm" => return arm(value, parse_set(key, value).expect("a key of ours")),
+        b"settle" if is_gfid(value) => Ok(Command::Settle(text_gfid(value))),
+        b"settle" => {
+            return refused(&parse_set(key, value).expect("a key of ours").unwrap_err(), libc::EINVAL);
+        }
         b"create" => return create(value, parse_set(key, value).expect("a key of ours")),
         b"delete" => name.map(Command::Delete),
         b"restore" => name.map(Command::Restore),
@@ -88,13 +93,49 @@ fn get(key: &[u8]) {
     let Some(verb) = key.strip_prefix(command::PREFIX.as_bytes()) else {
         return assert_eq!(parse_get(key), None);
     };
-    match (parse_get(key).expect("a key of ours"), verb.strip_prefix(b"info.")) {
-        (Ok(Question::Info(name)), Some(asked)) => named(&name, asked),
+    let asked = verb.strip_prefix(b"info.").or(verb.strip_prefix(b"marks."));
+    match (parse_get(key).expect("a key of ours"), asked) {
+        (Ok(Question::Info(name)), Some(asked)) => {
+            assert!(verb.starts_with(b"info."));
+            named(&name, asked);
+        }
+        (Ok(Question::Marks(name)), Some(asked)) => {
+            assert!(verb.starts_with(b"marks."));
+            named(&name, asked);
+        }
         (Ok(Question::List), _) => assert_eq!(verb, b"list"),
         (Ok(Question::Status), _) => assert_eq!(verb, b"status"),
+        (Ok(Question::Armed), _) => assert_eq!(verb, b"armed"),
         (Ok(other), None) => panic!("{other:?}"),
         (Err(e), Some(_)) => refused(&e, libc::EINVAL),
         (Err(e), None) => refused(&e, libc::EOPNOTSUPP),
+    }
+}
+
+fn text_gfid(text: &[u8]) -> Gfid {
+    Gfid::parse(std::str::from_utf8(text).expect("a gfid is text")).expect("a gfid")
+}
+
+/// What becomes of the value of `arm`.
+fn arm(value: &[u8], got: Result<Command>) {
+    let parts: Vec<&[u8]> = value.split(|&b| b == b';').collect();
+    let good = match parts[..] {
+        [name, id] => {
+            is_name(name) && id.strip_prefix(b"id=").is_some_and(is_gfid) && value.len() <= command::MAX_VALUE
+        }
+        _ => false,
+    };
+    match got {
+        Ok(Command::Arm(arming)) => {
+            assert!(good);
+            named(&arming.name, parts[0]);
+            assert_eq!(arming.id, text_gfid(&parts[1][3..]));
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(e) => {
+            assert!(!good);
+            refused(&e, libc::EINVAL);
+        }
     }
 }
 
@@ -388,6 +429,7 @@ pub fn volume_info(data: &[u8]) {
         },
         changelog: on("changelog.changelog"),
         cache_invalidation: on("features.cache-invalidation"),
+        trash: on("features.trash"),
     });
     assert_eq!(VolumeInfo::parse(&text), expected);
 }

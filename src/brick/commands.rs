@@ -113,6 +113,7 @@ fn question_kind(question: &Question) -> &'static str {
         Question::Info(_) => "info",
         Question::Status => "status",
         Question::Armed => "armed",
+        Question::Marks(_) => "marks",
     }
 }
 
@@ -165,7 +166,7 @@ impl Order {
     fn base_for_question(&self, call: &Call<'_>, question: &Question) -> Result<Option<Gfid>> {
         match question {
             Question::Status => Ok(None),
-            Question::List | Question::Info(_) | Question::Armed => {
+            Question::List | Question::Info(_) | Question::Armed | Question::Marks(_) => {
                 self.base(call).map(|(base, _)| Some(base))
             }
         }
@@ -267,6 +268,7 @@ impl Order {
                 Ok(answer::info(&snapshot))
             }
             Question::Status => Ok(self.status()),
+            Question::Marks(name) => Ok(answer::marks(&store.marks(base, name)?)),
             Question::Armed => Ok(answer::armed(store.armed(base)?.as_ref(), self.state.arms.has(base))),
         }
     }

@@ -10,6 +10,7 @@ mod set;
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
+use fsnap_core::SnapName;
 use fsnap_core::command::{self, Command};
 
 use serde_json::Value;
@@ -18,8 +19,8 @@ use crate::ffi::{Dict, File, GetReply, Host, Node, Range, SetReply, fence};
 use lock::Lock;
 use set::{Kind, Set};
 
-/// A question to this role: what the bricks that have a file say for themselves.
-const BRICKS: &CStr = c"glusterfs.fsnap.bricks";
+/// A question to this role, followed by the name of a snapshot: what the bricks that have the file say for themselves.
+const BRICKS: &[u8] = b"glusterfs.fsnap.bricks.";
 
 /// How long to wait for writers, if the volfile does not say.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,18 +64,16 @@ impl Client {
 
     /// A getxattr: hands the reply back if it is for the bricks as it is.
     pub fn get(&self, file: File, key: &CStr, reply: GetReply) -> Option<GetReply> {
-        if key != BRICKS {
-            return Some(reply);
-        }
-        self.run(
-            file,
-            reply,
-            |work| Ok(work.set.describe(&mut work.file)),
-            |reply, answer| match answer {
-                Ok(answer) => reply.value(BRICKS, answer.as_bytes()),
-                Err(errno) => reply.fail(errno),
-            },
-        );
+        let Some(name) = key.to_bytes().strip_prefix(BRICKS) else { return Some(reply) };
+        let (name, key) = (SnapName::parse(name), key.to_owned());
+        let describe = move |work: &mut Work| match name {
+            Ok(name) => Ok(work.set.describe(&mut work.file, &name)),
+            Err(error) => Err(error.errno()),
+        };
+        self.run(file, reply, describe, move |reply, answer| match answer {
+            Ok(answer) => reply.value(&key, answer.as_bytes()),
+            Err(errno) => reply.fail(errno),
+        });
         None
     }
 
@@ -125,11 +124,15 @@ fn create(work: &mut Work, patience: Duration, value: &[u8]) -> std::result::Res
     done
 }
 
+/// The JSON that `to` answers to `glusterfs.fsnap.QUESTION`; `EIO` if it is none.
+fn ask(file: &mut File, to: Node, question: &str) -> std::result::Result<Value, i32> {
+    let key = CString::new(format!("{}{question}", command::PREFIX)).map_err(|_| libc::EINVAL)?;
+    serde_json::from_slice(&file.get(to, &key)?).map_err(|_| libc::EIO)
+}
+
 impl Work {
-    /// The JSON that `to` answers to `glusterfs.fsnap.QUESTION`; `EIO` if it is none.
     fn ask(&mut self, to: Node, question: &str) -> std::result::Result<Value, i32> {
-        let key = CString::new(format!("{}{question}", command::PREFIX)).map_err(|_| libc::EINVAL)?;
-        serde_json::from_slice(&self.file.get(to, &key)?).map_err(|_| libc::EIO)
+        ask(&mut self.file, to, question)
     }
 
     /// Returns when all that was done to the file is complete: the cluster's translators answer before they have noted on the

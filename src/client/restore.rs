@@ -44,10 +44,10 @@ fn settle(work: &mut Work, id: &str) -> Result<(), i32> {
 
 /// The size of a snapshot's content.
 fn size_of(work: &mut Work, name: &SnapName) -> Result<i64, i32> {
-    let info = work.ask(work.top, &format!("info.{name}"))?;
-    if info["unsettled"] == true
-        && work.set.bricks().into_iter().all(|brick| work.ask(brick, "status").is_ok())
-    {
+    let info = work.set.snapshot(&mut work.file, name)?;
+    // Bricks whose copy is known not to be right are not in this graph, nor those that are away.
+    let bricks = work.set.bricks();
+    if info["unsettled"] == true && bricks.into_iter().all(|brick| work.ask(brick, "status").is_ok()) {
         tracing::error!("snapshot {name} is not the same on all bricks yet: wait for self-heal");
         return Err(libc::EBUSY);
     }

@@ -2,13 +2,14 @@
 
 use std::ffi::CStr;
 
+use fsnap_core::{SnapName, afr};
 use serde_json::{Value, json};
 
+use super::ask;
 use crate::ffi::{File, Node};
 
 /// What an xattr of DHT's link files has in it; a file's own data is elsewhere then.
 const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
-const STATUS: &CStr = c"glusterfs.fsnap.status";
 
 /// How the bricks of a set share a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,23 +74,54 @@ impl Set {
         bricks
     }
 
-    /// Each brick and what its fsnap says, or the errno with which it does not:
-    /// `{"version":1,"kind":KIND,"bricks":[{"name","host","path","status":{…}|null,"errno":N}]}`.
-    pub fn describe(&self, file: &mut File) -> String {
-        let bricks: Vec<Value> = self.bricks().into_iter().map(|brick| describe(file, brick)).collect();
-        json!({ "version": 1, "kind": self.kind.word(), "bricks": bricks }).to_string()
+    /// Each brick, what its fsnap says or the errno with which it does not, and whether another brick knows that its copy of
+    /// snapshot `name` is not right:
+    /// `{"version":1,"kind":KIND,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"snapshot":…}`,
+    /// at last the snapshot, as `info` answers, `null` if no brick knows it.
+    pub fn describe(&self, file: &mut File, name: &SnapName) -> String {
+        let bricks = self.bricks();
+        let marks: Vec<String> = bricks.iter().flat_map(|brick| marks(file, *brick, name)).collect();
+        let pending = self.node.option("afr-pending-xattr").unwrap_or_default();
+        let mut blamed = pending.split(',').map(|name| marks.contains(&format!("{}{name}", afr::PREFIX)));
+        let describe = |brick: &Node| describe(file, *brick, blamed.next().unwrap_or(false));
+        let bricks: Vec<Value> = bricks.iter().map(describe).collect();
+        let snapshot = self.snapshot(file, name).ok();
+        json!({ "version": 1, "kind": self.kind.word(), "bricks": bricks, "snapshot": snapshot }).to_string()
+    }
+
+    /// What `info` answers, as most of the bricks know it that do. They are asked one by one: the disperse translator asks one
+    /// brick, and answers `EIO` if that is just being healed (`ec_complete`).
+    ///
+    /// What the first brick says if none knows: `ENODATA` if it has no such snapshot.
+    pub fn snapshot(&self, file: &mut File, name: &SnapName) -> Result<Value, i32> {
+        let answers: Vec<_> =
+            self.bricks().into_iter().map(|brick| ask(file, brick, &format!("info.{name}"))).collect();
+        let known: Vec<&Value> = answers.iter().flatten().collect();
+        let count = |value: &&&Value| known.iter().filter(|other| *other == *value).count();
+        match (known.iter().max_by_key(count), answers.first()) {
+            (Some(most), _) => Ok((*most).clone()),
+            (None, Some(Err(errno))) => Err(*errno),
+            (None, _) => Err(libc::EIO),
+        }
     }
 }
 
-fn describe(file: &mut File, brick: Node) -> Value {
-    let answer = file.get(brick, STATUS);
-    let status = answer.as_ref().ok().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+/// The marks of the replicate translator that a snapshot has on a brick; none if that can't be told.
+fn marks(file: &mut File, brick: Node, name: &SnapName) -> Vec<String> {
+    let answer = ask(file, brick, &format!("marks.{name}")).ok();
+    let marks = answer.and_then(|mut answer| serde_json::from_value(answer["marks"].take()).ok());
+    marks.unwrap_or_default()
+}
+
+fn describe(file: &mut File, brick: Node, blamed: bool) -> Value {
+    let answer = ask(file, brick, "status");
     json!({
         "name": brick.name().to_string_lossy(),
         "host": brick.option("remote-host"),
         "path": brick.option("remote-subvolume"),
-        "status": status,
-        "errno": answer.err().unwrap_or(0),
+        "status": answer.as_ref().ok(),
+        "errno": answer.as_ref().err().unwrap_or(&0),
+        "blamed": blamed,
     })
 }
 

@@ -62,7 +62,11 @@ impl Stage {
         args: impl IntoIterator<Item = A>,
     ) -> Said {
         let mut command = self.0.scene.command_as(uid, gid, "env");
-        command.arg(format!("--chdir={dir}")).arg("/run/scene/fsnap").args(args);
+        command
+            .arg(format!("--chdir={dir}"))
+            .arg("FSNAP_LOG=/var/log/glusterfs/fsnap.log")
+            .arg("/run/scene/fsnap")
+            .args(args);
         said(command.output().expect("env"))
     }
 

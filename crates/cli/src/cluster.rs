@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::mount::{self, Place};
-use crate::volume::{self, Status};
+use crate::volume::{self, Snapshot, Status};
 
 /// A command on one file takes no longer. (What it has locked is free when the process ends.)
 const LIMIT: Duration = Duration::from_secs(120);
@@ -40,6 +40,7 @@ struct Opened {
 #[derive(Deserialize)]
 struct Bricks {
     bricks: Vec<Brick>,
+    snapshot: Option<Snapshot>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +50,8 @@ struct Brick {
     path: Option<String>,
     status: Option<Status>,
     errno: i32,
+    /// Its copy of the snapshot is not right, as another brick knows.
+    blamed: bool,
 }
 
 impl Graphs {
@@ -58,11 +61,26 @@ impl Graphs {
     }
 
     /// `glusterfs.fsnap.create` when nobody writes to any copy of the file.
-    pub fn create(&mut self, file: &Path, value: &str) -> Result<Result<(), Errno>, Failure> {
+    pub fn create(
+        &mut self,
+        file: &Path,
+        name: &SnapName,
+        value: &str,
+    ) -> Result<Result<(), Errno>, Failure> {
         let (gfid, opened) = self.opened(file)?;
         within(file, || {
-            let (object, _) = opened.file(file, gfid, &[])?;
+            let (object, bricks) = opened.file(file, gfid, &[], name)?;
+            left_out(file, &bricks.bricks)?;
             Ok(object.set(&key("create"), value.as_bytes()))
+        })
+    }
+
+    /// One snapshot, as the bricks know it.
+    pub fn info(&mut self, file: &Path, name: &SnapName) -> Result<Snapshot, Failure> {
+        let (gfid, opened) = self.opened(file)?;
+        within(file, || {
+            let (_, bricks) = opened.file(file, gfid, &[], name)?;
+            bricks.snapshot.ok_or_else(|| Failure::answered(file, Errno::ENODATA))
         })
     }
 
@@ -72,9 +90,11 @@ impl Graphs {
         let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
         let arming = Arming { name: name.clone(), id }.to_string();
         within(file, || {
-            let (_, away) = opened.file(file, gfid, &[])?;
-            // A brick that comes back meanwhile has not been asked whether it would know a restore from a truncate.
-            let (object, _) = opened.file(file, gfid, &away)?;
+            let (_, bricks) = opened.file(file, gfid, &[], name)?;
+            let away = left_out(file, &bricks.bricks)?;
+            // A brick that comes back meanwhile has not been asked whether it would know a restore from a truncate. And one
+            // that has the snapshot wrong gets it right by the data of the others.
+            let (object, _) = opened.file(file, gfid, &away, name)?;
             let begun = Instant::now();
             loop {
                 match object.set(&key("arm"), arming.as_bytes()) {
@@ -114,14 +134,14 @@ impl Graphs {
 }
 
 impl Opened {
-    /// The file, in a graph that does not reach the bricks `without`; and which others are away. All that can be reached have
-    /// this version of fsnap.
+    /// The file, in a graph that does not reach the bricks `without`, and what they say, also of snapshot `name`.
     fn file(
         &mut self,
         file: &Path,
         gfid: Gfid,
         without: &[String],
-    ) -> Result<(Object<'_>, Vec<String>), Failure> {
+        name: &SnapName,
+    ) -> Result<(Object<'_>, Bricks), Failure> {
         let known = self.graphs.iter().position(|(other, _)| other == without);
         let at = match known {
             Some(at) => at,
@@ -133,15 +153,16 @@ impl Opened {
         };
         let answered = |errno| Failure::answered(file, errno);
         let object = self.graphs[at].1.file(gfid).map_err(answered)?;
-        let answer = object.get(c"glusterfs.fsnap.bricks").map_err(answered)?;
-        let bricks: Bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;
-        let away = away(file, &bricks.bricks)?;
-        Ok((object, away))
+        let question = key(&format!("bricks.{name}"));
+        let answer = volume::again_if_healed_meanwhile(|| object.get(&question)).map_err(answered)?;
+        let bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;
+        Ok((object, bricks))
     }
 }
 
-/// The bricks that can't be reached.
-fn away(file: &Path, bricks: &[Brick]) -> Result<Vec<String>, Failure> {
+/// The bricks that are to be left out of a restore: they are away, or have the snapshot wrong. An error if one that can be
+/// reached has not this version of fsnap.
+fn left_out(file: &Path, bricks: &[Brick]) -> Result<Vec<String>, Failure> {
     let mut away = Vec::new();
     for brick in bricks {
         let shown = format!(
@@ -150,7 +171,9 @@ fn away(file: &Path, bricks: &[Brick]) -> Result<Vec<String>, Failure> {
             brick.path.as_deref().unwrap_or(&brick.name)
         );
         match (&brick.status, Errno::from_raw(brick.errno)) {
-            (Some(status), _) if status.fsnap == env!("CARGO_PKG_VERSION") => {}
+            (Some(status), _) if status.fsnap == env!("CARGO_PKG_VERSION") => {
+                away.extend(brick.blamed.then(|| brick.name.clone()));
+            }
             (Some(status), _) => {
                 let ours = env!("CARGO_PKG_VERSION");
                 let why = format!(

@@ -56,7 +56,7 @@ pub fn create(graphs: &mut Graphs, file: &Path, wish: &Wish) -> Result<Entry, Fa
             .map_err(|_| Failure::new(file, "this machine's clock is before 1970: set it"))?;
         let value = volume::creation(&name, created);
         let done = match copies {
-            true => graphs.create(file, &value)?,
+            true => graphs.create(file, &name, &value)?,
             false => volume::command(file, "create", &value),
         };
         taken = done.map(|()| (name, created.to_string()));

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use crate::cluster::Graphs;
 use crate::create::{Wish, create};
-use crate::entry::Entry;
+use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
 use crate::list::show;
 use crate::mount::Place;
@@ -45,7 +45,7 @@ pub struct Wishes {
 /// A file is restored by way of a private client graph. One that was deleted comes back where it was alone: on a distribute
 /// volume.
 pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<String, Failure> {
-    let entry = show(target.clone())?;
+    let entry = look(graphs, &target)?;
     // A snapshot by itself has no snapshots; the volume refuses it if its file is elsewhere.
     let backup = wishes.backup && !target.is_by_itself();
     if !wishes.yes {
@@ -67,6 +67,17 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
     match done {
         Ok(()) => Ok(told(&target, &entry, saved.as_ref())),
         Err(errno) => Err(refused(&target, errno, saved)),
+    }
+}
+
+/// The snapshot; by way of the graph if the mount's answer is `EIO`, which it is on a disperse volume in the midst of heal.
+fn look(graphs: &mut Graphs, target: &Target) -> Result<Entry, Failure> {
+    match show(target.clone()) {
+        Err(failure) if failure.errno == Some(Errno::EIO) && !target.is_by_itself() => {
+            let snapshot = graphs.info(&target.file, &target.name)?;
+            Ok(Entry { owner: Owner::File(target.file.clone()), snapshot })
+        }
+        other => other,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use fsnap_core::answer::VERSION;
 use fsnap_core::command::PREFIX;
@@ -11,6 +12,10 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+/// How often a question is asked that is answered with `EIO`, and how long after each.
+const ASKED: usize = 8;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A snapshot, as the volume tells of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -112,7 +117,19 @@ fn ask<T: for<'de> Deserialize<'de>>(file: &Path, question: &str) -> Result<T, E
 }
 
 fn get(file: &Path, key: &str) -> Result<Vec<u8>, Errno> {
-    xattr::get_deref(file, key).map_err(errno)?.ok_or(Errno::ENODATA)
+    again_if_healed_meanwhile(|| xattr::get_deref(file, key).map_err(errno)?.ok_or(Errno::ENODATA))
+}
+
+/// Asks a few times: the disperse translator answers `EIO` when it has asked a brick that is just being healed
+/// (`ec_complete`).
+pub fn again_if_healed_meanwhile<T>(ask: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 1..ASKED {
+        match ask() {
+            Err(Errno::EIO) => std::thread::sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+    ask()
 }
 
 /// The errno of a failed call; `EIO` for what is none.

@@ -92,6 +92,16 @@ pub fn armed(restore: Option<&Armed>, live: bool) -> String {
     json(&Answer { version: VERSION, restore, live })
 }
 
+/// The answer to `marks.NAME`: names of xattrs.
+pub fn marks(marks: &[String]) -> String {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        version: u32,
+        marks: &'a [String],
+    }
+    json(&Answer { version: VERSION, marks })
+}
+
 /// The answer to `status`.
 pub fn status(status: &Status) -> String {
     json(status)

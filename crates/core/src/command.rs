@@ -79,6 +79,8 @@ pub enum Question {
     Status,
     /// `armed`: what this brick knows of the file's last restore by a carrier.
     Armed,
+    /// `marks.NAME`: the marks of the replicate translator that a snapshot has on this brick.
+    Marks(SnapName),
 }
 
 /// The command in `setxattr(key, value)`; `None` if the key is not ours.
@@ -106,9 +108,10 @@ pub fn parse_get(key: &[u8]) -> Option<Result<Question>> {
         b"list" => Ok(Question::List),
         b"status" => Ok(Question::Status),
         b"armed" => Ok(Question::Armed),
-        other => match other.strip_prefix(b"info.") {
-            Some(name) => SnapName::parse(name).map(Question::Info),
-            None => Err(unknown(other)),
+        other => match (other.strip_prefix(b"info."), other.strip_prefix(b"marks.")) {
+            (Some(name), _) => SnapName::parse(name).map(Question::Info),
+            (_, Some(name)) => SnapName::parse(name).map(Question::Marks),
+            _ => Err(unknown(other)),
         },
     })
 }

@@ -282,6 +282,17 @@ impl Store {
         Ok(())
     }
 
+    /// The names of the marks of the replicate translator that snapshot `name` of `base` has: what it may differ in from other
+    /// bricks. None if it is not here.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
+    /// says.
+    pub fn marks(&self, base: Gfid, name: &SnapName) -> Result<Vec<String>> {
+        let entry = xattrs::entry(&self.brick.open_file(base, Access::Read)?.file, name)?;
+        let payload = entry.map(|entry| self.payload(base, name, entry.gfid)).transpose()?.flatten();
+        payload.map_or(Ok(Vec::new()), |payload| marks(&payload))
+    }
+
     /// After self-heal has set the attributes of snapshot `payload`, which it does when it has filled it.
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
