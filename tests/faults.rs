@@ -10,8 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{MIB, distribute, fsnap, ls, names, sees};
-use fsnap_testbed::{Errno, Fs, VOLFILE_FSNAP, checksum, fill, try_wait_until};
+use common::agree::converges;
+use common::stage::Stage;
+use common::{MIB, distribute, fsnap, ls, names, sees, volume};
+use fsnap_testbed::{Errno, Fs, Layout, VOLFILE_FSNAP, checksum, fill, try_checksum, try_wait_until};
 
 #[test]
 fn a_panic_is_answered_and_the_brick_serves_on() {
@@ -194,5 +196,67 @@ fn a_brick_is_killed_while_a_client_waits() {
             now = view(&fresh.path().join(deed));
         }
         assert!(now == before || now == after, "{deed}\n{now:#?}\nbefore: {before:#?}\nafter: {after:#?}");
+    }
+}
+
+/// Steps of a restore at which its command dies, and how many microseconds later.
+const DEATHS: [(&str, u32); 10] = [
+    ("armed", 0),
+    ("carrying", 1),
+    ("carrying", 300),
+    ("carrying", 700),
+    ("carrying", 1500),
+    ("carrying", 3000),
+    ("carrying", 5000),
+    ("carrying", 8000),
+    ("carried", 0),
+    ("carried", 1000),
+];
+
+#[test]
+fn a_restore_whose_command_is_killed() {
+    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+        println!("{layout:?}");
+        let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
+        let file = stage.file("f");
+        let mut sums = Vec::new();
+        for (n, size) in [(0, 3 * MIB + 100), (1, MIB)] {
+            fill(&file, size, n);
+            stage.ok(["create", "f", "--name", &format!("s{n}")]);
+            sums.push(checksum(&file));
+        }
+        for (n, (step, pause)) in DEATHS.into_iter().enumerate() {
+            let (old, new) = ((n + 1) % 2, n % 2);
+            stage.restore("f", &format!("s{old}"));
+            let mut command = stage.0.scene.command("env");
+            command.arg("--chdir=/run/scene/m").arg(format!("FSNAP_KILL={step}:{pause}"));
+            command.args(["/run/scene/fsnap", "restore", "-y", "--no-backup", &format!("f@s{new}")]);
+            let said = command.output().unwrap();
+            let fresh = stage.0.volume.mount("/run/scene/fresh");
+            let seen = try_checksum(fresh.path().join("f"));
+            let what = match &seen {
+                Ok(sum) if *sum == sums[old] => "old",
+                Ok(sum) if *sum == sums[new] => "new",
+                Ok(_) => "A MIX",
+                Err(_) => "unreadable",
+            };
+            println!("{pause} us after {step}: {}, the file is {what}", said.status);
+            assert!(what != "A MIX", "{seen:?}");
+            drop(fresh);
+            // No lock stays.
+            if what != "unreadable" {
+                let begun = std::time::Instant::now();
+                fs::File::options().append(true).open(&file).unwrap().sync_all().unwrap();
+                assert!(begun.elapsed() < Duration::from_secs(3));
+            }
+            if layout == Layout::Replicate(3) {
+                converges(&stage.0.volume, layout, 3);
+                assert!(sums.contains(&checksum(&file)));
+            }
+            stage.restore("f", &format!("s{new}"));
+            sees(&file, sums[new]);
+            converges(&stage.0.volume, layout, 3);
+            sees(&file, sums[new]);
+        }
     }
 }

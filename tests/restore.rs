@@ -157,7 +157,8 @@ fn under_a_writer_on_another_mount() {
             let whole = piece.iter().all(|byte| *byte == piece[0]);
             assert!(whole && b"bw".contains(&piece[0]), "piece {n}: {:?}", &piece[..16]);
         }
-        whole_without_any(&stage, layout, "f", checksum(fresh.path().join("f")));
+        drop(fresh);
+        whole_without_any(&stage, layout, "f", checksum(stage.file("f")));
     }
 }
 

@@ -9,7 +9,7 @@ use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
 use super::pool::Key;
-use super::{Brick, State, guard, heal, volume};
+use super::{Brick, State, guard, heal, restore, volume};
 use crate::ffi::{Call, Connection, Dict, GetReply, Mark, SetReply, dht_hash};
 
 /// A setxattr: hands the reply back if it is no command of ours.
@@ -193,6 +193,9 @@ impl Order {
         let (store, options) = (self.state.store()?, self.state.options());
         let mut unsettled = None;
         match command {
+            Command::Create(_) if self.state.halves.has(base) => {
+                return Err(Error::Unhealed(restore::HALF.into()));
+            }
             Command::Create(create) => {
                 let limits =
                     Limits { max_snapshots: options.max_snapshots.into(), min_free: options.min_free };
@@ -224,10 +227,7 @@ impl Order {
                 self.state.arms.add(base, *id, self.by)?;
                 store.arm(base, name, *id).inspect_err(|_| self.state.arms.remove(base, *id))?;
             }
-            Command::Settle(id) => {
-                store.settle(base, *id)?;
-                self.state.arms.remove(base, *id);
-            }
+            Command::Settle(id) => restore::settle(&self.state, base, *id)?,
         }
         tracing::info!("{} {} of {}: done", self.kind, command.subject(), self.shown);
         Ok(unsettled)

@@ -10,7 +10,7 @@ use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{Entry, Kind, Store};
 
 use super::moving::{self, REBALANCE};
-use super::{State, heal};
+use super::{State, heal, restore};
 use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Place};
 
 /// What all our xattrs' names start with.
@@ -86,6 +86,9 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
 /// Any other change, and opens: `EROFS` for what must not be, `ESTALE` for a deleted file that is kept for its snapshots:
 /// to everybody but those who have it open it is gone.
 pub fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+    if let Some(errno) = restore::refuse_half(state, call, change) {
+        return Some(errno);
+    }
     if heals(call) {
         return match (change.place, change.how) {
             (Place::File(snap_dir), How::Xattrop(Some(counts))) if is_heal(call) => {
@@ -105,7 +108,7 @@ pub fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32
 
 fn file_allowed(kind: Kind, how: How<'_>) -> bool {
     match (kind, how) {
-        (Kind::Other | Kind::LinkFile | Kind::Tombstone, _) | (_, How::Read) => true,
+        (Kind::Other | Kind::LinkFile | Kind::Tombstone, _) | (_, How::Read | How::Load) => true,
         (Kind::SnapDir, How::Attributes(valid)) => valid & ALL_ATTRIBUTES == ALL_ATTRIBUTES,
         (Kind::SnapDir, How::Xattrop(dict)) => adds_nothing(dict) || only_dht(dict),
         (Kind::Payload, How::Xattrop(dict)) => adds_nothing(dict),

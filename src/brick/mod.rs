@@ -53,6 +53,7 @@ struct State {
     doubts: heal::Doubts,
     awaited: heal::Awaited,
     arms: restore::Arms,
+    halves: restore::Halves,
 }
 
 impl State {
@@ -71,6 +72,10 @@ impl State {
         }
         let store = Store::open(&self.directory)
             .inspect_err(|why| tracing::error!("no snapshots on this brick: {why}"))?;
+        match store.half_restored() {
+            Ok(half) => half.into_iter().for_each(|file| self.halves.add(file, None)),
+            Err(error) => tracing::error!("can't tell which restores were cut short: {error}"),
+        }
         match store.reflink() {
             true => tracing::info!("fsnap {} is ready", env!("CARGO_PKG_VERSION")),
             false => {
@@ -111,6 +116,7 @@ impl Translator for Brick {
             doubts: heal::Doubts::default(),
             awaited: heal::Awaited::default(),
             arms: restore::Arms::default(),
+            halves: restore::Halves::default(),
         });
         Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()), healing: Mutex::default() })
     }
@@ -188,8 +194,13 @@ impl Translator for Brick {
         restore::carry(self, call, id, held);
     }
 
+    fn is_half_restored(&self, file: Gfid) -> bool {
+        self.state.halves.has(file)
+    }
+
     fn disconnected(&self, connection: Connection) {
         self.state.arms.left(connection);
+        self.state.halves.left(connection);
     }
 
     fn is_armed(&self) -> bool {

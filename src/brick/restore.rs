@@ -1,17 +1,24 @@
 //! Restores that a carrier brings: see `fsnap_store::Store::arm`.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fsnap_core::command::parse_id;
+use fsnap_core::record::Stage;
 use fsnap_core::{Error, Gfid, Result};
 
 use super::guard::is_heal;
 use super::pool::Key;
 use super::{Brick, State};
-use crate::ffi::{Call, Connection, HeldTruncate};
+use crate::ffi::{Call, Change, Connection, HeldTruncate, How, Place};
+
+/// The version of a fragment's data and metadata, as the disperse translator counts them.
+const EC_VERSION: &CStr = c"trusted.ec.version";
+/// What is wrong with a half restored fragment, and what to do.
+pub const HALF: &str = "a restore was cut short when some bricks had done it. To finish it restore the file again (`fsnap restore`)";
 
 /// How long a restore may take from its arming to its end. Then its command is taken for dead, as when its connection is
 /// closed.
@@ -80,6 +87,99 @@ impl Arms {
     }
 }
 
+/// The fragments that a carrier has changed, until the disperse translator has noted their new version: who reads some with
+/// the new content and some with the old reads neither. It does that before it lets others at the file; so if somebody else
+/// comes the one who carried is dead. By whom, if he is still there.
+#[derive(Default)]
+pub struct Halves {
+    files: RwLock<HashMap<Gfid, Option<Connection>>>,
+    count: AtomicUsize,
+}
+
+impl Halves {
+    fn change(&self, change: impl FnOnce(&mut HashMap<Gfid, Option<Connection>>)) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut files);
+        self.count.store(files.len(), Ordering::Release);
+    }
+
+    pub fn add(&self, file: Gfid, by: Option<Connection>) {
+        self.change(|files| _ = files.insert(file, by));
+    }
+
+    fn remove(&self, file: Gfid) {
+        if self.has(file) {
+            self.change(|files| _ = files.remove(&file));
+        }
+    }
+
+    /// Whoever used this connection does not come back by it.
+    pub fn left(&self, connection: Connection) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            let forget = |by: &mut Option<Connection>| *by = by.filter(|by| *by != connection);
+            self.change(|files| files.values_mut().for_each(forget));
+        }
+    }
+
+    /// Whether `file` is one of them. A look at memory if there are none.
+    pub fn has(&self, file: Gfid) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && self.by(file).is_some()
+    }
+
+    fn by(&self, file: Gfid) -> Option<Option<Connection>> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).get(&file).copied()
+    }
+}
+
+/// What is done to a half restored fragment: `EIO` for data fops of others. The new version lets them in again.
+pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+    let (Place::File(file) | Place::Open(file)) = change.place else { return None };
+    let by = state.halves.by(file)?;
+    let own = by == Some(call.connection());
+    match change.how {
+        How::Xattrop(Some(counts)) => {
+            let newer = counts.get(EC_VERSION).is_some_and(|count| count.iter().any(|&byte| byte != 0));
+            if newer && (own || is_heal(call)) {
+                over(state, file);
+            }
+            None
+        }
+        How::Load if !own => {
+            tracing::warn!("{file} is not read: {HALF}");
+            Some(libc::EIO)
+        }
+        How::Other if !own && !is_heal(call) => {
+            tracing::warn!("{file} is not changed: {HALF}");
+            Some(libc::EIO)
+        }
+        _ => None,
+    }
+}
+
+/// The restore of `file` by a carrier is over, on this brick.
+fn over(state: &State, file: Gfid) {
+    let noted = state.store().and_then(|store| match store.armed(file)? {
+        Some(armed) => store.settle(file, armed.id),
+        None => Ok(()),
+    });
+    match noted {
+        Ok(()) => state.halves.remove(file),
+        Err(error) => tracing::error!("can't note that the restore of {file} is over: {error}"),
+    }
+}
+
+/// Restore `id` of `file` is over, or will not be.
+pub fn settle(state: &State, file: Gfid, id: Gfid) -> Result<()> {
+    let store = state.store()?;
+    let known = store.armed(file)?.is_some_and(|armed| armed.id == id);
+    store.settle(file, id)?;
+    state.arms.remove(file, id);
+    if known {
+        state.halves.remove(file);
+    }
+    Ok(())
+}
+
 /// A truncate that is no carrier: `EBUSY` if the file is armed, for a carrier that has lost its id on its way would be one
 /// like that. Self-heal's are its own business.
 pub fn refuse_truncate(state: &State, call: &Call<'_>, file: Gfid) -> Option<i32> {
@@ -92,7 +192,7 @@ pub fn refuse_truncate(state: &State, call: &Call<'_>, file: Gfid) -> Option<i32
 /// The carrier of restore `id`: the file gets the content of the snapshot, and then the truncate, to the size that it has by
 /// now, goes on to storage/posix, for the times and whatever else belongs to a change of data.
 pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
-    let (file, shown) = (call.gfid(), call.shown());
+    let (file, shown, by) = (call.gfid(), call.shown(), call.connection());
     let id = match parse_id(id) {
         Ok(id) => id,
         Err(error) => return held.fail(error.errno()),
@@ -100,7 +200,18 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
     let state = Arc::clone(&brick.state);
     brick.pool.submit(vec![Key::File(file)], move |turn| {
         let done = turn.in_time().and_then(|turn| {
-            let (time, size) = state.store()?.carry(file, id)?;
+            let store = state.store()?;
+            if store.is_dispersed(file)? {
+                state.halves.add(file, Some(by));
+            }
+            let (time, size) = store.carry(file, id).inspect_err(|_| {
+                if !store
+                    .armed(file)
+                    .is_ok_and(|armed| armed.is_some_and(|armed| armed.stage == Stage::Begun))
+                {
+                    state.halves.remove(file);
+                }
+            })?;
             state.counters.cloned(time);
             Ok((turn, size))
         });

@@ -26,6 +26,7 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
         work.file.set(work.top, c"glusterfs.fsnap.arm", arming.to_string().as_bytes()).and_then(|()| {
             step("armed");
             // The replicate translator locks from there to the end; the bricks know the size.
+            step("carrying");
             let from = if work.set.kind == Kind::Replicate { 0 } else { size };
             work.file.truncate(work.top, from, CARRIER, id.as_bytes())
         });
@@ -64,9 +65,11 @@ struct Earlier {
 /// Ends what an earlier command has left behind when it died. `EBUSY` if it may be alive.
 ///
 /// On a disperse volume a file whose restore has begun on some bricks has fragments that do not go together, and nobody can
-/// tell them apart: it is done again on all of them. On a replicate volume self-heal sees to that.
+/// tell them apart: it is done again on all of them, unless enough of them know that it was over. (`EIO` if that depends on
+/// bricks that can't be reached.) On a replicate volume self-heal sees to that.
 fn finish_earlier(work: &mut Work) -> Result<(), i32> {
     let bricks = work.set.bricks();
+    let unknown = bricks.iter().filter(|brick| work.ask(**brick, "armed").is_err()).count();
     let all: Vec<Earlier> = bricks.into_iter().filter_map(|brick| earlier(work, brick)).collect();
     let open = |known: &&Earlier| known.stage != Stage::Settled;
     if all.iter().filter(open).any(|known| known.live) {
@@ -75,9 +78,16 @@ fn finish_earlier(work: &mut Work) -> Result<(), i32> {
     }
     if let Some(known) = all.iter().find(open) {
         let same = || all.iter().filter(|other| other.arming.id == known.arming.id);
-        let over = same().any(|other| other.stage == Stage::Settled);
+        let settled = same().filter(|other| other.stage == Stage::Settled).count();
         let begun = same().any(|other| other.stage == Stage::Begun);
-        if begun && !over && work.set.kind == Kind::Disperse {
+        let enough = work.set.fragments();
+        if begun && settled < enough && work.set.kind == Kind::Disperse {
+            if settled > 0 && settled + unknown >= enough {
+                tracing::error!(
+                    "an earlier restore was cut short, and whether it was over only bricks know that are away"
+                );
+                return Err(libc::EIO);
+            }
             tracing::warn!(
                 "an earlier restore, to snapshot {}, was cut short: it is finished first",
                 known.arming.name
@@ -107,11 +117,19 @@ fn earlier(work: &mut Work, brick: Node) -> Option<Earlier> {
     Some(Earlier { stage, live: answer["live"] == Value::Bool(true), arming })
 }
 
-/// A step is done. For the tests: the process ends here if `FSNAP_KILL_AFTER` says so.
-fn step(_done: &str) {
+/// A step is done, or begins. For the tests: the process is killed so many microseconds later, if `FSNAP_KILL=STEP:MICROSECONDS`
+/// says so.
+fn step(_name: &str) {
     #[cfg(feature = "fault-injection")]
-    if std::env::var("FSNAP_KILL_AFTER").is_ok_and(|step| step == _done) {
-        tracing::error!("killed on purpose after {_done}");
-        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    if let Ok(wish) = std::env::var("FSNAP_KILL")
+        && let Some((name, pause)) = wish.split_once(':')
+        && name == _name
+    {
+        let pause = std::time::Duration::from_micros(pause.parse().unwrap_or(0));
+        let kill = move || {
+            std::thread::sleep(pause);
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        };
+        if pause.is_zero() { kill() } else { drop(std::thread::spawn(kill)) }
     }
 }

@@ -63,6 +63,12 @@ impl Set {
         Err(unsure)
     }
 
+    /// How many fragments make a disperse volume's file.
+    pub fn fragments(&self) -> usize {
+        let redundancy = self.node.option("redundancy").and_then(|count| count.parse().ok()).unwrap_or(0);
+        self.bricks().len().saturating_sub(redundancy)
+    }
+
     /// Its bricks: the translators that speak to them.
     pub fn bricks(&self) -> Vec<Node> {
         let mut bricks = Vec::new();

@@ -41,6 +41,8 @@ pub enum Place<'a> {
 pub enum How<'a> {
     /// It is opened for reading.
     Read,
+    /// readv.
+    Load,
     /// mkdir.
     Mkdir,
     /// unlink.
@@ -79,8 +81,8 @@ impl Place<'_> {
 
     fn deserves_a_look(&self, role: &impl Translator) -> bool {
         match self {
-            Place::File(gfid) => gfid.is_derived() || role.watches(*gfid),
-            Place::Open(gfid) => gfid.is_derived(),
+            Place::File(gfid) => gfid.is_derived() || role.watches(*gfid) || role.is_half_restored(*gfid),
+            Place::Open(gfid) => gfid.is_derived() || role.is_half_restored(*gfid),
             Place::Entry(parent, name) => parent.is_derived() || *name == SNAP_DIR.as_bytes(),
         }
     }
@@ -195,6 +197,8 @@ guarded! {
         loc: Loc, mode: sys::mode_t, umask: sys::mode_t, flags: u32, vector: *mut sys::iovec, count: i32, offset: i64,
         iobref: *mut sys::iobref, xattr: *mut sys::dict_t
     ) with [xattr] or default_put, default_put_failure_cbk: [Place::entry(&*loc)], How::Other;
+    readv(fd: Fd, size: usize, offset: i64, flags: u32)
+        or default_readv, default_readv_failure_cbk: [Place::open(fd)], How::Load;
     truncate(loc: Loc, offset: i64)
         or default_truncate, default_truncate_failure_cbk: [Place::file(&*loc)], How::Other;
     ftruncate(fd: Fd, offset: i64)

@@ -72,6 +72,10 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// A truncate that carries the restore with this id.
     fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate);
 
+    /// Whether `file` may be a fragment that does not go with the others, so that data fops deserve a look. Asked at each, so it
+    /// must cost next to nothing.
+    fn is_half_restored(&self, file: Gfid) -> bool;
+
     /// A client's connection is closed.
     fn disconnected(&self, connection: Connection);
 
@@ -146,6 +150,7 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     open: Some(guard::open::<Role>),
     truncate: Some(carrier::truncate::<Role>),
     ftruncate: Some(carrier::ftruncate::<Role>),
+    readv: Some(guard::readv::<Role>),
     writev: Some(guard::writev::<Role>),
     fallocate: Some(guard::fallocate::<Role>),
     discard: Some(guard::discard::<Role>),

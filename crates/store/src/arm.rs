@@ -76,6 +76,20 @@ impl Store {
         self.state.get().map_or(Ok(None), |state| state.armed(base))
     }
 
+    /// The fragments of disperse volumes' files that have a restore's content, without word yet that it is over.
+    ///
+    /// What a system call says.
+    pub fn half_restored(&self) -> Result<Vec<Gfid>> {
+        let Some(state) = self.state.get() else { return Ok(Vec::new()) };
+        let bases = sys::names_in(&state.armed)?;
+        let bases = bases.iter().filter_map(|name| Gfid::parse(std::str::from_utf8(name).ok()?).ok());
+        let half = |base: &Gfid| {
+            let begun = matches!(state.armed(*base), Ok(Some(armed)) if armed.stage == Stage::Begun);
+            begun && self.is_dispersed(*base).unwrap_or(true)
+        };
+        Ok(bases.filter(half).collect())
+    }
+
     /// After the intent to do what a carrier has brought is durable, and before the content changes.
     pub(crate) fn begin_carried(&self, state: &State, base: Gfid, name: &SnapName) -> Result<()> {
         match state.armed(base)? {
