@@ -15,8 +15,11 @@ use super::pool::Key;
 use super::{Brick, State};
 use crate::ffi::{Call, Change, Connection, HeldTruncate, How, Place};
 
-/// The version of a fragment's data and metadata, as the disperse translator counts them.
+/// What the disperse translator notes of a fragment: the version of its data and metadata, the size of the file, and that a
+/// change is under way.
 const EC_VERSION: &CStr = c"trusted.ec.version";
+const EC_SIZE: &CStr = c"trusted.ec.size";
+const EC_DIRTY: &CStr = c"trusted.ec.dirty";
 /// What is wrong with a half restored fragment, and what to do.
 pub const HALF: &str = "a restore was cut short when some bricks had done it. To finish it restore the file again (`fsnap restore`)";
 
@@ -87,7 +90,7 @@ impl Arms {
     }
 }
 
-/// The fragments that a carrier has changed, until the disperse translator has noted their new version: who reads some with
+/// The fragments that a carrier has changed, until the disperse translator has noted that all of them are: who reads some with
 /// the new content and some with the old reads neither. It does that before it lets others at the file; so if somebody else
 /// comes the one who carried is dead. By whom, if he is still there.
 #[derive(Default)]
@@ -131,15 +134,20 @@ impl Halves {
     }
 }
 
-/// What is done to a half restored fragment: `EIO` for data fops of others. The new version lets them in again.
+/// What is done to a half restored fragment: `EIO` for data fops of others. What the disperse translator notes at the end
+/// of the change lets them in again.
 pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     let (Place::File(file) | Place::Open(file)) = change.place else { return None };
     let by = state.halves.by(file)?;
     let own = by == Some(call.connection());
     match change.how {
         How::Xattrop(Some(counts)) => {
-            let newer = counts.get(EC_VERSION).is_some_and(|count| count.iter().any(|&byte| byte != 0));
-            if newer && (own || is_heal(call)) {
+            let adds = |key| counts.get(key).is_some_and(|count| count.iter().any(|&byte| byte != 0));
+            // Where nothing has failed it notes no new version, but takes its mark back (`ec_update_info`).
+            let unmarks =
+                counts.get(EC_DIRTY).is_some_and(|mark| mark.chunks(8).any(|count| count[0] >= 0x80));
+            // Self-heal takes such marks back as well, from fragments that it believes to go together.
+            if adds(EC_VERSION) && (own || is_heal(call)) || (unmarks || adds(EC_SIZE)) && own {
                 over(state, file);
             }
             None

@@ -29,6 +29,9 @@ Exit codes:
 
 More: `fsnap COMMAND --help`, and docs/command.md.";
 
+/// Writers let go of a file after a second at most (cluster.post-op-delay-secs), if they can.
+const PATIENCE: u16 = 10;
+
 const CREATE: &str = "\
 Examples:
   fsnap create vm.img                        named by the time, YYYYMMDDTHHMMSSZ (UTC)
@@ -51,8 +54,8 @@ Examples:
   fsnap restore .fsnap/vm.img@monday@1b4e28ba        brings a deleted file back
 
 Stop what uses the file first. The file stays the same, with its owner, mode and xattrs; its other snapshots stay. What
-it was before is kept as a snapshot before-restore-TIME, unless --no-backup. On replicate and disperse volumes restore
-is refused: copy the snapshot out of .fsnap there.";
+it was before is kept as a snapshot before-restore-TIME, unless --no-backup. Bricks that are away are healed when they are
+back. A deleted file comes back on distribute volumes only; elsewhere copy the snapshot out of .fsnap.";
 
 const CHECK: &str = "\
 The same as fsnap-check, for several bricks one after the other. Root only, on the server that has them.
@@ -80,6 +83,9 @@ pub enum Command {
         /// The snapshots' name: 1 to 64 of A-Z a-z 0-9 . _ + -, the first a letter or digit [default: the time]
         #[arg(long, short, value_parser = name)]
         name: Option<SnapName>,
+        /// How long to wait until all writers of a file have stopped, on replicate volumes
+        #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
+        timeout: u16,
         #[command(flatten)]
         form: Form,
     },
@@ -137,6 +143,16 @@ pub enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+}
+
+impl Command {
+    /// How many seconds to wait until all writers of a file have stopped.
+    pub fn patience(&self) -> u16 {
+        match self {
+            Command::Create { timeout, .. } => *timeout,
+            _ => PATIENCE,
+        }
+    }
 }
 
 /// How to tell.

@@ -26,12 +26,16 @@ const UNDER_WAY: Duration = Duration::from_secs(40);
 const LOG: &str = "FSNAP_LOG";
 
 /// The graphs that this process has opened.
-#[derive(Default)]
-pub struct Graphs(Vec<Opened>);
+pub struct Graphs {
+    opened: Vec<Opened>,
+    /// How many seconds to wait until all writers of a file have stopped.
+    patience: String,
+}
 
 struct Opened {
     volume: mount::Volume,
     source: Volume,
+    patience: String,
     /// The bricks that each does not reach.
     graphs: Vec<(Vec<String>, Graph)>,
 }
@@ -55,9 +59,14 @@ struct Brick {
 }
 
 impl Graphs {
+    /// None yet. A create waits for writers of the file for `patience` seconds.
+    pub fn new(patience: u16) -> Graphs {
+        Graphs { opened: Vec::new(), patience: patience.to_string() }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.opened.is_empty()
     }
 
     /// `glusterfs.fsnap.create` when nobody writes to any copy of the file.
@@ -115,7 +124,7 @@ impl Graphs {
             Failure::new(file, why)
         })?;
         let gfid = volume::gfid(file).map_err(|errno| Failure::answered(file, errno))?;
-        let known = self.0.iter().position(|opened| opened.volume == volume);
+        let known = self.opened.iter().position(|opened| opened.volume == volume);
         let at = match known {
             Some(at) => at,
             None => {
@@ -125,11 +134,16 @@ impl Graphs {
                     Volume::fetch(&volume.server, &volume.name, &log)
                         .map_err(|error| Failure::new(file, error.to_string()))
                 })?;
-                self.0.push(Opened { volume, source, graphs: Vec::new() });
-                self.0.len() - 1
+                self.opened.push(Opened {
+                    volume,
+                    source,
+                    graphs: Vec::new(),
+                    patience: self.patience.clone(),
+                });
+                self.opened.len() - 1
             }
         };
-        Ok((gfid, &mut self.0[at]))
+        Ok((gfid, &mut self.opened[at]))
     }
 }
 
@@ -146,7 +160,10 @@ impl Opened {
         let at = match known {
             Some(at) => at,
             None => {
-                let graph = self.source.graph(without).map_err(|e| Failure::new(file, e.to_string()))?;
+                let graph = self
+                    .source
+                    .graph(without, &[("lock-timeout", &self.patience)])
+                    .map_err(|e| Failure::new(file, e.to_string()))?;
                 self.graphs.push((without.to_vec(), graph));
                 self.graphs.len() - 1
             }

@@ -106,6 +106,10 @@ fn sentence(deed: Deed, errno: Errno) -> String {
             "it is held (`fsnap release` allows its deletion), or other commands or rebalance are at work on the file: \
              try again then"
         }
+        (Create, Errno::EBUSY) => {
+            "its writers have not stopped in time (--timeout), or rebalance or other commands are at work on the file: try \
+             again"
+        }
         (_, Errno::EBUSY) => "rebalance or other commands are at work on the file: try again later",
         (_, Errno::EDQUOT) => {
             "the file has as many snapshots as it may (option max-snapshots): delete some first"

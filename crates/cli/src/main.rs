@@ -32,9 +32,10 @@ use target::{Named, Target};
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
-    let mut graphs = Graphs::default();
-    let code = match Cli::parse().command {
-        Command::Create { files, name, form } => {
+    let command = Cli::parse().command;
+    let mut graphs = Graphs::new(command.patience());
+    let code = match command {
+        Command::Create { files, name, timeout: _, form } => {
             let wish = name.map_or_else(|| Wish::Free(text::name_of(Moment::now())), Wish::Name);
             create_all(&mut graphs, &files, &wish, form.json)
         }

@@ -80,8 +80,8 @@ impl Volume {
         Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, _fetched: fetched })
     }
 
-    /// A graph that does not reach the bricks whose translators are named in `without`.
-    pub fn graph(&self, without: &[String]) -> Result<Graph, Error> {
+    /// A graph that does not reach the bricks whose translators are named in `without`. `options` are those of our translator.
+    pub fn graph(&self, without: &[String], options: &[(&str, &str)]) -> Result<Graph, Error> {
         let mut volfile = self.volfile.clone();
         volfile.leave_out(&LEFT_OUT);
         // Nothing may be left to do once a call is answered: the process may end then.
@@ -94,7 +94,7 @@ impl Volume {
         {
             volfile.set(|name, _| without.iter().any(|other| other == name), option, value);
         }
-        volfile.put_on_top(&format!("{}-fsnap-client", self.name), CLIENT, &[]);
+        volfile.put_on_top(&format!("{}-fsnap-client", self.name), CLIENT, options);
         let file = memfd_create(c"volfile", MFdFlags::MFD_CLOEXEC)?;
         let mut file = std::fs::File::from(file);
         file.write_all(volfile.to_string().as_bytes()).map_err(|_| Errno::ENOMEM)?;
