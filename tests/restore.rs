@@ -5,8 +5,7 @@ mod common;
 mod load;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -16,8 +15,6 @@ use common::stage::Stage;
 use common::{MIB, Setup, fsnap, names, sees, volume};
 use fsnap_testbed::{Errno, Layout, checksum, fill};
 use load::Rng;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 const REPLICA: Layout = Layout::Replicate(3);
 const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };
@@ -255,25 +252,4 @@ fn an_armed_file_is_not_truncated() {
     drop(second);
     stage.restore("f", "a");
     sees(&file, sum);
-}
-
-#[test]
-fn a_writer_that_does_not_stop() {
-    let stage = stage(REPLICA, 3);
-    let second = stage.0.volume.mount("/run/scene/m2");
-    let theirs = second.path().join("f");
-    fill(&theirs, 1000, 1);
-    // The client holds its lock for a second, in which it is stopped.
-    let mut file = fs::File::options().append(true).custom_flags(libc::O_SYNC).open(&theirs).unwrap();
-    file.write_all(b"more").unwrap();
-    let pid = Pid::from_raw(second.pid() as i32);
-    kill(pid, Signal::SIGSTOP).unwrap();
-    stage.refused(["create", "f", "--name", "a", "--timeout", "2"], "writers");
-    kill(pid, Signal::SIGCONT).unwrap();
-    drop(file);
-    // The lock that it had asked for is not left behind.
-    fill(stage.file("f"), 5000, 2);
-    fill(&theirs, 6000, 3);
-    stage.ok(["create", "f", "--name", "a"]);
-    settled(&stage, REPLICA);
 }
