@@ -381,3 +381,28 @@ fn of_a_missed_snapshot_only_what_differs_is_sent() {
     assert!(used < SIZE / 20, "{used} bytes of new blocks");
     assert!(sent < 2 * SIZE / 20, "{sent} bytes were sent");
 }
+
+/// The deleted file is where the absent brick has never seen it.
+#[test]
+fn moved_and_deleted_while_a_brick_was_away() {
+    for layout in [REPLICA, DISPERSE] {
+        println!("{layout:?}");
+        let Setup { mount, volume, .. } = setup(layout, 3);
+        let at = |path: &str| mount.path().join(path);
+        fs::create_dir(at("one")).unwrap();
+        fs::create_dir(at("two")).unwrap();
+        fill(at("one/f"), MIB, 1);
+        fsnap(at("one/f"), "create", "a").unwrap();
+        let sum = checksum(at("one/f"));
+        volume.kill_brick(2);
+        mount.wait_connected(2);
+        fs::rename(at("one/f"), at("two/g")).unwrap();
+        fs::remove_file(at("two/g")).unwrap();
+        volume.restart_brick(2);
+        mount.wait_connected(3);
+        converges(&volume, layout, 3);
+        let left = common::ls(at("two/.fsnap"));
+        let [left] = &left[..] else { panic!("{left:?}") };
+        assert_eq!(checksum(at("two/.fsnap").join(left)), sum);
+    }
+}

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, Record, SEQ, decode_seq};
-use fsnap_core::{Error, Gfid, Result, SnapName, afr};
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR, SnapName, afr};
 use fsnap_store::{Catalogue, Outstanding, Store};
 
 use super::guard::{XATTRS, is_heal};
@@ -199,6 +199,25 @@ pub fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
+/// Where self-heal has to look for the tombstone `name` that was made in the `.fsnap` of directory `parent`: the brick that
+/// misses it may have neither, and has never seen the file there. Nothing if no brick is known to have missed anything in
+/// `parent`: replicate and disperse note that there before the fop is done.
+///
+/// As [`Store::is_dispersed`].
+pub fn missed_tombstone(store: &Store, parent: Gfid, name: Vec<u8>, file: Gfid) -> Result<Vec<Mark>> {
+    if !store.is_missed(parent)? {
+        return Ok(Vec::new());
+    }
+    if store.is_dispersed(file)? {
+        return Ok(vec![dispersed_mark(parent.snap_dir())]);
+    }
+    // `parent` itself is to be healed anyway.
+    let counts = vec![(afr::DIRTY.to_owned(), afr::NOTHING.to_vec())];
+    let entries = vec![SNAP_DIR.as_bytes().to_vec()];
+    let snap_dir = Mark { gfid: parent, directory: true, counts, wide: false, entries };
+    Ok(vec![snap_dir, entries_mark(parent.snap_dir(), vec![name])])
+}
+
 /// Says that the entries of the `.fsnap` of a disperse volume may differ.
 pub fn dispersed_mark(snap_dir: Gfid) -> Mark {
     let counts = vec![(EC_DIRTY.to_owned(), [1u64.to_be_bytes(), [0; 8]].concat())];
@@ -243,7 +262,7 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let state = Arc::clone(&brick.state);
     let keys = vec![Key::File(file), Key::name(parent, name.to_bytes())];
     brick.pool.submit_short(keys, move |turn| {
-        let ready = turn.in_time().and_then(|turn| state.store()?.make_way(file).map(|()| turn));
+        let ready = turn.in_time().and_then(|turn| state.store()?.make_way(file, parent).map(|()| turn));
         match ready {
             Err(error) => {
                 tracing::info!("self-heal does not give {file} a name: {error}");

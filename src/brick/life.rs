@@ -449,11 +449,27 @@ impl Job {
                 held.proceed(host, move |done| {
                     self.names.remember(&self.state, &found);
                     self.follow_up(&plan, prepared, done, inodes);
+                    let mut marks = if done { plan.heal.marks(&self.state) } else { Vec::new() };
+                    if let (true, Some(lost), Some(Prepared::Buried)) = (done, plan.lost, prepared) {
+                        marks.extend(self.missed_tombstone(lost));
+                    }
                     drop(entered);
-                    if done { plan.heal.marks(&self.state) } else { Vec::new() }
+                    marks
                 });
             }
         }
+    }
+
+    /// Where self-heal has to look for the tombstone of `lost`, on bricks that are away.
+    fn missed_tombstone(&self, lost: Gfid) -> Vec<Mark> {
+        let Place { parent, name, .. } = &self.names.to;
+        let tombstone = lost.tombstone(name.to_bytes());
+        let marks =
+            self.state.store().and_then(|store| heal::missed_tombstone(store, *parent, tombstone, lost));
+        marks.unwrap_or_else(|error| {
+            tracing::error!("self-heal can't be told to look for the tombstone of {lost}: {error}");
+            Vec::new()
+        })
     }
 
     fn prepare(&self, files: &[Gfid]) -> Result<Ready> {

@@ -130,12 +130,32 @@ impl Store {
         Ok(self.brick.open_dir(dir)?.is_anonymous())
     }
 
-    /// Before self-heal gives `base` a name. If the file is here as a deleted one alone, whose content is gone or about to go,
-    /// it has to be made anew: self-heal would take the content for right. Its snapshots stay until then.
+    /// Whether another brick of the set may have missed a change of what is in directory `dir`, as marks of the replicate or
+    /// disperse translator say.
     ///
-    /// [`Error::Unhealed`] (`EIO`) then, and the file is gone; [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`), or
-    /// what a system call says.
-    pub fn make_way(&self, base: Gfid) -> Result<()> {
+    /// [`Error::Gone`] (`ESTALE`), or what a system call says.
+    pub fn is_missed(&self, dir: Gfid) -> Result<bool> {
+        let dir = self.brick.open_dir(dir)?.file;
+        let names = Names::of(&dir)?;
+        for name in names.starting(afr::PREFIX) {
+            if xattrs::get(&dir, name)?.is_some_and(|mark| afr::tells_of_entries(&mark)) {
+                return Ok(true);
+            }
+        }
+        let dirty = xattrs::get(&dir, xattrs::EC_DIRTY)?;
+        Ok(dirty.is_some_and(|mark| mark.iter().any(|&byte| byte != 0)))
+    }
+
+    /// Before self-heal gives `base` a name in directory `parent`. If the file is here as a deleted one alone, whose content
+    /// is gone or about to go, it has to be made anew: self-heal would take the content for right. Its snapshots stay until
+    /// then. Where another brick has put the file aside it has no name: a full heal gives all bricks what one has there.
+    ///
+    /// [`Error::Unhealed`] (`EIO`) then, and the file is gone, but not if it was put aside; [`Error::Gone`] (`ESTALE`),
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn make_way(&self, base: Gfid, parent: Gfid) -> Result<()> {
+        if self.is_anonymous(parent)? {
+            return Err(Error::Unhealed("it was put aside on another brick alone".into()));
+        }
         let inode = self.brick.open_file(base, Access::Read)?;
         let Some(grave) = self.only_grave(&inode)? else { return Ok(()) };
         self.abandon(&inode, Some(&grave))?;
