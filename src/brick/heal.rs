@@ -284,7 +284,8 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     });
 }
 
-/// Lets self-heal make the tombstone of a deleted file that this brick does not have.
+/// Lets self-heal make the tombstone of a deleted file that this brick does not have, or has put aside: then its snapshots
+/// belong there as well.
 fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let (state, name) = (Arc::clone(&brick.state), name.to_owned());
     brick.pool.submit_short(vec![Key::File(file)], move |turn| {
@@ -297,11 +298,20 @@ fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMak
                 held.fail(error.errno());
             }
             Ok(turn) => held.proceed(state.host, move |made| {
-                if !made && let Err(error) = state.store().and_then(|store| store.forget_burial(file)) {
-                    tracing::error!("forgetting the tombstone of {file}: {error}");
-                }
+                let follow_up = || match state.store()? {
+                    store if !made => store.forget_burial(file).map(|()| Vec::new()),
+                    store if store.has_snapshots(file)? => {
+                        store.follow(file)?;
+                        outstanding(&state, file)
+                    }
+                    _ => Ok(Vec::new()),
+                };
+                let marks = follow_up();
                 drop(turn);
-                Vec::new()
+                marks.unwrap_or_else(|error| {
+                    tracing::error!("the tombstone of {file}: {error}");
+                    Vec::new()
+                })
             }),
         }
     });

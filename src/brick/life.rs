@@ -550,6 +550,13 @@ fn prepare_file(state: &State, store: &Store, file: Gfid, plan: &Plan) -> Result
     }
 }
 
+/// Self-heal gives a deleted file the content that another brick has not taken from it yet: that has to go as well.
+pub fn opens(brick: &Brick, call: &Call<'_>, file: Gfid, inodes: Inodes) {
+    if is_heal(call) && brick.state.store().is_ok_and(|store| store.is_deleted(file)) {
+        empty_grave(&brick.state, &brick.pool, file, inodes);
+    }
+}
+
 /// Takes the content of a deleted file when nobody has it open any more. A brick that ends before does it when it starts
 /// again.
 fn empty_grave(state: &Arc<State>, entrance: &Entrance, file: Gfid, inodes: Inodes) {

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use fsnap_core::{Gfid, SNAP_DIR};
 
-use super::call::{Call, gfid_of};
+use super::call::{Call, Inodes, gfid_of};
 use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::heal;
@@ -250,9 +250,35 @@ pub(super) unsafe extern "C" fn open<T: Translator>(
     unsafe {
         match refusal::<T>((frame, this), &[Place::file(&*loc)], how, xdata) {
             Some(errno) => sys::default_open_failure_cbk(frame, errno),
-            None => sys::default_open(frame, this, loc, flags, fd, xdata),
+            None => {
+                if !reads {
+                    opened::<T>((frame, this), &*loc);
+                }
+                sys::default_open(frame, this, loc, flags, fd, xdata)
+            }
         }
     }
+}
+
+/// Tells the translator of a file that is opened for writing, if it wants to know.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn opened<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    loc: &sys::loc_t,
+) {
+    let file = gfid_of(loc);
+    // SAFETY: the caller's contract.
+    let Some(role) = (unsafe { role::<T>(this) }).filter(|role| role.watches(file)) else { return };
+    fence("a guard", (), || {
+        // SAFETY: the caller's contract: the inode of a loc is null or valid.
+        let inodes = unsafe { Inodes::around(loc.inode) };
+        if let (Some(frame), Some(inodes)) = (NonNull::new(frame), inodes) {
+            // SAFETY: the caller's contract.
+            role.opens(&unsafe { Call::on_nothing(frame) }, file, inodes);
+        }
+    });
 }
 
 /// Whether an xattr of that name is anybody's to remove.
