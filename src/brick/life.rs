@@ -201,6 +201,18 @@ impl Names {
         Ok(Found { moved, lost, replaced, same })
     }
 
+    /// The same, when the names are ours.
+    fn look_and_make_room(&self, store: &Store) -> Result<Found> {
+        let found = self.look(store)?;
+        match found.same.filter(|_| self.healing) {
+            None => Ok(found),
+            Some(file) => {
+                store.make_room_aside(file, self.to.parent, self.to.name.to_bytes())?;
+                self.look(store)
+            }
+        }
+    }
+
     /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
     fn check(&self, store: &Store, found: &Found) -> Result<()> {
         found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false, false))
@@ -383,7 +395,7 @@ enum Next {
 }
 
 fn at_once(state: &State, store: &Store, names: &Names, files: &mut Vec<Gfid>) -> Result<Next> {
-    let found = names.look(store)?;
+    let found = names.look_and_make_room(store)?;
     if !found.is_within(files) {
         *files = found.files();
         return Ok(Next::Again);
@@ -474,7 +486,7 @@ impl Job {
 
     fn prepare(&self, files: &[Gfid]) -> Result<Ready> {
         let store = self.state.store()?;
-        let found = self.names.look(store)?;
+        let found = self.names.look_and_make_room(store)?;
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
