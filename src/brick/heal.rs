@@ -15,11 +15,7 @@ use fsnap_store::{Catalogue, Outstanding, Store};
 use super::guard::{XATTRS, is_heal};
 use super::pool::Key;
 use super::{Brick, State};
-use crate::ffi::{Call, Dict, HeldMake, HeldSet, HiddenXattrs, Mark};
-
-/// The mark of the disperse translator on what is not the same on all bricks: two big-endian 64-bit counts, of data and
-/// metadata.
-const EC_DIRTY: &str = "trusted.ec.dirty";
+use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark};
 
 /// Snapshots that this brick refused to take because it had one of that name. If the others have taken it, the one here is
 /// left from a command that failed on them, and has the same gfid: so its content is not to be trusted. Too many to keep are
