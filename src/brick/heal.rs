@@ -84,10 +84,16 @@ impl Awaited {
     }
 }
 
-/// An xattrop of self-heal on a `.fsnap`: `EAGAIN` if it is to say that its entries are healed, and they are not.
+/// An xattrop of self-heal on a `.fsnap`: `EAGAIN` if it is to say that its entries are healed, and they are not. It may take
+/// no mark away from this brick, if what is missing was marked after heal had looked: the names go all the same.
 pub fn refuse_xattrop(state: &State, snap_dir: Gfid, counts: Dict<'_>) -> Option<i32> {
-    let entries = |mark: &[u8]| mark.get(8..12).is_some_and(|count| count[0] >= 0x80);
-    let clears = counts.with_prefix(afr::DIRTY.as_bytes()).iter().any(|(_, mark)| entries(mark));
+    let marks = counts.with_prefix(afr::PREFIX.as_bytes());
+    let entries = |mark: &[u8]| {
+        mark.get(8..12).map_or(0, |count| i32::from_be_bytes([count[0], count[1], count[2], count[3]]))
+    };
+    let adds = marks.iter().any(|(_, mark)| entries(mark) > 0);
+    let takes = marks.iter().any(|(key, mark)| *key != afr::DIRTY.as_bytes() || entries(mark) < 0);
+    let clears = takes && !adds;
     let left = state.store().map_or(0, |store| if clears { state.awaited.again(store, snap_dir) } else { 0 });
     (left > 0).then(|| {
         tracing::info!("{left} snapshots are still missing in {snap_dir}: self-heal looks again");
