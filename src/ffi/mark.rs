@@ -68,9 +68,9 @@ const RETURNED: u8 = 1;
 const AGAIN: u8 = 2;
 const ENDED: u8 = 3;
 
-/// What an xattrop that is refused would have done: features/index has noted the file for self-heal before that came to us,
-/// and does not take it out again. Where sizes differ, as with an arbiter, replicate would never do so either. So it is shown
-/// the marks that the file has.
+/// Before an xattrop that adds `marks` is refused. features/index has noted the file for self-heal, and does not take it out
+/// again when it learns of that; where sizes differ, as with an arbiter, replicate would never do so either. So it is sent a
+/// further one, which adds nothing, and finds the marks that the file has. It deals with it after the refused one.
 ///
 /// # Safety
 /// `inode` is null or valid, and `marks` the dictionary of an xattrop.
