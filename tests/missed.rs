@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::agree::converges;
+use common::agree::{HEALED_WITHIN, converges};
 use common::{MIB, Setup, fsnap, ls, names};
 use fsnap_testbed::{Errno, Layout, checksum, fill};
 use load::Rng;
@@ -45,6 +45,7 @@ fn random_changes_while_a_brick_was_away() {
                 println!("full heal");
                 volume.heal_full();
             }
+            volume.await_healed(HEALED_WITHIN);
             // An empty one may be missing until somebody looks for it.
             tree.dirs.iter().for_each(|dir| drop(fs::metadata(tree.root.join(dir).join(".fsnap"))));
             converges(&volume, layout, 3);
