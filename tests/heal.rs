@@ -4,13 +4,13 @@ mod common;
 mod load;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::time::Duration;
+use std::{fs, io};
 
 use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges, differences};
 use common::{MIB, Setup, ask, fsnap, names, received};
-use fsnap_testbed::{Errno, Layout, Volume, checksum, content, df_used, fill, try_wait_until};
+use fsnap_testbed::{Errno, Layout, Volume, checksum, content, df_used, fill, setx, try_wait_until};
 use load::versions::Writer;
 
 const UP: &str = "with all bricks up";
@@ -37,11 +37,7 @@ fn created_and_deleted_while_a_brick_was_away() {
         }
         let refused = |when: &str| {
             assert_eq!(fsnap(&file, "restore", "stays"), Err(Errno::EOPNOTSUPP), "{when}");
-            // On the snapshot's own path: replicate and disperse would note there what a brick has missed. (Known gaps in
-            // docs/semantics.md: on an arbiter volume that leaves something in the heal index.)
-            if layout == Layout::Arbiter && when != UP {
-                return;
-            }
+            // On the snapshot's own path: replicate and disperse would note there what a brick has missed.
             let snapshot = dir.join(".fsnap/f@stays");
             for verb in ["delete", "hold", "release"] {
                 let answer = fsnap(&snapshot, verb, "stays").unwrap_err();
@@ -380,4 +376,71 @@ fn of_a_missed_snapshot_only_what_differs_is_sent() {
     // The changes of the file itself are among them. What is sent passes the daemon, and so is counted twice.
     assert!(used < SIZE / 20, "{used} bytes of new blocks");
     assert!(sent < 2 * SIZE / 20, "{sent} bytes were sent");
+}
+
+/// The deleted file is where the absent brick has never seen it.
+#[test]
+fn moved_and_deleted_while_a_brick_was_away() {
+    for layout in [REPLICA, DISPERSE] {
+        println!("{layout:?}");
+        let Setup { mount, volume, .. } = setup(layout, 3);
+        let at = |path: &str| mount.path().join(path);
+        fs::create_dir(at("one")).unwrap();
+        fs::create_dir(at("two")).unwrap();
+        fill(at("one/f"), MIB, 1);
+        fsnap(at("one/f"), "create", "a").unwrap();
+        let sum = checksum(at("one/f"));
+        volume.kill_brick(2);
+        mount.wait_connected(2);
+        fs::rename(at("one/f"), at("two/g")).unwrap();
+        fs::remove_file(at("two/g")).unwrap();
+        volume.restart_brick(2);
+        mount.wait_connected(3);
+        converges(&volume, layout, 3);
+        let left = common::ls(at("two/.fsnap"));
+        let [left] = &left[..] else { panic!("{left:?}") };
+        assert_eq!(checksum(at("two/.fsnap").join(left)), sum);
+    }
+}
+
+/// Replicate notes in the heal index what it is about to do, before a brick can refuse it.
+#[test]
+fn what_is_refused_while_a_brick_is_away_leaves_nothing() {
+    for layout in [REPLICA, Layout::Arbiter, DISPERSE] {
+        println!("{layout:?}");
+        let Setup { mount, volume, .. } = setup(layout, 3);
+        let dir = mount.path().join("d");
+        fs::create_dir(&dir).unwrap();
+        fill(dir.join("f"), MIB, 1);
+        fsnap(dir.join("f"), "create", "a").unwrap();
+        let snap_dir = dir.join(".fsnap");
+        let snapshot = snap_dir.join("f@a");
+        let sum = checksum(&snapshot);
+        let write = || {
+            let file = fs::OpenOptions::new().write(true).open(&snapshot)?;
+            file.write_all_at(b"x", 0)?;
+            file.sync_all()
+        };
+        for away in [1, 2] {
+            volume.kill_brick(away);
+            mount.wait_connected(2);
+            for (what, refused) in [
+                ("setxattr", setx(&snapshot, "user.x", "1").map_err(io::Error::from)),
+                ("hold", fsnap(&snapshot, "hold", "a").map_err(io::Error::from)),
+                ("chmod", fs::set_permissions(&snapshot, fs::Permissions::from_mode(0o600))),
+                ("write", write()),
+                ("truncate", nix::unistd::truncate(&snapshot, 5).map_err(io::Error::from)),
+                ("unlink", fs::remove_file(&snapshot)),
+                ("rename", fs::rename(&snapshot, dir.join("g"))),
+                ("mkdir", fs::create_dir(snap_dir.join("g"))),
+            ] {
+                let errno = refused.expect_err(what).raw_os_error();
+                assert_eq!(errno, Some(libc::EROFS), "{what}");
+            }
+            volume.restart_brick(away);
+            mount.wait_connected(3);
+            converges(&volume, layout, 3);
+            assert_eq!(checksum(&snapshot), sum);
+        }
+    }
 }

@@ -9,17 +9,13 @@ use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, Record, SEQ, decode_seq};
-use fsnap_core::{Error, Gfid, Result, SnapName, afr};
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR, SnapName, afr};
 use fsnap_store::{Catalogue, Outstanding, Store};
 
 use super::guard::{XATTRS, is_heal};
 use super::pool::Key;
 use super::{Brick, State};
-use crate::ffi::{Call, Dict, HeldMake, HeldSet, HiddenXattrs, Mark};
-
-/// The mark of the disperse translator on what is not the same on all bricks: two big-endian 64-bit counts, of data and
-/// metadata.
-const EC_DIRTY: &str = "trusted.ec.dirty";
+use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark};
 
 /// Snapshots that this brick refused to take because it had one of that name. If the others have taken it, the one here is
 /// left from a command that failed on them, and has the same gfid: so its content is not to be trusted. Too many to keep are
@@ -88,10 +84,16 @@ impl Awaited {
     }
 }
 
-/// An xattrop of self-heal on a `.fsnap`: `EAGAIN` if it is to say that its entries are healed, and they are not.
+/// An xattrop of self-heal on a `.fsnap`: `EAGAIN` if it is to say that its entries are healed, and they are not. It may take
+/// no mark away from this brick, if what is missing was marked after heal had looked: the names go all the same.
 pub fn refuse_xattrop(state: &State, snap_dir: Gfid, counts: Dict<'_>) -> Option<i32> {
-    let entries = |mark: &[u8]| mark.get(8..12).is_some_and(|count| count[0] >= 0x80);
-    let clears = counts.with_prefix(afr::DIRTY.as_bytes()).iter().any(|(_, mark)| entries(mark));
+    let marks = counts.with_prefix(afr::PREFIX.as_bytes());
+    let entries = |mark: &[u8]| {
+        mark.get(8..12).map_or(0, |count| i32::from_be_bytes([count[0], count[1], count[2], count[3]]))
+    };
+    let adds = marks.iter().any(|(_, mark)| entries(mark) > 0);
+    let takes = marks.iter().any(|(key, mark)| *key != afr::DIRTY.as_bytes() || entries(mark) < 0);
+    let clears = takes && !adds;
     let left = state.store().map_or(0, |store| if clears { state.awaited.again(store, snap_dir) } else { 0 });
     (left > 0).then(|| {
         tracing::info!("{left} snapshots are still missing in {snap_dir}: self-heal looks again");
@@ -199,6 +201,25 @@ pub fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
+/// Where self-heal has to look for the tombstone `name` that was made in the `.fsnap` of directory `parent`: the brick that
+/// misses it may have neither, and has never seen the file there. Nothing if no brick is known to have missed anything in
+/// `parent`: replicate and disperse note that there before the fop is done.
+///
+/// As [`Store::is_dispersed`].
+pub fn missed_tombstone(store: &Store, parent: Gfid, name: Vec<u8>, file: Gfid) -> Result<Vec<Mark>> {
+    if !store.is_missed(parent)? {
+        return Ok(Vec::new());
+    }
+    if store.is_dispersed(file)? {
+        return Ok(vec![dispersed_mark(parent.snap_dir())]);
+    }
+    // `parent` itself is to be healed anyway.
+    let counts = vec![(afr::DIRTY.to_owned(), afr::NOTHING.to_vec())];
+    let entries = vec![SNAP_DIR.as_bytes().to_vec()];
+    let snap_dir = Mark { gfid: parent, directory: true, counts, wide: false, entries };
+    Ok(vec![snap_dir, entries_mark(parent.snap_dir(), vec![name])])
+}
+
 /// Says that the entries of the `.fsnap` of a disperse volume may differ.
 pub fn dispersed_mark(snap_dir: Gfid) -> Mark {
     let counts = vec![(EC_DIRTY.to_owned(), [1u64.to_be_bytes(), [0; 8]].concat())];
@@ -243,7 +264,7 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let state = Arc::clone(&brick.state);
     let keys = vec![Key::File(file), Key::name(parent, name.to_bytes())];
     brick.pool.submit_short(keys, move |turn| {
-        let ready = turn.in_time().and_then(|turn| state.store()?.make_way(file).map(|()| turn));
+        let ready = turn.in_time().and_then(|turn| state.store()?.make_way(file, parent).map(|()| turn));
         match ready {
             Err(error) => {
                 tracing::info!("self-heal does not give {file} a name: {error}");
@@ -265,7 +286,8 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     });
 }
 
-/// Lets self-heal make the tombstone of a deleted file that this brick does not have.
+/// Lets self-heal make the tombstone of a deleted file that this brick does not have, or has put aside: then its snapshots
+/// belong there as well.
 fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let (state, name) = (Arc::clone(&brick.state), name.to_owned());
     brick.pool.submit_short(vec![Key::File(file)], move |turn| {
@@ -278,11 +300,20 @@ fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMak
                 held.fail(error.errno());
             }
             Ok(turn) => held.proceed(state.host, move |made| {
-                if !made && let Err(error) = state.store().and_then(|store| store.forget_burial(file)) {
-                    tracing::error!("forgetting the tombstone of {file}: {error}");
-                }
+                let follow_up = || match state.store()? {
+                    store if !made => store.forget_burial(file).map(|()| Vec::new()),
+                    store if store.has_snapshots(file)? => {
+                        store.follow(file)?;
+                        outstanding(&state, file)
+                    }
+                    _ => Ok(Vec::new()),
+                };
+                let marks = follow_up();
                 drop(turn);
-                Vec::new()
+                marks.unwrap_or_else(|error| {
+                    tracing::error!("the tombstone of {file}: {error}");
+                    Vec::new()
+                })
             }),
         }
     });

@@ -201,6 +201,18 @@ impl Names {
         Ok(Found { moved, lost, replaced, same })
     }
 
+    /// The same, when the names are ours.
+    fn look_and_make_room(&self, store: &Store) -> Result<Found> {
+        let found = self.look(store)?;
+        match found.same.filter(|_| self.healing) {
+            None => Ok(found),
+            Some(file) => {
+                store.make_room_aside(file, self.to.parent, self.to.name.to_bytes())?;
+                self.look(store)
+            }
+        }
+    }
+
     /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
     fn check(&self, store: &Store, found: &Found) -> Result<()> {
         found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false, false))
@@ -383,7 +395,7 @@ enum Next {
 }
 
 fn at_once(state: &State, store: &Store, names: &Names, files: &mut Vec<Gfid>) -> Result<Next> {
-    let found = names.look(store)?;
+    let found = names.look_and_make_room(store)?;
     if !found.is_within(files) {
         *files = found.files();
         return Ok(Next::Again);
@@ -449,16 +461,32 @@ impl Job {
                 held.proceed(host, move |done| {
                     self.names.remember(&self.state, &found);
                     self.follow_up(&plan, prepared, done, inodes);
+                    let mut marks = if done { plan.heal.marks(&self.state) } else { Vec::new() };
+                    if let (true, Some(lost), Some(Prepared::Buried)) = (done, plan.lost, prepared) {
+                        marks.extend(self.missed_tombstone(lost));
+                    }
                     drop(entered);
-                    if done { plan.heal.marks(&self.state) } else { Vec::new() }
+                    marks
                 });
             }
         }
     }
 
+    /// Where self-heal has to look for the tombstone of `lost`, on bricks that are away.
+    fn missed_tombstone(&self, lost: Gfid) -> Vec<Mark> {
+        let Place { parent, name, .. } = &self.names.to;
+        let tombstone = lost.tombstone(name.to_bytes());
+        let marks =
+            self.state.store().and_then(|store| heal::missed_tombstone(store, *parent, tombstone, lost));
+        marks.unwrap_or_else(|error| {
+            tracing::error!("self-heal can't be told to look for the tombstone of {lost}: {error}");
+            Vec::new()
+        })
+    }
+
     fn prepare(&self, files: &[Gfid]) -> Result<Ready> {
         let store = self.state.store()?;
-        let found = self.names.look(store)?;
+        let found = self.names.look_and_make_room(store)?;
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
@@ -531,6 +559,13 @@ fn prepare_file(state: &State, store: &Store, file: Gfid, plan: &Plan) -> Result
         _ if too_late => store.bury(file).map(|()| Prepared::Buried),
         OnUnlink::Keep | OnUnlink::Purge => store.bury(file).map(|()| Prepared::Buried),
         OnUnlink::Refuse => Err(Error::HasSnapshots),
+    }
+}
+
+/// Self-heal gives a deleted file the content that another brick has not taken from it yet: that has to go as well.
+pub fn opens(brick: &Brick, call: &Call<'_>, file: Gfid, inodes: Inodes) {
+    if is_heal(call) && brick.state.store().is_ok_and(|store| store.is_deleted(file)) {
+        empty_grave(&brick.state, &brick.pool, file, inodes);
     }
 }
 

@@ -25,7 +25,7 @@ use fsnap_store::Store;
 
 use crate::ffi::{
     Call, Change, Connection, Dict, GetReply, HeldMake, HeldSet, HeldTruncate, HiddenXattrs, Hides, Host,
-    Removal, SetReply, StateDump, Ticket, Translator,
+    Inodes, Removal, SetReply, StateDump, Ticket, Translator,
 };
 use counters::Counters;
 use pool::Pool;
@@ -160,6 +160,10 @@ impl Translator for Brick {
 
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
         guard::refuse(&self.state, call, change)
+    }
+
+    fn opens(&self, call: &Call<'_>, file: Gfid, inodes: Inodes) {
+        life::opens(self, call, file, inodes);
     }
 
     fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32> {

@@ -8,10 +8,12 @@ use std::ptr::NonNull;
 
 use fsnap_core::{Gfid, SNAP_DIR};
 
-use super::call::{Call, gfid_of};
+use super::call::{Call, Inodes, gfid_of};
 use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::heal;
+use super::host::Host;
+use super::mark;
 use super::sys;
 use super::xlator::{Translator, hidden_xattrs, role};
 
@@ -213,12 +215,69 @@ guarded! {
         or default_zerofill, default_zerofill_failure_cbk: [Place::open(fd)], How::Other;
     setattr(loc: Loc, stbuf: *mut sys::iatt, valid: i32)
         or default_setattr, default_setattr_failure_cbk: [Place::file(&*loc)], How::Attributes(valid);
-    xattrop(loc: Loc, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t) with [xattrs]
-        or default_xattrop, default_xattrop_failure_cbk: [Place::file(&*loc)], xattrop_how(operation, xattrs);
-    fxattrop(fd: Fd, operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::dict_t) with [xattrs]
-        or default_fxattrop, default_fxattrop_failure_cbk: [Place::open(fd)], xattrop_how(operation, xattrs);
     copy_file_range(fd_in: Fd, off_in: sys::off64_t, fd_out: Fd, off_out: sys::off64_t, len: usize, flags: u32)
         or default_copy_file_range, default_copy_file_range_failure_cbk: [Place::open(fd_out)], How::Other;
+}
+
+pub(super) unsafe extern "C" fn xattrop<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: Loc,
+    operation: sys::gf_xattrop_flags_t,
+    xattrs: *mut sys::dict_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        let place = Place::file(&*loc);
+        match xattrop_refusal::<T>((frame, this), place, (*loc).inode, operation, xattrs, xdata) {
+            Some(errno) => sys::default_xattrop_failure_cbk(frame, errno),
+            None => sys::default_xattrop(frame, this, loc, operation, xattrs, xdata),
+        }
+    }
+}
+
+pub(super) unsafe extern "C" fn fxattrop<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    fd: Fd,
+    operation: sys::gf_xattrop_flags_t,
+    xattrs: *mut sys::dict_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        let place = Place::open(fd);
+        match xattrop_refusal::<T>((frame, this), place, (*fd).inode, operation, xattrs, xdata) {
+            Some(errno) => sys::default_fxattrop_failure_cbk(frame, errno),
+            None => sys::default_fxattrop(frame, this, fd, operation, xattrs, xdata),
+        }
+    }
+}
+
+/// The errno of an xattrop that must not be, of which features/index, which has seen it before, learns as well.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn xattrop_refusal<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    place: Place<'_>,
+    inode: *mut sys::inode_t,
+    operation: sys::gf_xattrop_flags_t,
+    xattrs: *mut sys::dict_t,
+    xdata: *mut sys::dict_t,
+) -> Option<i32> {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let how = xattrop_how(operation, xattrs);
+        let added = matches!(how, How::Xattrop(_));
+        let refused = refusal::<T>((frame, this), &[place], how, xdata)
+            .or_else(|| forbidden::<T>((frame, this), &[xdata, xattrs]));
+        if let (Some(libc::EROFS), true, Some(this)) = (refused, added, NonNull::new(this)) {
+            fence("an xattrop of our own", (), || mark::take_back(Host::new(this), inode, operation, xattrs));
+        }
+        refused
+    }
 }
 
 /// Refused with `ESTALE`, whatever the reason: protocol/server of GlusterFS 10 crashes over any other errno that an
@@ -254,9 +313,35 @@ pub(super) unsafe extern "C" fn open<T: Translator>(
     unsafe {
         match refusal::<T>((frame, this), &[Place::file(&*loc)], how, xdata) {
             Some(errno) => sys::default_open_failure_cbk(frame, errno),
-            None => sys::default_open(frame, this, loc, flags, fd, xdata),
+            None => {
+                if !reads {
+                    opened::<T>((frame, this), &*loc);
+                }
+                sys::default_open(frame, this, loc, flags, fd, xdata)
+            }
         }
     }
+}
+
+/// Tells the translator of a file that is opened for writing, if it wants to know.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn opened<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    loc: &sys::loc_t,
+) {
+    let file = gfid_of(loc);
+    // SAFETY: the caller's contract.
+    let Some(role) = (unsafe { role::<T>(this) }).filter(|role| role.watches(file)) else { return };
+    fence("a guard", (), || {
+        // SAFETY: the caller's contract: the inode of a loc is null or valid.
+        let inodes = unsafe { Inodes::around(loc.inode) };
+        if let (Some(frame), Some(inodes)) = (NonNull::new(frame), inodes) {
+            // SAFETY: the caller's contract.
+            role.opens(&unsafe { Call::on_nothing(frame) }, file, inodes);
+        }
+    });
 }
 
 /// Whether an xattr of that name is anybody's to remove.

@@ -41,6 +41,10 @@ impl Host {
         unsafe { CStr::from_ptr((*self.0.as_ptr()).name) }.to_string_lossy().into_owned()
     }
 
+    pub(super) fn as_ptr(&self) -> *mut sys::xlator_t {
+        self.0.as_ptr()
+    }
+
     /// Makes the calling thread speak as this translator (`THIS`); for threads of our own.
     pub fn adopt_thread(&self) {
         // SAFETY: as in `this`; the thread ends before `fini` does.

@@ -9,10 +9,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use fsnap_core::Gfid;
+use fsnap_core::{Gfid, afr};
 
 use super::call::{Inode, Inodes};
-use super::dict::OwnedDict;
+use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::host::Host;
 use super::reply::{Fop, Pending};
@@ -34,6 +34,9 @@ pub struct Mark {
 
 /// `GF_XATTROP_ENTRY_IN_KEY` of glusterfs.h.
 const ENTRY_IN: &std::ffi::CStr = c"glusterfs.xattrop-entry-create";
+/// The mark of the disperse translator on what is not the same on all bricks: two big-endian 64-bit counts, of data and
+/// metadata.
+pub const EC_DIRTY: &str = "trusted.ec.dirty";
 /// `GF_CLIENT_PID_SELF_HEALD` of glusterfs.h.
 const SELF_HEAL: i32 = -6;
 
@@ -64,6 +67,48 @@ const WINDING: u8 = 0;
 const RETURNED: u8 = 1;
 const AGAIN: u8 = 2;
 const ENDED: u8 = 3;
+
+/// Before an xattrop that adds `marks` is refused. features/index has noted the file for self-heal, and does not take it out
+/// again when it learns of that; where sizes differ, as with an arbiter, replicate would never do so either. So it is sent a
+/// further one, which adds nothing, and finds the marks that the file has. It deals with it after the refused one.
+///
+/// # Safety
+/// `inode` is null or valid, and `marks` the dictionary of an xattrop.
+pub(super) unsafe fn take_back(
+    host: Host,
+    inode: *mut sys::inode_t,
+    operation: sys::gf_xattrop_flags_t,
+    marks: *mut sys::dict_t,
+) {
+    // SAFETY: the caller's contract.
+    let (inode, marks) = unsafe { (inode.as_ref(), Dict::new(marks)) };
+    let (Some(inode), Some(marks), Some(index)) = (inode, marks, host.above(c"features/index")) else {
+        return;
+    };
+    let noted = |(key, value): &(&[u8], &[u8])| {
+        (key.starts_with(afr::PREFIX.as_bytes()) || *key == EC_DIRTY.as_bytes())
+            && value.iter().any(|&byte| byte != 0)
+    };
+    let noted: Vec<_> = marks.with_prefix(b"trusted.").into_iter().filter(noted).collect();
+    if noted.is_empty() {
+        return;
+    }
+    let nothing = noted.iter().try_fold(OwnedDict::new(), |dict, (key, value)| {
+        Some(dict?.and(&CString::new(*key).ok()?, &vec![0; value.len()]))
+    });
+    let Some(nothing) = nothing.flatten() else { return };
+    // SAFETY: an empty loc is all zero. What it points to outlives the call, which takes copies and references.
+    let sent = unsafe {
+        let mut loc: sys::loc_t = std::mem::zeroed();
+        loc.inode = std::ptr::from_ref(inode).cast_mut();
+        loc.gfid = inode.gfid;
+        loc.path = c"<fsnap>".as_ptr();
+        sys::fsnap_send_xattrop(host.as_ptr(), index.as_ptr(), &raw mut loc, operation, nothing.as_ptr())
+    };
+    if sent == 0 {
+        tracing::error!("out of memory: {} may stay in the heal index", Gfid::from_bytes(inode.gfid));
+    }
+}
 
 /// Sends the marks, one after the other, and then calls `then` with the pending request, and the first error. Without
 /// features/index above (a graph without a glusterd) there is nobody to be told.

@@ -46,7 +46,7 @@ pub use guard::{Change, How, Place};
 pub use heal::{GFID_REQ, HeldMake, HeldSet};
 pub use host::{Host, dht_hash};
 pub use listing::Hides;
-pub use mark::Mark;
+pub use mark::{EC_DIRTY, Mark};
 pub use removal::{Held, Removal, Ticket};
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;

@@ -114,6 +114,26 @@ fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xla
     return wound;
 }
 
+static int32_t
+fsnap_sent(call_frame_t *frame, void *cookie, xlator_t *this, int32_t op_ret, int32_t op_errno, dict_t *dict, dict_t *xdata)
+{
+    STACK_DESTROY(frame->root);
+    return 0;
+}
+
+int
+fsnap_send_xattrop(xlator_t *this, xlator_t *to, loc_t *loc, gf_xattrop_flags_t operation, dict_t *dict)
+{
+    call_frame_t *frame = create_frame(this, this->ctx->pool);
+    if (!frame)
+        return 0;
+    frame->root->type = GF_OP_TYPE_FOP;
+    frame->root->op = GF_FOP_XATTROP;
+    frame->root->pid = GF_CLIENT_PID_SELF_HEALD;
+    STACK_WIND(frame, fsnap_sent, to, to->fops->xattrop, loc, operation, dict, NULL);
+    return 1;
+}
+
 int
 fsnap_wind_getxattr(call_frame_t *frame, void *cookie, fop_getxattr_cbk_t cbk, xlator_t *child, loc_t *loc, dict_t *xdata)
 {

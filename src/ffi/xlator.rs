@@ -6,7 +6,7 @@ use std::ptr::{NonNull, null_mut};
 
 use fsnap_core::Gfid;
 
-use super::call::{Call, Connection};
+use super::call::{Call, Connection, Inodes};
 use super::carrier::{self, HeldTruncate};
 use super::cluster::File;
 use super::dict::Dict;
@@ -47,6 +47,9 @@ pub trait Translator: Sized + Send + Sync + 'static {
 
     /// A fop that changes something which deserves a look: the errno to answer with, or `None` to let it go on.
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32>;
+
+    /// Somebody opens `file`, which [deserves a look](Translator::watches), for writing, and was not refused.
+    fn opens(&self, call: &Call<'_>, file: Gfid, inodes: Inodes);
 
     /// removexattr of `name`, of any file: the errno to answer with, or `None` to let it go on.
     fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32>;

@@ -28,8 +28,17 @@ pub fn inherited(name: &[u8], value: &[u8]) -> Option<[u8; SIZE]> {
 
 /// Whether a mark tells of metadata operations. One that is of no known form may.
 pub fn tells_of_metadata(value: &[u8]) -> bool {
+    tells_of(value, 4)
+}
+
+/// Whether a mark tells of operations on entries. One that is of no known form may.
+pub fn tells_of_entries(value: &[u8]) -> bool {
+    tells_of(value, 8)
+}
+
+fn tells_of(value: &[u8], at: usize) -> bool {
     match <[u8; SIZE]>::try_from(value) {
-        Ok(mark) => mark[4..8] != [0; 4],
+        Ok(mark) => mark[at..at + 4] != [0; 4],
         Err(_) => value.iter().any(|&byte| byte != 0),
     }
 }
@@ -52,6 +61,7 @@ mod tests {
         assert_eq!(ENTRY, mark(0, 0, 1));
         assert!(tells_of_metadata(&mark(0, 1, 0)) && tells_of_metadata(&mark(7, 1 << 24, 3)));
         assert!(!tells_of_metadata(&mark(7, 0, 3)) && !tells_of_metadata(&NOTHING));
+        assert!(tells_of_entries(&mark(0, 0, 1)) && !tells_of_entries(&mark(1, 1, 0)));
         assert!(tells_of_metadata(b"\0\x01") && !tells_of_metadata(b"\0\0") && !tells_of_metadata(b""));
     }
 }

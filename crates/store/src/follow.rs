@@ -105,7 +105,8 @@ impl Store {
     pub(crate) fn spots(&self, base: &Inode) -> Result<Vec<Spot>> {
         let mut spots: Vec<Spot> = self.brick.current_names(base)?.into_iter().map(Spot::Beside).collect();
         if spots.is_empty() {
-            spots.extend(self.only_grave(base)?.map(|grave| Spot::Grave(grave.was)));
+            // What self-heal has put aside has one more name, which is no place.
+            spots.extend(self.grave(base)?.map(|grave| Spot::Grave(grave.was)));
         }
         Ok(spots)
     }

@@ -107,6 +107,29 @@ impl Store {
         sys::sync(&snap_dir.dir)
     }
 
+    /// Moves the tombstone of `base` to where it would be if its last name had been `was`. If a crash comes between, self-heal
+    /// makes the new one: it is why this is called.
+    pub(crate) fn move_grave(&self, base: &Inode, grave: &Grave, was: &Link) -> Result<()> {
+        let to = tombstone(base.gfid, was);
+        if to == grave.tombstone {
+            return Ok(());
+        }
+        let dir = self.brick.open_dir(to.parent)?;
+        if sys::stat_in(&dir.file, to.name.as_slice())?.is_some() {
+            return Err(Error::Damaged(format!("{} is in the way", to.name.escape_ascii())));
+        }
+        self.state()?.note_buried(&self.brick, base.gfid, was)?;
+        names::note(&base.file, &to)?;
+        self.brick.settle(&base.file)?;
+        sys::rename((&grave.dir.file, grave.tombstone.name.as_slice()), (&dir.file, to.name.as_slice()))
+            .doing("move a tombstone")?;
+        for step in [&dir.file, &grave.dir.file] {
+            self.brick.settle(step)?;
+        }
+        names::forget(&base.file, std::slice::from_ref(&grave.tombstone))?;
+        sys::sync(&base.file)
+    }
+
     /// Takes the tombstone of `base` away, which has kept, or got, another name. It does nothing if there is none. False,
     /// with nothing changed, if the tombstone is its only name.
     ///

@@ -130,12 +130,45 @@ impl Store {
         Ok(self.brick.open_dir(dir)?.is_anonymous())
     }
 
-    /// Before self-heal gives `base` a name. If the file is here as a deleted one alone, whose content is gone or about to go,
-    /// it has to be made anew: self-heal would take the content for right. Its snapshots stay until then.
+    /// Before self-heal renames a name of `file` to `name` in `dir`, where it puts files aside: if another of its names went
+    /// there already, that goes. A rename between two names of one file does nothing, and self-heal would not notice.
     ///
-    /// [`Error::Unhealed`] (`EIO`) then, and the file is gone; [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`), or
-    /// what a system call says.
-    pub fn make_way(&self, base: Gfid) -> Result<()> {
+    /// [`Error::Gone`] (`ESTALE`), or what a system call says.
+    pub fn make_room_aside(&self, file: Gfid, dir: Gfid, name: &[u8]) -> Result<()> {
+        let dir = self.brick.open_dir(dir)?;
+        if dir.is_anonymous() {
+            let file = self.brick.open_file(file, Access::Read)?;
+            sys::unlink_if_same(&dir.file, name, &file.stat)?;
+        }
+        Ok(())
+    }
+
+    /// Whether another brick of the set may have missed a change of what is in directory `dir`, as marks of the replicate or
+    /// disperse translator say.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), or what a system call says.
+    pub fn is_missed(&self, dir: Gfid) -> Result<bool> {
+        let dir = self.brick.open_dir(dir)?.file;
+        let names = Names::of(&dir)?;
+        for name in names.starting(afr::PREFIX) {
+            if xattrs::get(&dir, name)?.is_some_and(|mark| afr::tells_of_entries(&mark)) {
+                return Ok(true);
+            }
+        }
+        let dirty = xattrs::get(&dir, xattrs::EC_DIRTY)?;
+        Ok(dirty.is_some_and(|mark| mark.iter().any(|&byte| byte != 0)))
+    }
+
+    /// Before self-heal gives `base` a name in directory `parent`. If the file is here as a deleted one alone, whose content
+    /// is gone or about to go, it has to be made anew: self-heal would take the content for right. Its snapshots stay until
+    /// then. Where another brick has put the file aside it has no name: a full heal gives all bricks what one has there.
+    ///
+    /// [`Error::Unhealed`] (`EIO`) then, and the file is gone, but not if it was put aside; [`Error::Gone`] (`ESTALE`),
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn make_way(&self, base: Gfid, parent: Gfid) -> Result<()> {
+        if self.is_anonymous(parent)? {
+            return Err(Error::Unhealed("it was put aside on another brick alone".into()));
+        }
         let inode = self.brick.open_file(base, Access::Read)?;
         let Some(grave) = self.only_grave(&inode)? else { return Ok(()) };
         self.abandon(&inode, Some(&grave))?;
@@ -260,24 +293,35 @@ impl Store {
     }
 
     /// Before self-heal makes the tombstone `name` of the deleted file `base` in `snap_dir`: notes that it is buried, and where
-    /// it was. The file is not here, or was put aside.
+    /// it was. The file is not here, or was put aside. If it was deleted here as well, at a place that it had left on the
+    /// other bricks before, its tombstone moves, and its snapshots with it: then there is nothing to be made.
     ///
-    /// [`Error::Unhealed`] (`EIO`) if the file has another place here, or the name does not tell its own; [`Error::Damaged`]
-    /// (`EIO`), or what a system call says.
+    /// [`Error::Unhealed`] (`EIO`) then, and if the file has another place here, or the name does not tell its own;
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn expect_tombstone(&self, base: Gfid, snap_dir: Gfid, name: &[u8]) -> Result<()> {
-        match self.brick.open_file(base, Access::Read) {
-            Err(Error::Gone) => {}
-            Err(e) => return Err(e),
-            Ok(inode) if !self.is_buried(base) && self.brick.current_names(&inode)?.is_empty() => {}
-            Ok(_) => return Err(Error::Unhealed("the deleted file is here, under another name".into())),
-        }
         let file = name.len().checked_sub(base.tombstone(b"").len()).map(|len| &name[..len]);
         let file = file.filter(|file| !file.is_empty() && base.tombstone(file) == name);
         let parent = self.brick.soft_handle_of(snap_dir)?.map(|link| link.parent);
         let (Some(file), Some(parent)) = (file, parent) else {
             return Err(Error::Unhealed("the name of the tombstone does not tell the file's".into()));
         };
-        self.state()?.note_buried(&self.brick, base, &Link { parent, name: file.to_vec() })?;
+        let was = Link { parent, name: file.to_vec() };
+        match self.brick.open_file(base, Access::Read) {
+            Err(Error::Gone) => {}
+            Err(e) => return Err(e),
+            Ok(inode) if !self.is_buried(base) && self.brick.current_names(&inode)?.is_empty() => {}
+            Ok(inode) => {
+                let Some(grave) = self.only_grave(&inode)? else {
+                    return Err(Error::Unhealed("the deleted file is here, under another name".into()));
+                };
+                self.move_grave(&inode, &grave, &was)?;
+                self.follow(base)?;
+                return Err(Error::Unhealed(
+                    "it was deleted here as well, and its tombstone has moved".into(),
+                ));
+            }
+        }
+        self.state()?.note_buried(&self.brick, base, &was)?;
         self.remember(base, true);
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(crate) const SHARD: &str = "trusted.glusterfs.shard.block-size";
 pub(crate) const SIGNATURE: &str = "trusted.bit-rot.signature";
 /// The content's size as the disperse translator counts it (u64, big-endian): a fragment is shorter.
 pub(crate) const EC_SIZE: &str = "trusted.ec.size";
+/// What the disperse translator knows of that may differ on the bricks: two counts, of data and metadata.
+pub(crate) const EC_DIRTY: &str = "trusted.ec.dirty";
 /// How the disperse translator has split the file: there from the moment when it is made.
 pub(crate) const EC_CONFIG: &str = "trusted.ec.config";
 /// One per directory that a file is linked in, when `storage.build-pgfid` is on: the number of links (u32, big-endian).
