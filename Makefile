@@ -54,11 +54,12 @@ lint:
 install:
 	@test -n "$(libdir)" || { echo "glusterfs-api.pc is missing: install libglusterfs-dev"; exit 1; }
 	install -D -m 755 target/release/libfsnap.so "$(DESTDIR)$(xlatordir)/fsnap.so"
+	ln -sf fsnap.so "$(DESTDIR)$(xlatordir)/fsnap-client.so"
 	install -D -m 755 target/release/fsnap-check "$(DESTDIR)$(sbindir)/fsnap-check"
 	install -D -m 755 target/release/fsnap "$(DESTDIR)$(bindir)/fsnap"
 
 uninstall:
-	rm -f "$(DESTDIR)$(xlatordir)/fsnap.so" "$(DESTDIR)$(sbindir)/fsnap-check" "$(DESTDIR)$(bindir)/fsnap"
+	rm -f "$(DESTDIR)$(xlatordir)/fsnap.so" "$(DESTDIR)$(xlatordir)/fsnap-client.so" "$(DESTDIR)$(sbindir)/fsnap-check" "$(DESTDIR)$(bindir)/fsnap"
 
 clean:
 	$(CARGO) clean
