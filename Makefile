@@ -32,7 +32,7 @@ build:
 	$(CARGO) build --release --locked --package fsnap --package fsnap-check --package fsnap-cli
 
 demo: deps
-	$(CARGO) build --release --locked --lib
+	$(CARGO) build --release --locked --package fsnap --package fsnap-cli
 	$(CARGO) run --release --locked --example demo -- $(SIZE)
 
 test: deps lint

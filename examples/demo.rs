@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fsnap_testbed::{Fs, Scene, checksum, df_used, fill, run, translator_path, try_wait_until};
+use fsnap_testbed::{Fs, Layout, Scene, checksum, df_used, fill, run, translator_path, try_wait_until};
 
 const MIB: u64 = 1 << 20;
 const FILE: &str = "/run/vm/disk.img";
+const COMMAND: &str = "/run/scene/fsnap";
 
 /// The scene, and what each step took.
 struct Demo {
@@ -23,7 +24,8 @@ impl Demo {
         let quoted: Vec<_> =
             args.iter().map(|a| if a.contains(' ') { format!("'{a}'") } else { (*a).to_owned() }).collect();
         println!("  # {program} {}", quoted.join(" "));
-        let output = run(self.scene.command(program).args(args));
+        let path = if program == "fsnap" { COMMAND } else { program };
+        let output = run(self.scene.command(path).args(args));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().filter(|line| !line.is_empty()).for_each(|line| println!("  {line}"));
         text
@@ -36,13 +38,13 @@ impl Demo {
         result
     }
 
-    fn command(&mut self, what: &'static str, verb: &str, name: &str) {
-        let key = format!("glusterfs.fsnap.{verb}");
-        self.timed(what, |demo| demo.show("setfattr", &["-n", &key, "-v", name, FILE]));
+    /// `fsnap VERB …`.
+    fn fsnap(&mut self, verb: &'static str, args: &[&str]) {
+        self.timed(verb, |demo| demo.show("fsnap", &[&[verb], args].concat()));
     }
 
     fn list(&self) -> String {
-        self.show("getfattr", &["--absolute-names", "--only-values", "-n", "glusterfs.fsnap.list", FILE])
+        self.show("fsnap", &["list", FILE])
     }
 }
 
@@ -66,13 +68,20 @@ fn main() -> ExitCode {
 }
 
 fn tour(size: u64) {
-    say("A GlusterFS volume: one brick on an XFS loop device, with the translator user/fsnap");
+    say(
+        "A GlusterFS volume: three copies of everything, on XFS loop devices, with the translator user/fsnap",
+    );
     let mut demo = Demo { scene: Scene::new(), steps: Vec::new() };
-    demo.scene.install_translator(translator_path(), "fsnap");
+    for name in ["fsnap", "fsnap-client"] {
+        demo.scene.install_translator(translator_path(), name);
+    }
+    let built = std::env::current_exe().expect("target/PROFILE/examples/demo");
+    let program = built.ancestors().nth(2).expect("target/PROFILE").join("fsnap");
+    std::fs::copy(&program, demo.scene.path(COMMAND)).expect("the command fsnap, built before");
     demo.scene.start_glusterd();
     // The file, its full copy, what is overwritten, and air.
-    let disk = demo.scene.disk(Fs::Xfs, 3 * size + 1024 * MIB, "/run/scene/b1");
-    let volume = demo.scene.volume("demo").disks(std::slice::from_ref(&disk)).with_fsnap().start();
+    let disks = demo.scene.disks(3, Fs::Xfs, 3 * size + 1024 * MIB);
+    let volume = demo.scene.volume("demo").layout(Layout::Replicate(3)).disks(&disks).with_fsnap().start();
     let mount = volume.mount("/run/vm");
     demo.show("gluster", &["volume", "get", "demo", "user.xlator.fsnap"]);
 
@@ -83,13 +92,13 @@ fn tour(size: u64) {
     demo.timed("cp", |demo| demo.show("cp", &[FILE, "/run/vm/copy.img"]));
     demo.show("rm", &["/run/vm/copy.img"]);
     let before = checksum(&file);
-    let used = df_used(disk.path());
+    let used = df_used(disks[0].path());
 
     say("A snapshot instead");
-    demo.command("create", "create", "monday");
+    demo.fsnap("create", &[FILE, "--name", "monday"]);
     demo.list();
-    let grown = df_used(disk.path()).saturating_sub(used);
-    check(grown < size / 100, &format!("it took {} KiB of the brick", grown / 1024));
+    let grown = df_used(disks[0].path()).saturating_sub(used);
+    check(grown < size / 100, &format!("it took {} KiB of each brick", grown / 1024));
 
     say("The first half of the file is overwritten; the snapshot still has the old content");
     let half = std::fs::OpenOptions::new().write(true).open(&file).expect("the file");
@@ -102,16 +111,18 @@ fn tour(size: u64) {
         "the snapshot's checksum is the old one",
     );
 
-    say("The file is restored, in place");
-    demo.command("restore", "restore", "monday");
+    say("The file is restored, in place, on all bricks by one change of data");
+    demo.fsnap("restore", &["--yes", "--no-backup", "/run/vm/disk.img@monday"]);
     // What this mount has cached of the file is thrown away when it next looks at the attributes, in a second or two.
     let seen = try_wait_until("the restored content", Duration::from_secs(20), || checksum(&file) == before);
     check(seen.is_ok(), "the file's checksum is the old one");
+    let copies = |n| checksum(volume.brick_path(n).join("disk.img")) == before;
+    check((0..3).all(copies), "so it is on each brick");
 
     say("The snapshot is deleted");
-    demo.command("delete", "delete", "monday");
-    check(demo.list().contains("\"snapshots\":[]"), "nothing is left");
-    check(is_empty(&volume.brick_path(0).join(".fsnap")), "on the brick neither");
+    demo.fsnap("delete", &["/run/vm/disk.img@monday"]);
+    check(!demo.list().contains("monday"), "nothing is left");
+    check((0..3).all(|n| is_empty(&volume.brick_path(n).join(".fsnap"))), "on the bricks neither");
     table(&demo.steps);
 }
 
