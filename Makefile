@@ -20,7 +20,10 @@ sbindir = $(PREFIX)/sbin
 MINUTES ?= 60
 SEED ?= 1
 
-.PHONY: all build deps demo test fuzz soak lint install uninstall clean
+# For which Debian the docker targets build: bookworm (12) or trixie (13).
+SUITE ?= bookworm
+
+.PHONY: all build deps demo test fuzz soak docker-demo docker-test docker-up docker-shell docker-down docker-clean lint install uninstall clean
 
 all: build
 
@@ -47,6 +50,13 @@ fuzz:
 soak: deps
 	$(CARGO) build --release --locked --lib
 	$(CARGO) run --release --locked --example soak -- $(MINUTES) $(SEED)
+
+# A cluster in containers: docker/README.md. The demo goes away again, so do the tests; the others are a playground.
+docker-demo docker-up docker-shell docker-down docker-clean:
+	SUITE=$(SUITE) ./docker/cluster $(@:docker-%=%)
+
+docker-test: deps
+	SUITE=$(SUITE) ./docker/cluster test
 
 lint:
 	./scripts/lint

@@ -117,7 +117,7 @@ impl OwnedDict {
         let copy = NonNull::new(unsafe { sys::fsnap_memdup(value.as_ptr().cast(), value.len()) })?;
         // SAFETY: the dictionary takes over `copy`, which is the host's memory, of that size, if it succeeds.
         let set = unsafe {
-            sys::dict_set_bin(self.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr(), value.len())
+            sys::fsnap_dict_set_bin(self.0.as_ptr(), key.as_ptr().cast_mut(), copy.as_ptr(), value.len())
         };
         taken(set, copy).then_some(self)
     }
@@ -139,7 +139,7 @@ impl OwnedDict {
         for (key, _) in dict.with_prefix(prefix.to_bytes()) {
             let key = std::ffi::CString::new(key).ok()?;
             // SAFETY: a valid dictionary and a C string.
-            unsafe { sys::dict_del(copy.0.as_ptr(), key.as_ptr().cast_mut()) };
+            unsafe { sys::fsnap_dict_del(copy.0.as_ptr(), key.as_ptr().cast_mut()) };
         }
         Some(copy)
     }

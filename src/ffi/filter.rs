@@ -28,7 +28,7 @@ unsafe fn strip(dict: *mut sys::dict_t, prefix: &CStr) {
         .collect();
     for name in names {
         // SAFETY: the dictionary is valid; the name is only read.
-        unsafe { sys::dict_del(dict, name.as_ptr().cast_mut()) };
+        unsafe { sys::fsnap_dict_del(dict, name.as_ptr().cast_mut()) };
     }
 }
 

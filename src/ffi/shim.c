@@ -11,6 +11,10 @@
 #if GLUSTERFS_MAJOR == 10
 _Static_assert(offsetof(xlator_t, ctx) == 0xf70, "xlator_t is not laid out as in the packaged GlusterFS 10");
 _Static_assert(sizeof(xlator_t) == 4128, "xlator_t is not laid out as in the packaged GlusterFS 10");
+#elif GLUSTERFS_MAJOR == 11
+_Static_assert(offsetof(xlator_t, ctx) == 0xb0, "xlator_t is not laid out as in the packaged GlusterFS 11");
+_Static_assert(offsetof(xlator_t, level) == 0xff8, "xlator_t is not laid out as in the packaged GlusterFS 11");
+_Static_assert(sizeof(xlator_t) == 4096, "xlator_t is not laid out as in the packaged GlusterFS 11");
 #else
 #error "the layout of this version of GlusterFS has not been verified"
 #endif
@@ -156,6 +160,18 @@ fsnap_wind_lookup(call_frame_t *frame, void *cookie, fop_lookup_cbk_t cbk, xlato
     int wound = 0;
     STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->lookup, (wound = 1, loc), xdata);
     return wound;
+}
+
+int
+fsnap_dict_set_bin(dict_t *dict, char *key, void *bytes, size_t size)
+{
+    return dict_set_bin(dict, key, bytes, size);
+}
+
+void
+fsnap_dict_del(dict_t *dict, char *key)
+{
+    dict_del(dict, key);
 }
 
 void *

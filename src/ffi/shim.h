@@ -37,6 +37,10 @@ int fsnap_wind_fgetxattr(call_frame_t *frame, void *cookie, fop_fgetxattr_cbk_t 
 int fsnap_wind_lookup(call_frame_t *frame, void *cookie, fop_lookup_cbk_t cbk, xlator_t *child, loc_t *loc,
                       dict_t *xdata);
 
+/* dict_set_bin and dict_del, which are functions in GlusterFS 10 and static inline in 11. */
+int fsnap_dict_set_bin(dict_t *dict, char *key, void *bytes, size_t size);
+void fsnap_dict_del(dict_t *dict, char *key);
+
 /* A copy of SIZE bytes in the host's memory, for the host to free; NULL if it is out of memory. */
 void *fsnap_memdup(const void *bytes, size_t size);
 

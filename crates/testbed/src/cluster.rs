@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::containers::{self, Containers};
 use crate::server::Server;
 use crate::{Disk, Fs, Mount, Scene, Volume, VolumeBuilder, process, run, wait_until};
 
@@ -33,10 +34,19 @@ mount --bind /run/private/glusterd.vol /etc/glusterfs/glusterd.vol
 /// are wired to the switch, which is one more scene. Nodes are counted from 0.
 ///
 /// All ends as scenes do. The network of the machine is left alone.
+///
+/// With `FSNAP_CONTAINERS=PROJECT` in the environment they are the three nodes and the client of docker/compose.yaml, which
+/// run already and stay: only one cluster at a time then. Each has one disk, and the translator that the image brought.
 pub struct Cluster {
     nodes: Vec<Server>,
     client: Scene,
-    switch: Scene,
+    wires: Wires,
+}
+
+/// What connects the hosts.
+enum Wires {
+    Switch(Scene),
+    Docker(Containers),
 }
 
 impl Cluster {
@@ -45,6 +55,13 @@ impl Cluster {
     /// # Panics
     /// If that fails.
     pub fn new(nodes: usize) -> Cluster {
+        match Containers::from_env() {
+            Some(containers) => Cluster::of_containers(nodes, containers),
+            None => Cluster::of_scenes(nodes),
+        }
+    }
+
+    fn of_scenes(nodes: usize) -> Cluster {
         let switch = Scene::new();
         switch.shell("ip link add switch type bridge; ip link set switch up", &[]);
         let node = |n: usize| {
@@ -53,12 +70,28 @@ impl Cluster {
         };
         let nodes: Vec<Server> = (0..nodes).map(node).collect();
         let client = wired(&switch, "client", CLIENT);
-        let cluster = Cluster { nodes, client, switch };
+        let cluster = Cluster { nodes, client, wires: Wires::Switch(switch) };
         for node in &cluster.nodes {
             node.scene.shell(NOTICE_SILENCE, &[PING_TIMEOUT.as_ref()]);
             node.scene.start_glusterd();
         }
         cluster.probe();
+        cluster
+    }
+
+    fn of_containers(nodes: usize, containers: Containers) -> Cluster {
+        let names: Vec<String> = (0..nodes).map(Containers::node).collect();
+        containers.reset(&names);
+        let node = |name: &String| Server::at(&containers.scene(name), name);
+        let nodes: Vec<Server> = names.iter().map(node).collect();
+        let client = containers.scene("client");
+        nodes.iter().for_each(|node| containers::await_glusterd(&node.scene));
+        let cluster = Cluster { nodes, client, wires: Wires::Docker(containers) };
+        cluster.probe();
+        containers::empty(&cluster.nodes[0].scene);
+        for node in &cluster.nodes {
+            node.scene.shell("rm -rf /brick/*", &[]);
+        }
         cluster
     }
 
@@ -81,22 +114,29 @@ impl Cluster {
         &self.client
     }
 
-    /// Makes a translator visible on every node; see [`Scene::install_translator`].
+    /// Makes a translator visible on every node; see [`Scene::install_translator`]. In containers it is there already.
     ///
     /// # Panics
     /// As that does.
     pub fn install_translator(&self, so: impl AsRef<Path>, name: &str) {
-        self.nodes.iter().for_each(|node| node.scene.install_translator(&so, name));
+        if let Wires::Switch(_) = self.wires {
+            self.nodes.iter().for_each(|node| node.scene.install_translator(&so, name));
+        }
     }
 
     /// Makes `count` disks on every node, mounted there at `/run/scene/b1`, `/run/scene/b2`, … The first disk of each node
     /// comes first, then the second of each, so that copies of a file on neighbouring bricks are on several nodes.
     ///
+    /// In containers they are directories of the node's one disk.
+    ///
     /// # Panics
     /// As [`Scene::disk`] does.
     pub fn disks(&self, count: usize, fs: Fs, bytes: u64) -> Vec<Disk> {
-        let disks =
-            |n| self.nodes.iter().map(move |node| node.scene.disk(fs, bytes, format!("/run/scene/b{n}")));
+        let disk = |scene: &Scene, n| match self.wires {
+            Wires::Switch(_) => scene.disk(fs, bytes, format!("/run/scene/b{n}")),
+            Wires::Docker(_) => scene.part_of_disk(format!("/brick/b{n}")),
+        };
+        let disks = |n| self.nodes.iter().map(move |node| disk(&node.scene, n));
         (1..=count).flat_map(disks).collect()
     }
 
@@ -112,28 +152,37 @@ impl Cluster {
     /// timeout, also with writes; for glusterds see [`Cluster::await_peers`].
     ///
     /// # Panics
-    /// If the switch does not do it.
+    /// If the network does not do it.
     pub fn cut(&self, n: usize) {
         self.nodes[n].set_away(true);
-        self.set_port(n, "down");
+        match &self.wires {
+            Wires::Switch(switch) => set_port(switch, n, "down"),
+            Wires::Docker(containers) => containers.disconnect(&Containers::node(n)),
+        }
     }
 
     /// Ends [`Cluster::cut`].
     ///
     /// # Panics
-    /// If the switch does not do it.
+    /// If the network does not do it.
     pub fn join(&self, n: usize) {
-        self.set_port(n, "up");
+        match &self.wires {
+            Wires::Switch(switch) => set_port(switch, n, "up"),
+            Wires::Docker(containers) => containers.connect(&Containers::node(n)),
+        }
         self.nodes[n].set_away(false);
     }
 
-    /// Kills all of GlusterFS on node `n` with SIGKILL: glusterd, bricks, self-heal daemon.
+    /// Kills all of GlusterFS on node `n` with SIGKILL: glusterd, bricks, self-heal daemon. In containers the whole node.
     ///
     /// # Panics
     /// If they do not die.
     pub fn kill_node(&self, n: usize) {
         let node = &self.nodes[n];
         node.set_away(true);
+        if let Wires::Docker(containers) = &self.wires {
+            return containers.kill(&Containers::node(n), &node.scene);
+        }
         let mut killed = Vec::new();
         wait_until(&format!("node {n} is dead"), END_WITHIN, || {
             // Once more: they may have been starting others.
@@ -149,7 +198,13 @@ impl Cluster {
     /// # Panics
     /// If it does not answer.
     pub fn start_node(&self, n: usize) {
-        self.node(n).start_glusterd();
+        match &self.wires {
+            Wires::Switch(_) => self.node(n).start_glusterd(),
+            Wires::Docker(containers) => {
+                containers.start(&Containers::node(n), self.node(n));
+                containers::await_glusterd(self.node(n));
+            }
+        }
         self.nodes[n].set_away(false);
     }
 
@@ -177,10 +232,10 @@ impl Cluster {
         volume.await_bricks();
         mount.wait_connected(volume.bricks().len());
     }
+}
 
-    fn set_port(&self, n: usize, state: &str) {
-        run(self.switch.command("ip").args(["link", "set", &port(n), state]));
-    }
+fn set_port(switch: &Scene, n: usize, state: &str) {
+    run(switch.command("ip").args(["link", "set", &port(n), state]));
 }
 
 /// The switch's port for node `n`.

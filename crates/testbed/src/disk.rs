@@ -57,7 +57,7 @@ impl Fs {
 /// A mounted file system on a loop device. It stays mounted until the scene ends, unless it is unmounted.
 pub struct Disk {
     /// An open device is not freed when it is unmounted, so that the disk can be mounted again.
-    _device: File,
+    _device: Option<File>,
     device: PathBuf,
     fs: Fs,
     at: PathBuf,
@@ -87,7 +87,15 @@ impl Scene {
         fs::remove_file(&image).expect("cannot unlink a disk image");
         let device = self.device_at(&at);
         let open = OpenOptions::new().read(true).open(&device).expect("cannot open a loop device");
-        Disk { _device: open, device, fs, at, scene: self.clone() }
+        Disk { _device: Some(open), device, fs, at, scene: self.clone() }
+    }
+
+    /// The directory `at` in the root of an XFS that the scene has mounted, for a disk. It can't be unmounted.
+    pub(crate) fn part_of_disk(&self, at: impl AsRef<Path>) -> Disk {
+        let at = at.as_ref().to_owned();
+        fs::create_dir_all(self.path(&at)).expect("cannot make a directory");
+        let device = self.device_at(at.parent().expect("a directory in the root of a file system"));
+        Disk { _device: None, device, fs: Fs::Xfs, at, scene: self.clone() }
     }
 
     /// Makes `count` disks, mounted at `/run/scene/b1`, `/run/scene/b2`, …

@@ -16,12 +16,13 @@ const SETUP: &str = include_str!("holder.sh");
 /// Dropping the last reference to a file system writes its dirty pages back.
 const END_WITHIN: Duration = Duration::from_secs(60);
 
-/// Owner of one scene's namespaces: they end when this is dropped, or when the test process ends.
+/// Owner of one scene's namespaces: they end when this is dropped, or when the test process ends. Those of a container are
+/// not ours to end.
 pub(crate) struct Holder {
-    unshare: Child,
+    unshare: Option<Child>,
     /// The write end of the pipe that the first process of the scene reads. Nobody writes: it is there to be closed.
     lifeline: Option<ChildStdin>,
-    pid: u32,
+    pid: AtomicU32,
     tag: String,
     keep: bool,
     images: AtomicU32,
@@ -55,12 +56,24 @@ impl Holder {
         if keep {
             eprintln!("FSNAP_KEEP: scene {tag} stays. Enter: nsenter -t {pid} -a    End: kill -9 {pid}");
         }
-        Holder { unshare, lifeline, pid, tag, keep, images: AtomicU32::new(0) }
+        let unshare = Some(unshare);
+        Holder { unshare, lifeline, pid: AtomicU32::new(pid), tag, keep, images: AtomicU32::new(0) }
+    }
+
+    /// A container that runs, by its name and the pid of its first process.
+    pub(crate) fn of_container(name: &str, pid: u32) -> Holder {
+        let (tag, pid) = (name.to_owned(), AtomicU32::new(pid));
+        Holder { unshare: None, lifeline: None, pid, tag, keep: false, images: AtomicU32::new(0) }
     }
 
     /// The scene's first process, by the pid that the test process sees.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.pid.load(Ordering::SeqCst)
+    }
+
+    /// The first process is another one by now; 0: there is none.
+    pub(crate) fn set_pid(&self, pid: u32) {
+        self.pid.store(pid, Ordering::SeqCst);
     }
 
     pub(crate) fn tag(&self) -> &str {
@@ -75,13 +88,13 @@ impl Holder {
     }
 
     pub(crate) fn root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root", self.pid))
+        PathBuf::from(format!("/proc/{}/root", self.pid()))
     }
 
     /// A command inside the namespaces, behind setpriv with `privileges`. It dies with the process that waits for it.
     pub(crate) fn command(&self, privileges: &[String], program: &OsStr) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg("-t").arg(self.pid.to_string()).args(["-m", "-n", "-p", "-u", "-i", "--"]);
+        command.arg("-t").arg(self.pid().to_string()).args(["-m", "-n", "-p", "-u", "-i", "--"]);
         command.args(["setpriv", "--pdeathsig", "KILL"]).args(privileges).arg("--").arg(program);
         command.env("PATH", search_path()).stdin(Stdio::null());
         command
@@ -89,15 +102,15 @@ impl Holder {
 
     fn end(&mut self) {
         drop(self.lifeline.take());
-        let unshare = &mut self.unshare;
+        let Some(unshare) = &mut self.unshare else { return };
         let ended = try_wait_until("the scene's first process ends", END_WITHIN, || {
             unshare.try_wait().is_ok_and(|status| status.is_some())
         });
         if let Err(error) = ended {
             eprintln!("{}: {error}; killing it", self.tag);
             // unshare --kill-child: the first process goes with it.
-            let _ = self.unshare.kill();
-            let _ = self.unshare.wait();
+            let _ = unshare.kill();
+            let _ = unshare.wait();
         }
         let freed =
             try_wait_until("its loop devices are free (is a file on them still open?)", END_WITHIN, || {
@@ -115,7 +128,7 @@ impl Drop for Holder {
             logs::print_tails(&self.root());
         }
         if self.keep {
-            eprintln!("FSNAP_KEEP: enter with nsenter -t {0} -a    end with kill -9 {0}", self.pid);
+            eprintln!("FSNAP_KEEP: enter with nsenter -t {0} -a    end with kill -9 {0}", self.pid());
         } else {
             self.end();
         }

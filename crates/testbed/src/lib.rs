@@ -13,13 +13,15 @@
 //! - [`Scene::mount_volfile`]: one process, FUSE straight over a brick graph.
 //! - [`Scene::start_glusterd`], [`Scene::volume`], [`Volume::mount`]: a real volume of several bricks. Addresses
 //!   127.1.1.1, 127.1.1.2, … serve as hosts, and scenes side by side do not see each other.
-//! - [`Cluster`]: several hosts. Each is a scene with a glusterd, and can be cut off and killed.
+//! - [`Cluster`]: several hosts. Each is a scene with a glusterd, and can be cut off and killed. With
+//!   `FSNAP_CONTAINERS=PROJECT` in the environment the hosts are the containers of docker/compose.yaml (`make docker-test`).
 //!
 //! Whatever cannot be set up panics with the command and its output. When a scene is dropped during a panic, it prints
 //! the end of every GlusterFS log. With `FSNAP_KEEP=1` in the environment scenes stay, and print how to enter and how
 //! to end them. All this needs root.
 
 mod cluster;
+mod containers;
 mod disk;
 mod gluster;
 mod heal;

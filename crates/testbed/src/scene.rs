@@ -35,6 +35,16 @@ impl Scene {
         Scene { holder: Arc::new(Holder::spawn()) }
     }
 
+    /// A container that runs, by its name and the pid of its first process. It stays when the handle is dropped.
+    pub(crate) fn of_container(name: &str, pid: u32) -> Scene {
+        Scene { holder: Arc::new(Holder::of_container(name, pid)) }
+    }
+
+    /// The container's first process is another one by now; 0: there is none.
+    pub(crate) fn move_to(&self, pid: u32) {
+        self.holder.set_pid(pid);
+    }
+
     /// The pid of the scene's first process, as the test process sees it: good for nsenter and `/proc`.
     pub fn pid(&self) -> u32 {
         self.holder.pid()
