@@ -62,11 +62,9 @@ impl Stage {
         args: impl IntoIterator<Item = A>,
     ) -> Said {
         let mut command = self.0.scene.command_as(uid, gid, "env");
-        command
-            .arg(format!("--chdir={dir}"))
-            .arg("FSNAP_LOG=/var/log/glusterfs/fsnap.log")
-            .arg("/run/scene/fsnap")
-            .args(args);
+        // Others may not write there.
+        let log = (uid == 0).then_some("FSNAP_LOG=/var/log/glusterfs/fsnap.log");
+        command.arg(format!("--chdir={dir}")).args(log).arg("/run/scene/fsnap").args(args);
         said(command.output().expect("env"))
     }
 
