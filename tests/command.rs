@@ -395,8 +395,11 @@ fn every_brick_is_asked() {
     volume.kill_brick(0);
     volume.kill_brick(1);
     mount.wait_connected(1);
-    stage.refused(["create", "f"], "not connected");
-    stage.refused(["restore", "-y", "f@a"], "too few");
+    for args in [["create", "/run/scene/m/f", "-nb"], ["restore", "-y", "/run/scene/m/f@a"]] {
+        let said = stage.fsnap_as(0, 0, "/", args);
+        assert_eq!((said.code, &said.out[..]), (1, ""), "{}", said.err);
+        assert!(["not connected", "too few"].iter().any(|part| said.err.contains(part)), "{}", said.err);
+    }
 }
 
 #[test]
