@@ -224,10 +224,10 @@ impl Order {
             Command::Hold(name, held) => store.hold(base, name, *held)?,
             Command::Arm(Arming { name, id }) => {
                 volume::allow_carried_restore(self.state.volume_id)?;
-                self.state.arms.add(base, *id, self.by)?;
+                self.state.arms.add(base, *id, self.by.clone())?;
                 store.arm(base, name, *id).inspect_err(|_| self.state.arms.remove(base, *id))?;
             }
-            Command::Settle(id) => restore::settle(&self.state, base, *id)?,
+            Command::Settle(id) => restore::settle(&self.state, base, *id, &self.by)?,
         }
         tracing::info!("{} {} of {}: done", self.kind, command.subject(), self.shown);
         Ok(unsettled)

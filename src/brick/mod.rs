@@ -202,7 +202,7 @@ impl Translator for Brick {
         self.state.halves.has(file)
     }
 
-    fn disconnected(&self, connection: Connection) {
+    fn disconnected(&self, connection: &Connection) {
         self.state.arms.left(connection);
         self.state.halves.left(connection);
     }

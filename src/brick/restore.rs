@@ -34,7 +34,6 @@ pub struct Arms {
     count: AtomicUsize,
 }
 
-#[derive(Clone, Copy)]
 struct Live {
     id: Gfid,
     since: Instant,
@@ -73,9 +72,9 @@ impl Arms {
     }
 
     /// Whoever used this connection does not come back by it.
-    pub fn left(&self, connection: Connection) {
+    pub fn left(&self, connection: &Connection) {
         if self.any() {
-            self.change(|live| live.retain(|_, restore| restore.by != connection));
+            self.change(|live| live.retain(|_, restore| restore.by != *connection));
         }
     }
 
@@ -117,9 +116,9 @@ impl Halves {
     }
 
     /// Whoever used this connection does not come back by it.
-    pub fn left(&self, connection: Connection) {
+    pub fn left(&self, connection: &Connection) {
         if self.count.load(Ordering::Acquire) > 0 {
-            let forget = |by: &mut Option<Connection>| *by = by.filter(|by| *by != connection);
+            let forget = |by: &mut Option<Connection>| *by = by.take().filter(|by| by != connection);
             self.change(|files| files.values_mut().for_each(forget));
         }
     }
@@ -130,7 +129,7 @@ impl Halves {
     }
 
     fn by(&self, file: Gfid) -> Option<Option<Connection>> {
-        self.files.read().unwrap_or_else(PoisonError::into_inner).get(&file).copied()
+        self.files.read().unwrap_or_else(PoisonError::into_inner).get(&file).cloned()
     }
 }
 
@@ -147,7 +146,10 @@ pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Optio
             let unmarks =
                 counts.get(EC_DIRTY).is_some_and(|mark| mark.chunks(8).any(|count| count[0] >= 0x80));
             // Self-heal takes such marks back as well, from fragments that it believes to go together.
-            if adds(EC_VERSION) && (own || is_heal(call)) || (unmarks || adds(EC_SIZE)) && own {
+            // The first half counts versions of the data; those of the metadata say nothing.
+            let data = counts.get(EC_VERSION).and_then(|count| count.get(..8));
+            let newer = data.is_some_and(|count| count.iter().any(|&byte| byte != 0));
+            if newer && (own || is_heal(call)) || (unmarks || adds(EC_SIZE)) && own {
                 over(state, file);
             }
             None
@@ -176,16 +178,21 @@ fn over(state: &State, file: Gfid) {
     }
 }
 
-/// Restore `id` of `file` is over, or will not be.
-pub fn settle(state: &State, file: Gfid, id: Gfid) -> Result<()> {
-    let store = state.store()?;
-    let known = store.armed(file)?.is_some_and(|armed| armed.id == id);
-    store.settle(file, id)?;
+/// Restore `id` of `file` is over, or will not be, says `by`. A fragment that somebody else has left half restored stays so.
+pub fn settle(state: &State, file: Gfid, id: Gfid, by: &Connection) -> Result<()> {
     state.arms.remove(file, id);
-    if known {
-        state.halves.remove(file);
+    match state.halves.by(file) {
+        Some(other) if other.as_ref() != Some(by) => Ok(()),
+        half => {
+            let store = state.store()?;
+            let known = store.armed(file)?.is_some_and(|armed| armed.id == id);
+            store.settle(file, id)?;
+            if known && half.is_some() {
+                state.halves.remove(file);
+            }
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// A truncate that is no carrier: `EBUSY` if the file is armed, for a carrier that has lost its id on its way would be one
@@ -212,13 +219,12 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
             if store.is_dispersed(file)? {
                 state.halves.add(file, Some(by));
             }
-            let (time, size) = store.carry(file, id).inspect_err(|_| {
-                if !store
-                    .armed(file)
-                    .is_ok_and(|armed| armed.is_some_and(|armed| armed.stage == Stage::Begun))
-                {
-                    state.halves.remove(file);
+            let (time, size) = store.carry(file, id).inspect_err(|_| match store.armed(file) {
+                // By an earlier one, or by the intent.
+                Ok(Some(armed)) if armed.stage == Stage::Begun && state.halves.has(file) => {
+                    state.halves.add(file, None);
                 }
+                _ => state.halves.remove(file),
             })?;
             state.counters.cloned(time);
             Ok((turn, size))

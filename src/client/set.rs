@@ -63,12 +63,6 @@ impl Set {
         Err(unsure)
     }
 
-    /// How many fragments make a disperse volume's file.
-    pub fn fragments(&self) -> usize {
-        let redundancy = self.node.option("redundancy").and_then(|count| count.parse().ok()).unwrap_or(0);
-        self.bricks().len().saturating_sub(redundancy)
-    }
-
     /// Its bricks: the translators that speak to them.
     pub fn bricks(&self) -> Vec<Node> {
         let mut bricks = Vec::new();
@@ -93,6 +87,20 @@ impl Set {
         let bricks: Vec<Value> = bricks.iter().map(describe).collect();
         let snapshot = self.snapshot(file, name).ok();
         json!({ "version": 1, "kind": self.kind.word(), "bricks": bricks, "snapshot": snapshot }).to_string()
+    }
+
+    /// Whether snapshot `name` may differ between the bricks that can be reached: one of them has marked it as being changed, or
+    /// blames another.
+    pub fn is_unsettled(&self, file: &mut File, name: &SnapName) -> bool {
+        let bricks = self.bricks();
+        let marks: Vec<String> = bricks.iter().flat_map(|brick| marks(file, *brick, name)).collect();
+        let pending = self.node.option("afr-pending-xattr").unwrap_or_default();
+        let mut blamed = bricks
+            .iter()
+            .zip(pending.split(','))
+            .filter(|(_, name)| marks.contains(&format!("{}{name}", afr::PREFIX)));
+        marks.iter().any(|mark| mark == afr::DIRTY)
+            || blamed.any(|(brick, _)| ask(file, *brick, "status").is_ok())
     }
 
     /// What `info` answers, as most of the bricks know it that do. They are asked one by one: the disperse translator asks one

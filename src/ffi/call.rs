@@ -120,8 +120,8 @@ impl<'a> Call<'a> {
 
     /// The connection that it came by.
     pub fn connection(&self) -> Connection {
-        // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that.
-        Connection(unsafe { (*(*self.frame.as_ptr()).root).client } as usize)
+        // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that; it holds a reference to its client.
+        unsafe { Connection::of((*(*self.frame.as_ptr()).root).client) }
     }
 
     /// Whether a translator of the brick itself asks, on nobody's behalf.
@@ -130,9 +130,22 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A client's connection to this brick (`client_t`): only to be compared with others, and only until it is closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Connection(pub(super) usize);
+/// A client's connection to this brick, by the name that no other has (`client_uid`); empty for a translator of the brick.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Connection(Vec<u8>);
+
+impl Connection {
+    /// # Safety
+    /// `client` is null or valid.
+    pub(super) unsafe fn of(client: *const sys::client_t) -> Self {
+        // SAFETY: the caller's contract; a uid is a C string.
+        let uid = unsafe { client.as_ref() }.and_then(|client| NonNull::new(client.client_uid));
+        // SAFETY: as above.
+        Connection(
+            uid.map_or_else(Vec::new, |uid| unsafe { CStr::from_ptr(uid.as_ptr()) }.to_bytes().to_vec()),
+        )
+    }
+}
 
 /// The gfid that a loc is about; all zero if it does not say.
 pub(super) fn gfid_of(loc: &sys::loc_t) -> Gfid {

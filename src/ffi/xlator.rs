@@ -80,7 +80,7 @@ pub trait Translator: Sized + Send + Sync + 'static {
     fn is_half_restored(&self, file: Gfid) -> bool;
 
     /// A client's connection is closed.
-    fn disconnected(&self, connection: Connection);
+    fn disconnected(&self, connection: &Connection);
 
     /// Whether truncates deserve a look. Asked at each, so it must cost next to nothing.
     fn is_armed(&self) -> bool;
@@ -304,7 +304,8 @@ unsafe extern "C" fn disconnected<T: Translator>(
     fence("a disconnection", 0, || {
         // SAFETY: the host's promise.
         if let Some(role) = unsafe { role::<T>(this) } {
-            role.disconnected(Connection(client as usize));
+            // SAFETY: the host's promise.
+            role.disconnected(&unsafe { Connection::of(client) });
         }
         0
     })

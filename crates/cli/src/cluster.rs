@@ -20,7 +20,7 @@ use crate::volume::{self, Snapshot, Status};
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// For how long a restore that died counts as under way, and a bit.
-const UNDER_WAY: Duration = Duration::from_secs(40);
+const UNDER_WAY: Duration = Duration::from_secs(65);
 
 /// Where libgfapi's log goes, if this is not set.
 const LOG: &str = "FSNAP_LOG";

@@ -18,7 +18,7 @@ use crate::xattrs::Names;
 const REMEMBERED: i64 = 7 * 24 * 60 * 60;
 
 impl Store {
-    /// Gets ready for restore `id` of `base` to its snapshot `name`. What an earlier one has left is forgotten.
+    /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
     ///
     /// Refused, with nothing changed, as [`restore`](Store::restore); and with [`Error::Unhealed`] (`EIO`) if self-heal has
     /// yet to fill the snapshot.
@@ -31,7 +31,13 @@ impl Store {
         if Names::of(&snapshot.file)?.has(HEALING) {
             return Err(Error::Unhealed(format!("self-heal has not filled snapshot {name} yet").into()));
         }
-        self.state()?.note_armed(base, &Armed { stage: Stage::Armed, id, name: name.clone() })
+        let state = self.state()?;
+        // A fragment that an earlier restore has changed, and nobody has said that all were, stays one: until this restore is
+        // over.
+        let half = Names::of(&live.file)?.is_dispersed()
+            && matches!(state.armed(base), Ok(Some(Armed { stage: Stage::Begun, .. })));
+        let stage = if half { Stage::Begun } else { Stage::Armed };
+        state.note_armed(&self.brick, base, &Armed { stage, id, name: name.clone() })
     }
 
     /// Does restore `id` of `base`, for which this brick is armed; returns for how long the file's writers had to wait, and
@@ -47,7 +53,7 @@ impl Store {
         let time = self.restore_into(&live, &armed.name).inspect_err(|_| {
             // With an intent it is tried again when the brick is opened.
             if !state.has_intent(base)
-                && let Err(e) = state.note_armed(base, &Armed { stage: Stage::Armed, ..armed.clone() })
+                && let Err(e) = state.note_armed(&self.brick, base, &armed)
             {
                 tracing::error!("cannot note that the restore of {base} did not begin: {e}");
             }
@@ -62,7 +68,7 @@ impl Store {
         match self.armed(base)? {
             Some(armed) if armed.id == id => {
                 let state = self.state()?;
-                state.note_armed(base, &Armed { stage: Stage::Settled, ..armed })?;
+                state.note_armed(&self.brick, base, &Armed { stage: Stage::Settled, ..armed })?;
                 sys::sync(&state.armed)
             }
             _ => Ok(()),
@@ -94,7 +100,7 @@ impl Store {
     pub(crate) fn begin_carried(&self, state: &State, base: Gfid, name: &SnapName) -> Result<()> {
         match state.armed(base)? {
             Some(armed) if armed.stage == Stage::Armed && armed.name == *name => {
-                state.note_armed(base, &Armed { stage: Stage::Begun, ..armed })
+                state.note_armed(&self.brick, base, &Armed { stage: Stage::Begun, ..armed })
             }
             _ => Ok(()),
         }

@@ -177,11 +177,12 @@ impl State {
     }
 
     /// Notes how far a restore of `base` by a carrier has come.
-    pub(crate) fn note_armed(&self, base: Gfid, armed: &Armed) -> Result<()> {
+    pub(crate) fn note_armed(&self, brick: &Brick, base: Gfid, armed: &Armed) -> Result<()> {
         let (name, new) = (base.to_string(), sys::unique(UNFINISHED));
         // In one step: a crash never leaves none.
         sys::symlink(armed.to_string().as_bytes(), &self.dir, new.as_str()).doing("make a note")?;
-        sys::replace((&self.dir, new.as_str()), (&self.armed, name.as_str())).doing("make a note")
+        sys::replace((&self.dir, new.as_str()), (&self.armed, name.as_str())).doing("make a note")?;
+        brick.settle(&self.armed)
     }
 
     /// What is noted of it. [`Error::Damaged`] if that can't be read.
