@@ -257,6 +257,6 @@ fn files_in_one_directory_at_once() {
             assert!(fs::read(b.join(format!("d/.fsnap/f{i}@s3"))).unwrap() == content(20_000, i as u64));
         }
         let left: Vec<_> = names(&b.join(".glusterfs/fsnap"));
-        assert_eq!(left, ["buried", "by-gfid", "format", "intents", "lost", "pending"]);
+        assert_eq!(left, ["armed", "buried", "by-gfid", "format", "intents", "lost", "pending"]);
     });
 }

@@ -141,7 +141,7 @@ fn one_fsnap_for_many_threads() {
         }
         assert_eq!(
             names(&b.join(".glusterfs/fsnap")),
-            ["buried", "by-gfid", "format", "intents", "lost", "pending"]
+            ["armed", "buried", "by-gfid", "format", "intents", "lost", "pending"]
         );
     });
 }
