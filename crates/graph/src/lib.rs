@@ -8,6 +8,7 @@ mod volfile;
 
 use std::ffi::{CStr, CString};
 use std::io::Write;
+use std::time::Duration;
 
 use fsnap_core::Gfid;
 use nix::errno::Errno;
@@ -21,6 +22,10 @@ pub use volfile::Volfile;
 /// written; and the counting of fops.
 const LEFT_OUT: [&str; 2] = ["performance/", "debug/io-stats"];
 const CLIENT: &str = "user/fsnap-client";
+
+/// How often a volfile is asked for that can't be had, and how long after each.
+const TRIES: usize = 4;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no graph.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +72,17 @@ impl Volume {
     /// Fetches the client volfile of `volume` from one of `servers`, which are separated by commas. `log` is where libgfapi
     /// writes its log.
     pub fn fetch(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
+        for _ in 1..TRIES {
+            match Self::fetch_once(servers, volume, log) {
+                // glusterd may be writing it.
+                Err(Error::NoVolfile { errno: Errno::EIO, .. }) => std::thread::sleep(PAUSE),
+                fetched => return fetched,
+            }
+        }
+        Self::fetch_once(servers, volume, log)
+    }
+
+    fn fetch_once(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
         let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
         let fetched = Mount::new(&text(volume)?, log)?;
         for server in servers.split(',') {
