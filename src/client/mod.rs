@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use fsnap_core::SnapName;
 use fsnap_core::command::{self, Command};
-
 use serde_json::Value;
 
 use crate::ffi::{Dict, File, GetReply, Host, Node, Range, SetReply, fence};
@@ -34,7 +33,7 @@ pub struct Client {
 
 impl Client {
     /// Option `lock-timeout`: how many seconds to wait until all writers of a file have stopped.
-    pub fn init(host: Host) -> std::result::Result<Self, String> {
+    pub fn init(host: Host) -> Result<Self, String> {
         let seconds =
             host.option("lock-timeout").and_then(|value| String::from_utf8(value).ok()?.parse().ok());
         Ok(Client { host, patience: seconds.map_or(PATIENCE, Duration::from_secs) })
@@ -82,8 +81,8 @@ impl Client {
         &self,
         mut file: File,
         reply: R,
-        work: impl FnOnce(&mut Work) -> std::result::Result<T, i32> + Send + 'static,
-        answer: impl FnOnce(R, std::result::Result<T, i32>) + Send + 'static,
+        work: impl FnOnce(&mut Work) -> Result<T, i32> + Send + 'static,
+        answer: impl FnOnce(R, Result<T, i32>) + Send + 'static,
     ) {
         let host = self.host;
         let body = move || {
@@ -113,7 +112,7 @@ struct Work {
 
 /// Takes a snapshot when nobody writes to any copy of the file. Disperse sees to that itself: there the setxattr waits for all
 /// writers, and to take its lock from outside would be a deadlock.
-fn create(work: &mut Work, patience: Duration, value: &[u8]) -> std::result::Result<(), i32> {
+fn create(work: &mut Work, patience: Duration, value: &[u8]) -> Result<(), i32> {
     let lock = match work.set.kind {
         Kind::Replicate => Some(Lock::take(work, patience, Range::Data)?),
         Kind::Disperse | Kind::Single => None,
@@ -125,13 +124,13 @@ fn create(work: &mut Work, patience: Duration, value: &[u8]) -> std::result::Res
 }
 
 /// The JSON that `to` answers to `glusterfs.fsnap.QUESTION`; `EIO` if it is none.
-fn ask(file: &mut File, to: Node, question: &str) -> std::result::Result<Value, i32> {
+fn ask(file: &mut File, to: Node, question: &str) -> Result<Value, i32> {
     let key = CString::new(format!("{}{question}", command::PREFIX)).map_err(|_| libc::EINVAL)?;
     serde_json::from_slice(&file.get(to, &key)?).map_err(|_| libc::EIO)
 }
 
 impl Work {
-    fn ask(&mut self, to: Node, question: &str) -> std::result::Result<Value, i32> {
+    fn ask(&mut self, to: Node, question: &str) -> Result<Value, i32> {
         ask(&mut self.file, to, question)
     }
 

@@ -31,14 +31,6 @@ impl Kind {
             _ => None,
         }
     }
-
-    fn word(self) -> &'static str {
-        match self {
-            Kind::Replicate => "replicate",
-            Kind::Disperse => "disperse",
-            Kind::Single => "distribute",
-        }
-    }
 }
 
 /// The bricks that have a file.
@@ -76,31 +68,34 @@ impl Set {
 
     /// Each brick, what its fsnap says or the errno with which it does not, and whether another brick knows that its copy of
     /// snapshot `name` is not right:
-    /// `{"version":1,"kind":KIND,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"snapshot":…}`,
+    /// `{"version":1,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"snapshot":…}`,
     /// at last the snapshot, as `info` answers, `null` if no brick knows it.
     pub fn describe(&self, file: &mut File, name: &SnapName) -> String {
-        let bricks = self.bricks();
-        let marks: Vec<String> = bricks.iter().flat_map(|brick| marks(file, *brick, name)).collect();
-        let pending = self.node.option("afr-pending-xattr").unwrap_or_default();
-        let mut blamed = pending.split(',').map(|name| marks.contains(&format!("{}{name}", afr::PREFIX)));
-        let describe = |brick: &Node| describe(file, *brick, blamed.next().unwrap_or(false));
-        let bricks: Vec<Value> = bricks.iter().map(describe).collect();
+        let marks = self.marks(file, name);
+        let bricks: Vec<Value> =
+            self.pending().map(|(brick, mark)| describe(file, brick, marks.contains(&mark))).collect();
         let snapshot = self.snapshot(file, name).ok();
-        json!({ "version": 1, "kind": self.kind.word(), "bricks": bricks, "snapshot": snapshot }).to_string()
+        json!({ "version": 1, "bricks": bricks, "snapshot": snapshot }).to_string()
     }
 
     /// Whether snapshot `name` may differ between the bricks that can be reached: one of them has marked it as being changed, or
     /// blames another.
     pub fn is_unsettled(&self, file: &mut File, name: &SnapName) -> bool {
-        let bricks = self.bricks();
-        let marks: Vec<String> = bricks.iter().flat_map(|brick| marks(file, *brick, name)).collect();
-        let pending = self.node.option("afr-pending-xattr").unwrap_or_default();
-        let mut blamed = bricks
-            .iter()
-            .zip(pending.split(','))
-            .filter(|(_, name)| marks.contains(&format!("{}{name}", afr::PREFIX)));
+        let marks = self.marks(file, name);
         marks.iter().any(|mark| mark == afr::DIRTY)
-            || blamed.any(|(brick, _)| ask(file, *brick, "status").is_ok())
+            || self.pending().any(|(brick, mark)| marks.contains(&mark) && ask(file, brick, "status").is_ok())
+    }
+
+    /// The marks of the replicate translator that snapshot `name` has on any brick.
+    fn marks(&self, file: &mut File, name: &SnapName) -> Vec<String> {
+        self.bricks().into_iter().flat_map(|brick| marks(file, brick, name)).collect()
+    }
+
+    /// Each brick, and the mark by which others blame it, where bricks do that.
+    fn pending(&self) -> impl Iterator<Item = (Node, String)> {
+        let names = self.node.option("afr-pending-xattr").unwrap_or_default();
+        let marks: Vec<String> = names.split(',').map(|name| format!("{}{name}", afr::PREFIX)).collect();
+        self.bricks().into_iter().zip(marks.into_iter().chain(std::iter::repeat(String::new())))
     }
 
     /// What `info` answers, as most of the bricks know it that do. They are asked one by one: the disperse translator asks one

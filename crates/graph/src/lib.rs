@@ -16,7 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use gfapi::Mount;
 pub use gfapi::{Object, end};
-pub use volfile::Volfile;
+use volfile::Volfile;
 
 /// What a private graph has nothing of: caches, which would answer what another client has changed, or hold back what is
 /// written; and the counting of fops.
