@@ -12,7 +12,7 @@ use fsnap_core::command::{self, Command, Create, Question, parse_get, parse_set}
 use fsnap_core::gfid2path::{self, Link};
 use fsnap_core::layout::{Layout, hashed_part};
 use fsnap_core::options::{DirectRestore, NAMES, OnUnlink, Options};
-use fsnap_core::record::{self, Intent, PayloadRecord, Record, decode_seq};
+use fsnap_core::record::{self, Armed, Intent, PayloadRecord, Record, decode_seq};
 use fsnap_core::volume::{VolumeInfo, VolumeType};
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, is_tombstone, mdata};
 use serde_json::{Value, json};
@@ -229,10 +229,15 @@ fn read_json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
-/// Intents, gfid2path values, the handles of directories, gfids as bytes, the names of tombstones.
+/// Intents, notes of restores, gfid2path values, the handles of directories, gfids as bytes, the names of tombstones.
 pub fn intents_and_links(data: &[u8]) {
     if let Some(Intent { base, payload, name }) = canonical(data, Intent::decode) {
         assert_eq!(data, format!("v1 restore base={base} payload={payload} name={name}").as_bytes());
+        named(&name, name.as_str().as_bytes());
+    }
+    if let Some(Armed { begun, id, name }) = canonical(data, Armed::decode) {
+        let stage = if begun { "begun" } else { "armed" };
+        assert_eq!(data, format!("v1 {stage} id={id} name={name}").as_bytes());
         named(&name, name.as_str().as_bytes());
     }
     // GlusterFS writes gfids in small letters only; capitals are read, and written as small ones.

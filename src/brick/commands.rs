@@ -269,7 +269,7 @@ impl Order {
             }
             Question::Status => Ok(self.status()),
             Question::Marks(name) => Ok(answer::marks(&store.marks(base, name)?)),
-            Question::Armed => Ok(answer::armed(store.armed(base)?.as_ref(), self.state.arms.has(base))),
+            Question::Armed => Ok(answer::armed(self.state.arms.has(base))),
         }
     }
 

@@ -204,7 +204,6 @@ impl Translator for Brick {
 
     fn disconnected(&self, connection: &Connection) {
         self.state.arms.left(connection);
-        self.state.halves.left(connection);
     }
 
     fn is_armed(&self) -> bool {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fsnap_core::command::parse_id;
-use fsnap_core::record::Stage;
 use fsnap_core::{Error, Gfid, Result};
 
 use super::guard::is_heal;
@@ -91,7 +90,7 @@ impl Arms {
 
 /// The fragments that a carrier has changed, until the disperse translator has noted that all of them are: who reads some with
 /// the new content and some with the old reads neither. It does that before it lets others at the file; so if somebody else
-/// comes the one who carried is dead. By whom, if he is still there.
+/// comes the one who carried is dead. By whom, if that is known: no connection has the name of an earlier one.
 #[derive(Default)]
 pub struct Halves {
     files: RwLock<HashMap<Gfid, Option<Connection>>>,
@@ -115,14 +114,6 @@ impl Halves {
         }
     }
 
-    /// Whoever used this connection does not come back by it.
-    pub fn left(&self, connection: &Connection) {
-        if self.count.load(Ordering::Acquire) > 0 {
-            let forget = |by: &mut Option<Connection>| *by = by.take().filter(|by| by != connection);
-            self.change(|files| files.values_mut().for_each(forget));
-        }
-    }
-
     /// Whether `file` is one of them. A look at memory if there are none.
     pub fn has(&self, file: Gfid) -> bool {
         self.count.load(Ordering::Acquire) > 0 && self.by(file).is_some()
@@ -141,15 +132,15 @@ pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Optio
     let own = by == Some(call.connection());
     match change.how {
         How::Xattrop(Some(counts)) => {
-            let adds = |key| counts.get(key).is_some_and(|count| count.iter().any(|&byte| byte != 0));
-            // Where nothing has failed it notes no new version, but takes its mark back (`ec_update_info`).
-            let unmarks =
-                counts.get(EC_DIRTY).is_some_and(|mark| mark.chunks(8).any(|count| count[0] >= 0x80));
-            // Self-heal takes such marks back as well, from fragments that it believes to go together.
+            let counts_up = |count: &[u8]| count.iter().any(|&byte| byte != 0);
             // The first half counts versions of the data; those of the metadata say nothing.
-            let data = counts.get(EC_VERSION).and_then(|count| count.get(..8));
-            let newer = data.is_some_and(|count| count.iter().any(|&byte| byte != 0));
-            if newer && (own || is_heal(call)) || (unmarks || adds(EC_SIZE)) && own {
+            let newer = counts.get(EC_VERSION).and_then(|count| count.get(..8)).is_some_and(counts_up);
+            let resized = counts.get(EC_SIZE).is_some_and(counts_up);
+            // Where nothing has failed it notes no new version, but takes its mark back (`ec_update_info`). So does self-heal,
+            // from fragments that it believes to go together.
+            let unmarked =
+                counts.get(EC_DIRTY).is_some_and(|mark| mark.chunks(8).any(|count| count[0] >= 0x80));
+            if newer && (own || is_heal(call)) || (resized || unmarked) && own {
                 over(state, file);
             }
             None
@@ -219,12 +210,12 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
             if store.is_dispersed(file)? {
                 state.halves.add(file, Some(by));
             }
-            let (time, size) = store.carry(file, id).inspect_err(|_| match store.armed(file) {
-                // By an earlier one, or by the intent.
-                Ok(Some(armed)) if armed.stage == Stage::Begun && state.halves.has(file) => {
-                    state.halves.add(file, None);
+            let (time, size) = store.carry(file, id).inspect_err(|_| {
+                // By an earlier one, or because it can't be taken back.
+                match state.halves.has(file) && store.is_half_restored(file) {
+                    true => state.halves.add(file, None),
+                    false => state.halves.remove(file),
                 }
-                _ => state.halves.remove(file),
             })?;
             state.counters.cloned(time);
             Ok((turn, size))

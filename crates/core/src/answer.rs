@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::record::{Armed, Record};
+use crate::record::Record;
 use crate::{Gfid, SnapName, Timestamp};
 
 /// The version of the JSON forms, their first member.
@@ -81,15 +81,14 @@ pub struct Status {
     pub options: crate::options::Options,
 }
 
-/// The answer to `armed`. `live` says that the command may still be at work.
-pub fn armed(restore: Option<&Armed>, live: bool) -> String {
+/// The answer to `armed`: whether a restore of the file may be under way.
+pub fn armed(live: bool) -> String {
     #[derive(Serialize)]
-    struct Answer<'a> {
+    struct Answer {
         version: u32,
-        restore: Option<&'a Armed>,
         live: bool,
     }
-    json(&Answer { version: VERSION, restore, live })
+    json(&Answer { version: VERSION, live })
 }
 
 /// The answer to `marks.NAME`: names of xattrs.
@@ -112,7 +111,7 @@ fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-pub(crate) fn text<T: std::fmt::Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+fn text<T: std::fmt::Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(value)
 }
 

@@ -77,7 +77,7 @@ pub enum Question {
     Info(SnapName),
     /// `status`: fsnap itself, on this brick.
     Status,
-    /// `armed`: what this brick knows of the file's last restore by a carrier.
+    /// `armed`: whether this brick takes a restore of the file by a carrier for being under way.
     Armed,
     /// `marks.NAME`: the marks of the replicate translator that a snapshot has on this brick.
     Marks(SnapName),

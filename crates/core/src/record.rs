@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use crate::{Error, Gfid, Result, SnapName, Timestamp};
 
 /// On the base file: the number of the last snapshot taken, in decimal. Never goes back.
@@ -129,33 +127,15 @@ impl fmt::Display for Intent {
     }
 }
 
-/// How far a restore by a carrier has come on a brick.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Its carrier may come.
-    Armed,
-    /// It came: the file has the snapshot's content, or will have it when the brick is opened.
-    Begun,
-    /// The restore is over.
-    Settled,
-}
-
-impl Stage {
-    const ALL: [(Stage, &'static str); 3] =
-        [(Stage::Armed, "armed"), (Stage::Begun, "begun"), (Stage::Settled, "settled")];
-}
-
-/// What a brick notes of the last restore of a file by a carrier: `v1 armed id=UUID name=NAME`, with the word for its stage.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+/// What a brick notes of a restore of a file by a carrier, until it is over: `v1 armed id=UUID name=NAME`, and `begun` in place of
+/// `armed` from when the carrier came: the file has the snapshot's content then, or will have it when the brick is opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Armed {
-    /// How far it has come.
-    pub stage: Stage,
+    /// Its carrier came.
+    pub begun: bool,
     /// Which restore it is.
-    #[serde(serialize_with = "crate::answer::text")]
     pub id: Gfid,
     /// The snapshot.
-    #[serde(serialize_with = "crate::answer::text")]
     pub name: SnapName,
 }
 
@@ -163,10 +143,8 @@ impl Armed {
     /// Reads a note. [`Error::Damaged`] (`EIO`) if it is none that `Display` could have written.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         decode(bytes, |fields| {
-            let word = fields.0.next().unwrap_or_default();
-            let stage = Stage::ALL.iter().find(|(_, known)| *known == word);
             Ok(Armed {
-                stage: stage.ok_or(Error::bad("unknown stage"))?.0,
+                begun: fields.0.next() == Some("begun"),
                 id: Gfid::parse(fields.next("id")?)?,
                 name: SnapName::parse(fields.next("name")?.as_bytes())?,
             })
@@ -176,7 +154,7 @@ impl Armed {
 
 impl fmt::Display for Armed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = Stage::ALL.iter().find(|(known, _)| *known == self.stage).map_or("", |(_, word)| word);
+        let stage = if self.begun { "begun" } else { "armed" };
         write!(f, "v1 {stage} id={} name={}", self.id, self.name)
     }
 }
@@ -289,7 +267,8 @@ mod tests {
     fn notes_of_restores() {
         let text = "v1 begun id=11111111-2222-4333-8444-555555555555 name=mon";
         let read = Armed::decode(text.as_bytes()).unwrap();
-        assert_eq!((read.stage, read.name.as_str(), read.to_string().as_str()), (Stage::Begun, "mon", text));
+        assert_eq!((read.begun, read.name.as_str(), read.to_string().as_str()), (true, "mon", text));
+        assert!(!Armed::decode(text.replace("begun", "armed").as_bytes()).unwrap().begun);
         for bad in ["v1 begun", &text.replace("begun", "done"), &text.replace("=mon", "=a/b")] {
             assert_eq!(Armed::decode(bad.as_bytes()).unwrap_err().errno(), libc::EIO, "{bad:?}");
         }

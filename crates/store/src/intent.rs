@@ -103,7 +103,8 @@ impl Store {
             Some(payload) => payload.file,
             None => return Err(Error::Damaged(format!("its snapshot {} is not here", intent.payload))),
         };
-        self.begin_carried(state, intent.base, &intent.name)?;
+        let armed = self.not_begun(state, intent.base, &intent.name)?;
+        self.note_begun(state, intent.base, &armed, true)?;
         overwrite(&payload, &live.file)?;
         state.remove_intent(intent.base)
     }

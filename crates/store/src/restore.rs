@@ -11,7 +11,6 @@ use crate::Store;
 use crate::brick::{Access, Inode};
 use crate::ioctl::{exchange, ficlone};
 use crate::payload::{self, set_times};
-use crate::state::State;
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, Names};
 
@@ -47,14 +46,19 @@ impl Store {
         // With an exchange the new content is made aside, and the old one is there afterwards.
         let (aside, _) =
             payload::clone(if self.exchanges { &snapshot.file } else { &live.file }, &state.dir)?;
+        let armed = self.not_begun(state, base, name)?;
         state.write_intent(&Intent { base, payload: snapshot.gfid, name: name.clone() })?;
         let start = Instant::now();
-        let begun = self.begin_carried(state, base, name).and_then(|()| match self.exchanges {
+        let is_back = || {
+            state.remove_intent(base)?;
+            self.note_begun(state, base, &armed, false)
+        };
+        let begun = self.note_begun(state, base, &armed, true).and_then(|()| match self.exchanges {
             true => exchange(&aside, &live.file).doing("exchange the contents"),
             false => Ok(()),
         });
         if let Err(e) = begun {
-            return state.remove_intent(base).and(Err(e));
+            return is_back().and(Err(e));
         }
         let done = match self.exchanges {
             true => sys::sync(&live.file).map(|()| start.elapsed()),
@@ -62,7 +66,7 @@ impl Store {
         };
         match done {
             Ok(time) => state.remove_intent(base).map(|()| time),
-            Err(e) => Err(roll_back(state, live, &stat, &aside, e)),
+            Err(e) => Err(roll_back(live, &stat, &aside, is_back, e)),
         }
     }
 
@@ -81,11 +85,15 @@ impl Store {
     }
 }
 
-/// Puts the old content back because of `cause`; returns what to tell the caller.
-fn roll_back(state: &State, live: &Inode, was: &FileStat, old: &File, cause: Error) -> Error {
-    let back = overwrite(old, &live.file)
-        .and_then(|_| set_times(&live.file, was))
-        .and_then(|()| state.remove_intent(live.gfid));
+/// Puts the old content back because of `cause`, and notes it by `is_back`; returns what to tell the caller.
+fn roll_back(
+    live: &Inode,
+    was: &FileStat,
+    old: &File,
+    is_back: impl FnOnce() -> Result<()>,
+    cause: Error,
+) -> Error {
+    let back = overwrite(old, &live.file).and_then(|_| set_times(&live.file, was)).and_then(|()| is_back());
     match back {
         Ok(()) => cause,
         Err(e) => {

@@ -5,7 +5,7 @@
 //! intents/      restores that were begun: BASE-GFID holds an Intent
 //! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid, or "awaited " and that
 //! pending/      PAYLOAD-GFID is a symlink whose text is the base's gfid: it is about to enter the catalogue or to leave it
-//! armed/        BASE-GFID is a symlink whose text says what is known of the last restore by a carrier: Armed
+//! armed/        BASE-GFID is a symlink whose text says what is known of a restore by a carrier that is not over: Armed
 //! buried/       BASE-GFID is a symlink whose text is where the deleted file was: PARENT-GFID/NAME
 //! lost/         quarantine: what was in the way and might be somebody's data
 //! tmp-…         directories and notes that are not finished yet
@@ -183,6 +183,12 @@ impl State {
         sys::symlink(armed.to_string().as_bytes(), &self.dir, new.as_str()).doing("make a note")?;
         sys::replace((&self.dir, new.as_str()), (&self.armed, name.as_str())).doing("make a note")?;
         brick.settle(&self.armed)
+    }
+
+    /// Takes that note back, durably: it must not be there again after a crash.
+    pub(crate) fn forget_armed(&self, base: Gfid) -> Result<()> {
+        sys::unlink_in(&self.armed, base.to_string().as_str())?;
+        sys::sync(&self.armed)
     }
 
     /// What is noted of it. [`Error::Damaged`] if that can't be read.

@@ -9,7 +9,7 @@ use fsnap_core::{Gfid, Result};
 use fsnap_store::Store;
 use fsnap_store::check::Kind;
 use fsnap_store::fault::{self, Crash, Fault};
-use fsnap_testbed::{Errno, Fs, content};
+use fsnap_testbed::{Errno, Fs, content, setx};
 
 use crate::common::*;
 use crate::view::{sound, sound_but, view};
@@ -25,7 +25,7 @@ struct Operation {
     finish: Option<Finish>,
 }
 
-const OPERATIONS: [Operation; 18] = [
+const OPERATIONS: [Operation; 22] = [
     Operation {
         name: "the first snapshot of a brick",
         prepare: |b| vec![file(b, "d/f", 1)],
@@ -60,6 +60,30 @@ const OPERATIONS: [Operation; 18] = [
         name: "restore a larger content",
         prepare: |b| vec![snapped(b, "d/f")],
         run: |_, store, files| store.restore(files[0], &name("b")).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "arm for a restore",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |_, store, files| store.arm(files[0], &name("a"), id(1)),
+        finish: None,
+    },
+    Operation {
+        name: "a restore that a carrier brings",
+        prepare: |b| vec![armed(b, "d/f")],
+        run: |_, store, files| store.carry(files[0], id(1)).map(drop),
+        finish: None,
+    },
+    Operation {
+        name: "arm again for a fragment that is half restored",
+        prepare: |b| vec![half_restored(b, "d/f")],
+        run: |_, store, files| store.arm(files[0], &name("b"), id(2)),
+        finish: None,
+    },
+    Operation {
+        name: "settle",
+        prepare: |b| vec![half_restored(b, "d/f")],
+        run: |_, store, files| store.settle(files[0], id(1)),
         finish: None,
     },
     Operation {
@@ -243,6 +267,11 @@ fn file(b: &Brick, at: &str, seed: u64) -> Gfid {
 /// A file with a smaller snapshot a and a larger one b.
 fn snapped(b: &Brick, at: &str) -> Gfid {
     let gfid = file(b, at, 1);
+    take_both(b, at, gfid);
+    gfid
+}
+
+fn take_both(b: &Brick, at: &str, gfid: Gfid) {
     let store = b.store();
     for (name, size) in [("a", 30_000), ("b", 150_000), ("", 70_001)] {
         fs::write(b.join(at), content(size, size as u64)).unwrap();
@@ -250,6 +279,21 @@ fn snapped(b: &Brick, at: &str) -> Gfid {
             snap(&store, gfid, name);
         }
     }
+}
+
+/// One that is armed for restore 1, to a; of a disperse volume.
+fn armed(b: &Brick, at: &str) -> Gfid {
+    let gfid = file(b, at, 1);
+    setx(b.join(at), "trusted.ec.size", 70_001_u64.to_be_bytes()).unwrap();
+    take_both(b, at, gfid);
+    b.store().arm(gfid, &name("a"), id(1)).unwrap();
+    gfid
+}
+
+/// One on which that restore's carrier has come, and no more.
+fn half_restored(b: &Brick, at: &str) -> Gfid {
+    let gfid = armed(b, at);
+    b.store().carry(gfid, id(1)).unwrap();
     gfid
 }
 

@@ -9,7 +9,7 @@ use fsnap_store::{Store, check};
 
 use crate::common::*;
 
-/// All names with their contents, and what the catalogues of the given files say. Gfids are told by their place in
+/// All names with their contents, and what the catalogues and the notes of restores of the given files say. Gfids are told by their place in
 /// `files`, so that bricks with the same history look the same.
 pub fn view(b: &Brick, store: &Store, files: &[Gfid]) -> BTreeMap<String, String> {
     let mut seen = BTreeMap::new();
@@ -21,6 +21,7 @@ pub fn view(b: &Brick, store: &Store, files: &[Gfid]) -> BTreeMap<String, String
             Err(error) => vec![error.to_string()],
         };
         seen.insert(format!("catalogue of {n}"), format!("{catalogue:?} {}", store.is_deleted(file)));
+        seen.insert(format!("restore of {n}"), format!("{:?}", store.armed(file)));
     }
     seen
 }

@@ -305,6 +305,11 @@ pub fn name(text: &str) -> SnapName {
     SnapName::parse(text.as_bytes()).unwrap()
 }
 
+/// That of a restore, or of a caller of create.
+pub fn id(n: u8) -> Gfid {
+    Gfid::from_bytes([n; 16])
+}
+
 pub fn bare(text: &str) -> Create {
     Create { name: name(text), created: None, id: None }
 }
