@@ -2,8 +2,9 @@
 
 #![allow(dead_code)] // Each test program uses a part of it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,8 +15,9 @@ use fsnap_testbed::{Scene, wait_until};
 #[derive(Debug)]
 pub struct Trace {
     tag: String,
-    pid_namespace: PathBuf,
-    mount_namespace: PathBuf,
+    /// One of its namespaces, which all of its processes are in. It is held open, because the number of one that is gone is
+    /// given to the next.
+    namespace: File,
 }
 
 impl Trace {
@@ -24,9 +26,8 @@ impl Trace {
     }
 
     pub fn new(tag: &str, pid: u32) -> Trace {
-        let link =
-            |kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("the scene's first process");
-        Trace { tag: tag.to_owned(), pid_namespace: link("pid"), mount_namespace: link("mnt") }
+        let namespace = File::open(format!("/proc/{pid}/ns/uts")).expect("the scene's first process");
+        Trace { tag: tag.to_owned(), namespace }
     }
 
     /// Loop devices, image files, mounts and processes of the scene.
@@ -51,14 +52,12 @@ impl Trace {
     }
 
     pub fn processes(&self) -> Vec<String> {
-        let namespaces = [("pid", &self.pid_namespace), ("mnt", &self.mount_namespace)];
+        let ours = self.namespace.metadata().expect("a namespace").ino();
         let entries = fs::read_dir("/proc").expect("processes").flatten();
         let pids = entries
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(|c: char| c.is_ascii_digit()));
         pids.filter(|pid| {
-            namespaces.iter().any(|(kind, of)| {
-                fs::read_link(pid.path().join("ns").join(kind)).is_ok_and(|link| link == **of)
-            })
+            fs::metadata(pid.path().join("ns/uts")).is_ok_and(|namespace| namespace.ino() == ours)
         })
         .map(|pid| {
             let comm = fs::read_to_string(pid.path().join("comm")).unwrap_or_default();
