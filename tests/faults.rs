@@ -7,7 +7,10 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::agree::converges;
@@ -209,25 +212,51 @@ const DEATHS: [(&str, u32); 6] = [
     ("carried", 0),
 ];
 
+/// `ARGS` in the root of the mount, with a fault in the private graph of an `fsnap`.
+fn with_fault(stage: &Stage, wish: &str, args: &[&str]) -> Command {
+    let mut command = stage.0.scene.command("env");
+    command.arg("--chdir=/run/scene/m").arg(format!("FSNAP_FAULT={wish}")).args(args);
+    command
+}
+
+/// Writes to file `name`, what it has there already.
+fn write(stage: &Stage, name: &str) -> Child {
+    let mut dd = stage.0.scene.command("dd");
+    dd.args(["bs=1", "count=1", "conv=notrunc,fsync", "status=none"]);
+    dd.arg(format!("of=/run/scene/m/{name}")).stdin(fs::File::open(stage.file(name)).unwrap());
+    dd.spawn().unwrap()
+}
+
+/// Whether a process ends well within three seconds.
+fn ends(child: &mut Child) -> bool {
+    let ended = || child.try_wait().unwrap().is_some_and(|status| status.success());
+    try_wait_until("it ends", Duration::from_secs(3), ended).is_ok()
+}
+
+/// A file `f` with snapshots `s0` and `s1` of different sizes; the checksums of these.
+fn two_contents(stage: &Stage) -> [u64; 2] {
+    let file = stage.file("f");
+    [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
+        fill(&file, size, n);
+        stage.ok(["create", "f", "--name", &format!("s{n}")]);
+        checksum(&file)
+    })
+}
+
 #[test]
 fn a_restore_whose_command_is_killed() {
     for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
         println!("{layout:?}");
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let file = stage.file("f");
-        let mut sums = Vec::new();
-        for (n, size) in [(0, 3 * MIB + 100), (1, MIB)] {
-            fill(&file, size, n);
-            stage.ok(["create", "f", "--name", &format!("s{n}")]);
-            sums.push(checksum(&file));
-        }
+        let sums = two_contents(&stage);
         for (n, (step, pause)) in DEATHS.into_iter().enumerate() {
             let (old, new) = ((n + 1) % 2, n % 2);
             stage.restore("f", &format!("s{old}"));
-            let mut command = stage.0.scene.command("env");
-            command.arg("--chdir=/run/scene/m").arg(format!("FSNAP_KILL={step}:{pause}"));
-            command.args(["/run/scene/fsnap", "restore", "-y", "--no-backup", &format!("f@s{new}")]);
-            let said = command.output().unwrap();
+            let wish = format!("{step}:kill:{pause}");
+            let snapshot = format!("f@s{new}");
+            let args = ["/run/scene/fsnap", "restore", "-y", "--no-backup", &snapshot];
+            let said = with_fault(&stage, &wish, &args).output().unwrap();
             let fresh = stage.0.volume.mount("/run/scene/fresh");
             let seen = try_checksum(fresh.path().join("f"));
             let what = match &seen {
@@ -239,12 +268,7 @@ fn a_restore_whose_command_is_killed() {
             println!("{pause} us after {step}: {}, the file is {what}", said.status);
             assert!(what != "A MIX", "{seen:?}");
             drop(fresh);
-            // No lock stays.
-            if what != "unreadable" {
-                let begun = std::time::Instant::now();
-                fs::File::options().append(true).open(&file).unwrap().sync_all().unwrap();
-                assert!(begun.elapsed() < Duration::from_secs(3));
-            }
+            assert!(what == "unreadable" || ends(&mut write(&stage, "f")), "a lock stays");
             if layout == Layout::Replicate(3) {
                 converges(&stage.0.volume, layout, 3);
                 assert!(sums.contains(&checksum(&file)));
@@ -254,5 +278,95 @@ fn a_restore_whose_command_is_killed() {
             converges(&stage.0.volume, layout, 3);
             sees(&file, sums[new]);
         }
+    }
+}
+
+/// A command that holds a file's lock is killed; one that has given up waiting for that lock lets go of it when it gets it.
+#[test]
+fn a_create_that_has_to_wait() {
+    let stage = Stage::new(volume(Layout::Replicate(3), 3, 1024 * MIB, |volume| volume));
+    for name in ["f", "g"] {
+        fill(stage.file(name), MIB, 1);
+    }
+    let start = |dies_after: &str, files: &[&str]| {
+        let fsnap = ["timeout", "--signal=KILL", dies_after, "/run/scene/fsnap"];
+        let args = [&fsnap[..], &["create", "--name", "s", "--timeout", "1"], files].concat();
+        let mut command = with_fault(&stage, "locked:wait:14000000", &args);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        while !said.ends_with("locked\n") {
+            assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        // Its stderr stays open.
+        (child, said, lines)
+    };
+    let (mut holder, _, _) = start("8", &["f"]);
+    let (mut second, said, _stderr) = start("60", &["f", "g"]);
+    assert!(said.starts_with("fsnap: f: ") && said.contains("writ"), "{said}");
+    let mut to_f = write(&stage, "f");
+    assert!(!ends(&mut to_f), "it is not locked");
+    let died = holder.wait().unwrap();
+    assert!(died.signal() == Some(9), "{died}");
+    assert!(ends(&mut to_f), "a lock stays");
+    let mut to_g = write(&stage, "g");
+    assert!(!ends(&mut to_g) && second.try_wait().unwrap().is_none(), "the second is over");
+    assert_eq!(second.wait().unwrap().code(), Some(1));
+    assert!(ends(&mut to_g), "a lock stays");
+    assert_eq!((names(stage.file("f")), names(stage.file("g"))), (vec![], vec!["s".to_owned()]));
+    stage.ok(["create", "f", "--name", "s"]);
+    converges(&stage.0.volume, Layout::Replicate(3), 3);
+}
+
+/// On a disperse volume it waits for whatever is under way, as everything does there.
+#[test]
+fn a_create_that_has_to_wait_on_disperse() {
+    let layout = Layout::Disperse { data: 2, redundancy: 1 };
+    let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
+    let file = stage.file("f");
+    fill(&file, MIB, 1);
+    std::thread::scope(|threads| {
+        let slow = threads.spawn(|| fsnap(&file, "fault", "slow").unwrap());
+        std::thread::sleep(Duration::from_millis(500));
+        stage.refused(["create", "f", "--name", "s", "--timeout", "1"], "its writers have not stopped");
+        assert!(!slow.is_finished());
+    });
+    stage.ok(["create", "f", "--name", "s", "--timeout", "1"]);
+    converges(&stage.0.volume, layout, 3);
+}
+
+/// One brick of three is killed at each change that it makes to its disk. `FSNAP_ALL=1` tries all of them, not every fourth.
+#[test]
+fn a_restore_in_which_a_brick_is_killed() {
+    let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 4 };
+    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+        let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
+        let (volume, file) = (&stage.0.volume, stage.file("f"));
+        let sums = two_contents(&stage);
+        fs::write(stage.file("trigger"), b"").unwrap();
+        let mut kills = 0;
+        for at in (1..).step_by(stride) {
+            let (brick, old, new) = (at % 3, at % 2, 1 - at % 2);
+            stage.restore("f", &format!("s{old}"));
+            let order = |at: usize| format!("{at}@/run/scene/b{}/brick", brick + 1);
+            fsnap(stage.file("trigger"), "fault", order(at)).unwrap();
+            stage.restore("f", &format!("s{new}"));
+            if volume.try_brick_pid(brick).is_some() {
+                fsnap(stage.file("trigger"), "fault", order(0)).unwrap();
+                break;
+            }
+            kills += 1;
+            sees(&file, sums[new]);
+            assert!(ends(&mut write(&stage, "f")), "a lock stays");
+            volume.restart_brick(brick);
+            let fresh = volume.mount("/run/scene/fresh");
+            assert_eq!(checksum(fresh.path().join("f")), sums[new], "step {at}");
+            drop(fresh);
+            converges(volume, layout, 3);
+            sees(&file, sums[new]);
+            stage.0.mount.wait_connected(3);
+        }
+        println!("{layout:?}: {kills} kills");
+        assert!(kills * stride > 12);
     }
 }

@@ -320,15 +320,25 @@ impl Order {
 /// Faults on purpose, for the tests.
 #[cfg(feature = "fault-injection")]
 mod faults {
+    use std::path::Path;
+
     use super::*;
     use crate::ffi::provoke::{provoke, provoked};
 
     /// `glusterfs.fsnap.fault`: a panic in the `fop` or the `worker` at once, elsewhere at the next occasion; `slow`, a
     /// command that takes three seconds; or a number N: the process is killed at the Nth change that the store makes to
-    /// the disk.
+    /// the disk. `WHAT@DIRECTORY` is for the brick of that directory only.
     pub fn set(brick: &Brick, call: &Call<'_>, what: &[u8], reply: SetReply) -> Option<SetReply> {
         let what = String::from_utf8_lossy(what).into_owned();
         let (key, file, host) = (vec![Key::File(call.gfid())], call.inode(), brick.state.host);
+        let what = match what.split_once('@') {
+            Some((_, directory)) if brick.state.directory != Path::new(directory) => {
+                reply.done_with(host, file);
+                return None;
+            }
+            Some((what, _)) => what.to_owned(),
+            None => what,
+        };
         if let Ok(at) = what.parse() {
             fsnap_store::fault::kill_at(at);
             reply.done_with(host, file);

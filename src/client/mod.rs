@@ -8,6 +8,7 @@ mod restore;
 mod set;
 
 use std::ffi::{CStr, CString};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use fsnap_core::SnapName;
@@ -21,6 +22,9 @@ use set::{Kind, Set};
 /// A question to this role, followed by the name of a snapshot: what the bricks that have the file say for themselves.
 const BRICKS: &[u8] = b"glusterfs.fsnap.bricks.";
 
+/// A question to this role, answered with nothing as soon as nobody is in the middle of a change of the file.
+const TURN: &[u8] = b"glusterfs.fsnap.turn";
+
 /// How long to wait for writers, if the volfile does not say.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,7 +36,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Option `lock-timeout`: how many seconds to wait until all writers of a file have stopped.
+    /// Option `lock-timeout`: how many seconds to wait until all writers of a file have stopped, or, on a disperse volume, whoever
+    /// is at work on it.
     pub fn init(host: Host) -> Result<Self, String> {
         let seconds =
             host.option("lock-timeout").and_then(|value| String::from_utf8(value).ok()?.parse().ok());
@@ -63,13 +68,19 @@ impl Client {
 
     /// A getxattr: hands the reply back if it is for the bricks as it is.
     pub fn get(&self, file: File, key: &CStr, reply: GetReply) -> Option<GetReply> {
-        let Some(name) = key.to_bytes().strip_prefix(BRICKS) else { return Some(reply) };
-        let (name, key) = (SnapName::parse(name), key.to_owned());
-        let describe = move |work: &mut Work| match name {
-            Ok(name) => Ok(work.set.describe(&mut work.file, &name)),
-            Err(error) => Err(error.errno()),
+        let what = key.to_bytes();
+        let asked = match what.strip_prefix(BRICKS) {
+            Some(name) => Some(SnapName::parse(name)),
+            None if what == TURN => None,
+            None => return Some(reply),
         };
-        self.run(file, reply, describe, move |reply, answer| match answer {
+        let (patience, key) = (self.patience, key.to_owned());
+        let work = move |work: &mut Work| match asked {
+            Some(Ok(name)) => Ok(work.set.describe(&mut work.file, &name)),
+            Some(Err(error)) => Err(error.errno()),
+            None => work.await_turn(patience, Range::Data).map(|()| String::new()),
+        };
+        self.run(file, reply, work, move |reply, answer| match answer {
             Ok(answer) => reply.value(&key, answer.as_bytes()),
             Err(errno) => reply.fail(errno),
         });
@@ -79,18 +90,19 @@ impl Client {
     /// Runs `work` on a thread of its own, where it may wait, then answers.
     fn run<T, R: Send + 'static>(
         &self,
-        mut file: File,
+        file: File,
         reply: R,
         work: impl FnOnce(&mut Work) -> Result<T, i32> + Send + 'static,
         answer: impl FnOnce(R, Result<T, i32>) + Send + 'static,
     ) {
-        let host = self.host;
+        let (host, patience) = (self.host, self.patience);
         let body = move || {
             host.adopt_thread();
             fence("a command", (), || {
                 let top = Node::beneath(host).ok_or(libc::EIO);
                 let done = top.and_then(|top| {
-                    let set = Set::of(&mut file, top)?;
+                    let mut again = file.again().ok_or(libc::ENOMEM)?;
+                    let set = in_time(host, patience, move || Set::of(&mut again, top))?;
                     work(&mut Work { host, file, top, set })
                 });
                 answer(reply, done);
@@ -117,6 +129,7 @@ fn create(work: &mut Work, patience: Duration, value: &[u8]) -> Result<(), i32> 
         Kind::Replicate => Some(Lock::take(work, patience, Range::Data)?),
         Kind::Disperse | Kind::Single => None,
     };
+    step("locked");
     let done = work.file.set(work.top, c"glusterfs.fsnap.create", value);
     drop(lock);
     work.drain();
@@ -134,17 +147,73 @@ impl Work {
         ask(&mut self.file, to, question)
     }
 
+    /// Returns when nobody is in the middle of a change of `range`; `EBUSY` if that takes too long.
+    fn await_turn(&self, patience: Duration, range: Range) -> Result<(), i32> {
+        match self.set.kind {
+            Kind::Replicate => Lock::take(self, patience, range).map(drop),
+            // A question waits its turn there.
+            Kind::Disperse => {
+                let (top, mut file) = (self.top, self.file.again().ok_or(libc::ENOMEM)?);
+                in_time(self.host, patience, move || {
+                    // Whatever the answer, it was given.
+                    let _ = ask(&mut file, top, "list");
+                    Ok(())
+                })
+            }
+            Kind::Single => Ok(()),
+        }
+    }
+
     /// Returns when all that was done to the file is complete: the cluster's translators answer before they have noted on the
     /// bricks that nothing is left to heal, and this process may end when it has its answer.
-    fn drain(&mut self) {
-        let drained = match self.set.kind {
-            Kind::Replicate => Lock::take(self, PATIENCE, Range::All).map(drop),
-            // It waits its turn behind what is not complete.
-            Kind::Disperse => self.ask(self.top, "list").map(drop),
-            Kind::Single => Ok(()),
-        };
-        if let Err(errno) = drained {
+    fn drain(&self) {
+        if let Err(errno) = self.await_turn(PATIENCE, Range::All) {
             tracing::warn!("what was done may leave something for self-heal to look at ({errno})");
+        }
+    }
+}
+
+/// What `work` gives, which may wait for others. `EBUSY` if it does so for longer than `patience`; it goes on then.
+fn in_time<T: Send + 'static>(
+    host: Host,
+    patience: Duration,
+    work: impl FnOnce() -> Result<T, i32> + Send + 'static,
+) -> Result<T, i32> {
+    let (done, waited) = channel();
+    let body = move || {
+        host.adopt_thread();
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new().name("fsnap-ask".into()).spawn(body).map_err(|_| libc::EAGAIN)?;
+    waited.recv_timeout(patience).unwrap_or_else(|error| match error {
+        RecvTimeoutError::Timeout => {
+            tracing::error!("whatever is at work on the file has not ended within {} s", patience.as_secs());
+            Err(libc::EBUSY)
+        }
+        RecvTimeoutError::Disconnected => Err(libc::EIO),
+    })
+}
+
+/// A step is done, or begins. For the tests: with `FSNAP_FAULT=STEP:kill:MICROSECONDS` the process is killed that much later, with
+/// `FSNAP_FAULT=STEP:wait:MICROSECONDS` it says so and waits.
+fn step(_name: &str) {
+    #[cfg(feature = "fault-injection")]
+    if let Ok(wish) = std::env::var("FSNAP_FAULT")
+        && let [name, what, pause] = wish.split(':').collect::<Vec<_>>()[..]
+        && name == _name
+    {
+        let pause = Duration::from_micros(pause.parse().unwrap_or(0));
+        let kill = move || {
+            std::thread::sleep(pause);
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        };
+        match what {
+            "wait" => {
+                eprintln!("{name}");
+                std::thread::sleep(pause);
+            }
+            _ if pause.is_zero() => kill(),
+            _ => drop(std::thread::spawn(kill)),
         }
     }
 }

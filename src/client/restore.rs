@@ -3,8 +3,8 @@
 use fsnap_core::command::{Arming, CARRIER};
 use fsnap_core::{Error, SnapName};
 
-use super::Work;
 use super::set::Kind;
+use super::{Work, step};
 
 /// Makes the content of the file that of a snapshot, on all bricks of its set that can be reached; the others are healed.
 /// What an earlier command has left half done, when it died, is replaced with it.
@@ -51,21 +51,4 @@ fn size_of(work: &mut Work, name: &SnapName) -> Result<i64, i32> {
         return Err(libc::EBUSY);
     }
     info["size"].as_u64().and_then(|size| i64::try_from(size).ok()).ok_or(libc::EIO)
-}
-
-/// A step is done, or begins. For the tests: the process is killed so many microseconds later, if `FSNAP_KILL=STEP:MICROSECONDS`
-/// says so.
-fn step(_name: &str) {
-    #[cfg(feature = "fault-injection")]
-    if let Ok(wish) = std::env::var("FSNAP_KILL")
-        && let Some((name, pause)) = wish.split_once(':')
-        && name == _name
-    {
-        let pause = std::time::Duration::from_micros(pause.parse().unwrap_or(0));
-        let kill = move || {
-            std::thread::sleep(pause);
-            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
-        };
-        if pause.is_zero() { kill() } else { drop(std::thread::spawn(kill)) }
-    }
 }

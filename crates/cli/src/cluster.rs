@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::failure::Failure;
+use crate::failure::{Deed, Failure};
 use crate::mount::{self, Place};
 use crate::volume::{self, Snapshot, Status};
 
@@ -69,6 +69,17 @@ impl Graphs {
         self.opened.is_empty()
     }
 
+    /// Returns as soon as nobody is in the middle of a change of the file, or [`Errno::EBUSY`] if that takes too long: what is done
+    /// to it then, by way of a mount, does not wait for long.
+    pub fn await_turn(&mut self, file: &Path) -> Result<Result<(), Errno>, Failure> {
+        let (gfid, opened) = self.opened(file)?;
+        within(file, || {
+            let object =
+                opened.graph(file, &[])?.file(gfid).map_err(|errno| Failure::answered(file, errno))?;
+            Ok(object.get(&key("turn")).map(drop))
+        })
+    }
+
     /// `glusterfs.fsnap.create` when nobody writes to any copy of the file.
     pub fn create(
         &mut self,
@@ -116,6 +127,8 @@ impl Graphs {
         })
     }
 
+    /// The file's gfid, and graphs of its volume. It is not looked at by way of the mount: on a disperse volume that waits for who
+    /// is in the middle of a change, for as long as it takes.
     fn opened(&mut self, file: &Path) -> Result<(Gfid, &mut Opened), Failure> {
         let place = Place::of(file).map_err(|error| Failure::finding(file, error))?;
         let volume = place.mount.volume().ok_or_else(|| {
@@ -123,7 +136,6 @@ impl Graphs {
                 "this mount does not tell its volume (it was given a volfile): mount it as SERVER:VOLUME";
             Failure::new(file, why)
         })?;
-        let gfid = volume::gfid(file).map_err(|errno| Failure::answered(file, errno))?;
         let known = self.opened.iter().position(|opened| opened.volume == volume);
         let at = match known {
             Some(at) => at,
@@ -143,19 +155,16 @@ impl Graphs {
                 self.opened.len() - 1
             }
         };
-        Ok((gfid, &mut self.opened[at]))
+        let opened = &mut self.opened[at];
+        let found = within(file, || Ok(opened.graph(file, &[])?.find(&place.in_volume())))?;
+        let gfid = found.map_err(|errno| Failure::of(Deed::Look, file, file, errno))?;
+        Ok((gfid, opened))
     }
 }
 
 impl Opened {
-    /// The file, in a graph that does not reach the bricks `without`, and what they say, also of snapshot `name`.
-    fn file(
-        &mut self,
-        file: &Path,
-        gfid: Gfid,
-        without: &[String],
-        name: &SnapName,
-    ) -> Result<(Object<'_>, Bricks), Failure> {
+    /// A graph that does not reach the bricks `without`.
+    fn graph(&mut self, file: &Path, without: &[String]) -> Result<&Graph, Failure> {
         let known = self.graphs.iter().position(|(other, _)| other == without);
         let at = match known {
             Some(at) => at,
@@ -168,8 +177,19 @@ impl Opened {
                 self.graphs.len() - 1
             }
         };
+        Ok(&self.graphs[at].1)
+    }
+
+    /// The file in such a graph, and what the bricks say, also of snapshot `name`.
+    fn file(
+        &mut self,
+        file: &Path,
+        gfid: Gfid,
+        without: &[String],
+        name: &SnapName,
+    ) -> Result<(Object<'_>, Bricks), Failure> {
         let answered = |errno| Failure::answered(file, errno);
-        let object = self.graphs[at].1.file(gfid).map_err(answered)?;
+        let object = self.graph(file, without)?.file(gfid).map_err(answered)?;
         let question = key(&format!("bricks.{name}"));
         let answer = volume::again_if_healed_meanwhile(|| object.get(&question)).map_err(answered)?;
         let bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;

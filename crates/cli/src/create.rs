@@ -45,11 +45,13 @@ fn numbered(stem: &str, n: usize) -> Option<SnapName> {
 pub fn create(graphs: &mut Graphs, file: &Path, wish: &Wish) -> Result<Entry, Failure> {
     let failed = |deed| move |errno| Failure::of(deed, file, file, errno);
     Place::of(file).map_err(|error| Failure::finding(file, error))?;
-    if !volume::is_regular(file).map_err(failed(Deed::Create))? {
+    let copies = copies(file).is_some();
+    if copies {
+        graphs.await_turn(file)?.map_err(failed(Deed::Create))?;
+    } else if !volume::is_regular(file).map_err(failed(Deed::Create))? {
         return Err(failed(Deed::Create)(Errno::EINVAL));
     }
     volume::drain(file).map_err(failed(Deed::Drain))?;
-    let copies = copies(file).is_some();
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
         let created = text::timestamp(Moment::now())

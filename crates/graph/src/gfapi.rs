@@ -80,6 +80,27 @@ impl Mount {
         }
     }
 
+    /// The gfid of the regular file at `path`, which begins at the volume's root; its last part may not be a symbolic link.
+    /// `EINVAL` if something else is there.
+    pub fn find(&self, path: &CStr) -> Result<Gfid, Errno> {
+        let mut gfid = [0; 16];
+        // SAFETY: plain data, filled in by the host.
+        let mut stat: sys::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: a connected mount, whose root is meant by null, a C string, and writable attributes.
+        let object = unsafe {
+            sys::glfs_h_lookupat(self.0.as_ptr(), std::ptr::null_mut(), path.as_ptr(), &raw mut stat, 0)
+        };
+        let object = NonNull::new(object).ok_or_else(Errno::last)?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: an object, a buffer of that size.
+        match unsafe { sys::glfs_h_extract_handle(object.as_ptr(), gfid.as_mut_ptr(), 16) } {
+            16 => Ok(Gfid::from_bytes(gfid)),
+            _ => Err(Errno::last()),
+        }
+    }
+
     /// The file with this gfid. `ESTALE` or `ENOENT` if there is none.
     pub fn object(&self, gfid: Gfid) -> Result<Object<'_>, Errno> {
         let mut handle = *gfid.as_bytes();

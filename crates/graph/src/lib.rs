@@ -8,6 +8,8 @@ mod volfile;
 
 use std::ffi::{CStr, CString};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use fsnap_core::Gfid;
@@ -127,6 +129,15 @@ impl Volume {
 pub struct Graph(Mount);
 
 impl Graph {
+    /// The gfid of the regular file at `path`, which begins at the volume's root and has no symbolic links.
+    ///
+    /// `EINVAL` if something else is there, or what the volume says. A look by its name waits for nobody, unlike one at a file's
+    /// attributes.
+    pub fn find(&self, path: &Path) -> Result<Gfid, Errno> {
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+        self.0.find(&path)
+    }
+
     /// The file with this gfid. `ESTALE` or `ENOENT` if there is none.
     pub fn file(&self, gfid: Gfid) -> Result<Object<'_>, Errno> {
         self.0.object(gfid)
