@@ -6,6 +6,7 @@ mod load;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::agree::converges;
 use common::stage::Stage;
 use common::{MIB, Setup, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill};
+use fsnap_testbed::{Errno, Layout, checksum, fill, getx, wait_until};
 use load::Rng;
 
 const REPLICA: Layout = Layout::Replicate(3);
@@ -66,10 +67,16 @@ fn sizes() {
     }
 }
 
+/// The kinds of volume to try something on: the first so many, or with `FSNAP_ALL=1` all where bricks share a file.
+fn shared(first: usize) -> impl Iterator<Item = (Layout, usize)> {
+    let all = [(REPLICA, 3), (DISPERSE, 3), (Layout::Arbiter, 3), (WIDE, 6), (REPLICA, 6)];
+    let count = if std::env::var_os("FSNAP_ALL").is_some() { all.len() } else { first };
+    all.into_iter().take(count)
+}
+
 #[test]
 fn with_a_brick_down() {
-    for (layout, bricks, down) in [(REPLICA, 3, 0), (Layout::Arbiter, 3, 2), (DISPERSE, 3, 2)] {
-        println!("{layout:?}, brick {down} is down");
+    for (n, (layout, bricks)) in shared(3).enumerate() {
         let stage = stage(layout, bricks);
         let Setup { volume, mount, .. } = &stage.0;
         let file = stage.file("f");
@@ -80,6 +87,10 @@ fn with_a_brick_down() {
         };
         let first = taken(3 * MIB + 77, 1, "first");
         let second = taken(5 * MIB, 2, "second");
+        let having: Vec<usize> = (0..bricks).filter(|n| volume.brick_path(*n).join("f").exists()).collect();
+        assert_eq!(having.len(), set(layout));
+        let down = having[2 * n % having.len()];
+        println!("{layout:?} on {bricks}, brick {down} is down");
         volume.kill_brick(down);
         mount.wait_connected(bricks - 1);
         stage.restore("f", "first");
@@ -121,8 +132,8 @@ const PIECE: usize = 4096;
 
 #[test]
 fn under_a_writer_on_another_mount() {
-    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3)] {
-        println!("{layout:?}");
+    for (layout, bricks) in shared(2) {
+        println!("{layout:?} on {bricks}");
         let stage = stage(layout, bricks);
         let volume = &stage.0.volume;
         let other = volume.mount("/run/scene/m2");
@@ -220,6 +231,57 @@ fn killed_at_random_moments() {
         }
         whole_without_any(&stage, layout, "f", sums[rounds as usize % 2]);
     }
+}
+
+/// For whoever watches a brick's changes it is one of data: clients that keep attributes until they are told otherwise, the
+/// changelog, the file's times.
+#[test]
+fn it_is_told_as_any_change_of_data() {
+    let stage = Stage::new(volume(REPLICA, 3, 1024 * MIB, |volume| {
+        let forever = volume.option("performance.md-cache-timeout", "600");
+        let told = forever.option("features.cache-invalidation-timeout", "600");
+        let told =
+            told.option("features.cache-invalidation", "on").option("performance.cache-invalidation", "on");
+        told.option("changelog.changelog", "on").option("changelog.rollover-time", "2")
+    }));
+    let Setup { volume, scene, .. } = &stage.0;
+    let file = stage.file("f");
+    fill(&file, 3 * MIB + 5, 1);
+    stage.ok(["create", "f", "--name", "s"]);
+    let restored = checksum(&file);
+    fill(&file, 5 * MIB, 2);
+    let changed = checksum(&file);
+    let other = volume.mount("/run/scene/other");
+    sees(other.path().join("f"), changed);
+    let before = fs::metadata(other.path().join("f")).unwrap().modified().unwrap();
+
+    let gfid = getx(&file, "glusterfs.gfid.string").unwrap();
+    let record = [b"D", gfid.strip_suffix(b"\0").unwrap_or(&gfid)].concat();
+    let has_it = |path: &Path| {
+        let bytes = fs::read(path).unwrap_or_default();
+        bytes.windows(record.len()).any(|part| part == record)
+    };
+    // What the file's changes are noted in, of each brick: one for every two seconds in which there are any.
+    let logs = |brick: usize| {
+        let found = scene.command("find").arg(volume.brick(brick).dir).args(["-name", "CHANGELOG*"]).output();
+        let found = String::from_utf8(found.unwrap().stdout).unwrap();
+        found.lines().map(|path| scene.path(path)).filter(|path| has_it(path)).collect::<Vec<_>>()
+    };
+    let counts = || [0, 1, 2].map(|brick| logs(brick).len());
+    wait_until("what was written is in changelogs that are closed", Duration::from_secs(30), || {
+        (0..3).all(|brick| logs(brick).iter().all(|path| !path.ends_with("CHANGELOG")))
+    });
+    let written = counts();
+    assert!(written.iter().all(|count| *count > 0), "{written:?}");
+
+    stage.restore("f", "s");
+    sees(other.path().join("f"), restored);
+    let now = fs::metadata(other.path().join("f")).unwrap();
+    assert!(now.len() == 3 * MIB + 5 && now.modified().unwrap() > before, "{now:?}");
+    wait_until("it is in the changelogs", Duration::from_secs(30), || {
+        counts().iter().zip(&written).all(|(now, before)| now > before)
+    });
+    settled(&stage, REPLICA);
 }
 
 #[test]

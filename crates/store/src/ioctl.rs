@@ -9,7 +9,7 @@ use crate::fault;
 /// Makes `dst` share all of `src`'s blocks.
 ///
 /// Mind its ways: it never shrinks `dst`, refuses a longer `dst` when `src` ends within a block, and does nothing when
-/// `src` is empty. Call ftruncate on `dst` first. It is not atomic: a failure or a crash can leave a part of it done.
+/// `src` is empty: call ftruncate on a longer `dst` first. It is not atomic: a failure or a crash can leave a part of it done.
 #[track_caller]
 pub(crate) fn ficlone(src: &File, dst: &File) -> nix::Result<()> {
     fault::point("FICLONE")?;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use fsnap_core::Gfid;
 use fsnap_core::record::Intent;
@@ -52,6 +53,56 @@ fn contents_of_all_shapes() {
         assert!(fs::read(b.join("f")).unwrap().starts_with(b"still the same inode"));
         assert!(fs::read(b.join(".fsnap/f@s5")).unwrap() == shapes[5], "a snapshot does not follow");
     });
+}
+
+/// Each read gets what was there before or what is there afterwards, never a part of both. Where the file has to become shorter,
+/// and the file system can't exchange two files' contents, that may be what was there before, cut to the new size.
+#[test]
+fn readers_see_one_content() {
+    for fs in reflink().into_iter().filter(|fs| *fs != Fs::Btrfs) {
+        let b = brick(fs);
+        let store = b.store();
+        let base = b.make_file("f", b"");
+        // Many extents, so that a clone takes a while: blocks with holes between them.
+        let contents = [(64 * 4096, 0), (512 * 4096, 1), (512 * 4096, 0)].map(|(size, odd)| {
+            let block = |n: usize| if n % 2 == odd { vec![1 + odd as u8; 4096] } else { vec![0; 4096] };
+            (0..size / 4096).flat_map(block).collect::<Vec<u8>>()
+        });
+        let file = File::options().read(true).write(true).open(b.join("f")).unwrap();
+        for (n, content) in contents.iter().enumerate() {
+            file.set_len(0).unwrap();
+            file.set_len(content.len() as u64).unwrap();
+            for (at, block) in content.chunks(4096).enumerate().filter(|(_, block)| block[0] != 0) {
+                file.write_all_at(block, at as u64 * 4096).unwrap();
+            }
+            snap(&store, base, &format!("s{n}"));
+        }
+        let cut = &contents[1][..contents[0].len()];
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let reader = threads.spawn(|| {
+                let (mut buffer, mut seen) = (vec![0; 3 * MIB], [0; 3]);
+                while !stop.load(Relaxed) {
+                    let size = file.read_at(&mut buffer, 0).unwrap();
+                    let known = contents.iter().position(|content| *content == buffer[..size]);
+                    match known {
+                        Some(n) => seen[n] += 1,
+                        None => {
+                            assert!(fs == Fs::Xfs && buffer[..size] == *cut, "{fs:?}: a mix of {size} bytes")
+                        }
+                    }
+                }
+                seen
+            });
+            // From 2 to 0 is left out: the old content, cut, would be the new one.
+            for n in (0..60).map(|n| [0, 1, 2, 1][n % 4]) {
+                store.restore(base, &name(&format!("s{n}"))).unwrap();
+            }
+            stop.store(true, Relaxed);
+            let seen = reader.join().unwrap();
+            assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+        });
+    }
 }
 
 fn write_intent(b: &Brick, file_name: &str, text: &str) {
