@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::stage::Stage;
 use common::{MIB, Setup, ask, distribute, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill, wait_until};
+use fsnap_testbed::{Errno, Layout, checksum, fill, run, wait_until};
 use serde_json::Value;
 
 const OWNER: u32 = 4001;
@@ -419,7 +419,14 @@ fn on_a_volume_without_fsnap() {
     let mount = volume.mount("/run/scene/m");
     let stage = Stage::new(Setup { mount, volume, disks, scene });
     fill(stage.file("f"), 1000, 1);
-    for args in [&["create", "f"][..], &["list", "f"], &["list"], &["show", "f@a"], &["status"]] {
-        stage.refused(args, "fsnap is not on this volume");
+    let absent = "fsnap is not on this volume";
+    for args in [&["list", "f"][..], &["list"], &["show", "f@a"], &["status"]] {
+        stage.refused(args, absent);
     }
+    stage.refused(["create", "f"], "not installed here");
+    stage.0.scene.install_translator(fsnap_testbed::translator_path(), "fsnap-client");
+    stage.refused(["create", "f"], absent);
+    let glusterd = fs::read_to_string(stage.0.scene.path("/run/glusterd.pid")).unwrap();
+    run(stage.0.scene.command("kill").arg(glusterd.trim()));
+    stage.refused(["create", "f"], "is glusterd up there");
 }

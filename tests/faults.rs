@@ -16,7 +16,9 @@ use std::time::Duration;
 use common::agree::converges;
 use common::stage::Stage;
 use common::{MIB, distribute, fsnap, ls, names, sees, volume};
-use fsnap_testbed::{Errno, Fs, Layout, VOLFILE_FSNAP, checksum, fill, try_checksum, try_wait_until};
+use fsnap_testbed::{
+    Errno, Fs, Layout, VOLFILE_FSNAP, checksum, fill, try_checksum, try_wait_until, wait_until,
+};
 
 #[test]
 fn a_panic_is_answered_and_the_brick_serves_on() {
@@ -203,13 +205,14 @@ fn a_brick_is_killed_while_a_client_waits() {
 }
 
 /// Steps of a restore at which its command dies, and how many microseconds later.
-const DEATHS: [(&str, u32); 6] = [
+const DEATHS: [(&str, u32); 7] = [
     ("armed", 0),
     ("carrying", 300),
     ("carrying", 1500),
     ("carrying", 3000),
     ("carrying", 8000),
     ("carried", 0),
+    ("settled", 0),
 ];
 
 /// `ARGS` in the root of the mount, with a fault in the private graph of an `fsnap`.
@@ -368,5 +371,57 @@ fn a_restore_in_which_a_brick_is_killed() {
         }
         println!("{layout:?}: {kills} kills");
         assert!(kills * stride > 12);
+    }
+}
+
+/// On one brick of three the disk fails from the middle of a restore on, also when it is to be taken back there: nobody is served
+/// by that brick, self-heal included, until the restore is finished: when somebody comes and the disk
+/// works again, or when the brick is started.
+#[test]
+fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
+    // Those at which it comes to that, or with `FSNAP_ALL=1` some more.
+    let steps = if std::env::var_os("FSNAP_ALL").is_some() { 10..20 } else { 13..16 };
+    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+        let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
+        let (volume, file) = (&stage.0.volume, stage.file("f"));
+        let sums = two_contents(&stage);
+        fs::write(stage.file("trigger"), b"").unwrap();
+        let disk = |fails_from: u64| {
+            fsnap(stage.file("trigger"), "fault", format!("eio:{fails_from}@/run/scene/b1/brick")).unwrap();
+        };
+        let log = stage.0.scene.path("/var/log/glusterfs/bricks/run-scene-b1-brick.log");
+        let said = |what: &str| fs::read_to_string(&log).unwrap().matches(what).count();
+        let mut torn = 0;
+        for at in steps.clone() {
+            stage.restore("f", "s0");
+            disk(at);
+            let before = said("HALF RESTORED");
+            stage.restore("f", "s1");
+            sees(&file, sums[1]);
+            if said("HALF RESTORED") > before {
+                torn += 1;
+                let refused = said("is neither read nor changed");
+                volume.heal();
+                wait_until("self-heal is refused", Duration::from_secs(20), || {
+                    said("is neither read nor changed") > refused
+                });
+                assert!(volume.pending_heals().is_some_and(|count| count > 0));
+                if torn % 2 == 0 {
+                    volume.kill_brick(0);
+                    volume.restart_brick(0);
+                    stage.0.mount.wait_connected(3);
+                }
+            }
+            disk(0);
+            volume.await_healed(Duration::from_secs(60));
+            sees(&file, sums[1]);
+            // What the disk did not let it take back is tidied up by the next start.
+            volume.kill_brick(0);
+            volume.restart_brick(0);
+            stage.0.mount.wait_connected(3);
+        }
+        converges(volume, layout, 3);
+        println!("{layout:?}: {torn} times");
+        assert!(torn > 1);
     }
 }

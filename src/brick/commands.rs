@@ -210,6 +210,8 @@ impl Order {
                     unsettled = Some(heal::unsettled_mark(cloned.gfid, cloned.marks));
                 }
             }
+            // Not before it is over: a brick may have yet to find its content.
+            Command::Delete(_) if self.state.arms.has(base) => return Err(Error::Restoring),
             Command::Delete(name) if self.file != base => store.delete_by(self.file, name)?,
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {
@@ -327,7 +329,7 @@ mod faults {
 
     /// `glusterfs.fsnap.fault`: a panic in the `fop` or the `worker` at once, elsewhere at the next occasion; `slow`, a
     /// command that takes three seconds; or a number N: the process is killed at the Nth change that the store makes to
-    /// the disk. `WHAT@DIRECTORY` is for the brick of that directory only.
+    /// the disk; with `eio:N` all such changes fail from the Nth on, with `eio:0` no more. `WHAT@DIRECTORY` is for the brick of that directory only.
     pub fn set(brick: &Brick, call: &Call<'_>, what: &[u8], reply: SetReply) -> Option<SetReply> {
         let what = String::from_utf8_lossy(what).into_owned();
         let (key, file, host) = (vec![Key::File(call.gfid())], call.inode(), brick.state.host);
@@ -341,6 +343,11 @@ mod faults {
         };
         if let Ok(at) = what.parse() {
             fsnap_store::fault::kill_at(at);
+            reply.done_with(host, file);
+            return None;
+        }
+        if let Some(at) = what.strip_prefix("eio:").and_then(|at| at.parse().ok()) {
+            fsnap_store::fault::fail_from(at);
             reply.done_with(host, file);
             return None;
         }

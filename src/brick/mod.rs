@@ -18,6 +18,7 @@ use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use fsnap_core::options::{NAMES, Options};
 use fsnap_core::{Gfid, Result};
@@ -25,7 +26,7 @@ use fsnap_store::Store;
 
 use crate::ffi::{
     Call, Change, Connection, Dict, GetReply, HeldMake, HeldSet, HeldTruncate, HiddenXattrs, Hides, Host,
-    Inodes, Removal, SetReply, StateDump, Ticket, Translator,
+    Inodes, Place, Removal, SetReply, StateDump, Ticket, Translator,
 };
 use counters::Counters;
 use pool::Pool;
@@ -36,6 +37,8 @@ pub struct Brick {
     pool: Pool,
     /// Files whose catalogue self-heal is about to bring: it has removed the old one, as it believes.
     healing: Mutex<HashSet<Gfid>>,
+    /// When it was last tried to finish a restore.
+    mended: Mutex<Option<Instant>>,
 }
 
 /// What fops and workers share.
@@ -118,7 +121,8 @@ impl Translator for Brick {
             arms: restore::Arms::default(),
             halves: restore::Halves::default(),
         });
-        Ok(Brick { state, pool: Pool::new(move || host.adopt_thread()), healing: Mutex::default() })
+        let pool = Pool::new(move || host.adopt_thread());
+        Ok(Brick { state, pool, healing: Mutex::default(), mended: Mutex::default() })
     }
 
     fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>) {
@@ -159,7 +163,13 @@ impl Translator for Brick {
     }
 
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
-        guard::refuse(&self.state, call, change)
+        let refused = guard::refuse(&self.state, call, change);
+        if let (Some(libc::EIO), Place::File(file) | Place::Open(file)) = (refused, change.place)
+            && restore::is_torn(&self.state, file)
+        {
+            restore::mend(self, file);
+        }
+        refused
     }
 
     fn opens(&self, call: &Call<'_>, file: Gfid, inodes: Inodes) {
@@ -199,7 +209,7 @@ impl Translator for Brick {
     }
 
     fn is_half_restored(&self, file: Gfid) -> bool {
-        self.state.halves.has(file)
+        self.state.halves.has(file) || restore::is_torn(&self.state, file)
     }
 
     fn disconnected(&self, connection: &Connection) {

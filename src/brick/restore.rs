@@ -19,12 +19,18 @@ use crate::ffi::{Call, Change, Connection, HeldTruncate, How, Place};
 const EC_VERSION: &CStr = c"trusted.ec.version";
 const EC_SIZE: &CStr = c"trusted.ec.size";
 const EC_DIRTY: &CStr = c"trusted.ec.dirty";
+/// What is wrong with a torn file, and what to do.
+const TORN: &str = "a restore of it failed here, and could not be taken back. That is tried again now: if it fails make room on \
+                    this brick, or see what is wrong with its disk";
 /// What is wrong with a half restored fragment, and what to do.
 pub const HALF: &str = "a restore was cut short when some bricks had done it. To finish it restore the file again (`fsnap restore`)";
 
 /// How long a restore may take from its arming to its end. Then its command is taken for dead, as when its connection is
 /// closed.
 const LIFE: Duration = Duration::from_secs(60);
+
+/// How often it is tried to finish what could not be finished.
+const MENDED_EVERY: Duration = Duration::from_secs(1);
 
 /// The files that are armed for a restore whose command may be at work.
 #[derive(Default)]
@@ -82,6 +88,11 @@ impl Arms {
         self.any() && self.change(|live| live.contains_key(&file))
     }
 
+    /// Whether restore `id` of `file` may be under way.
+    fn has_id(&self, file: Gfid, id: Gfid) -> bool {
+        self.change(|live| live.get(&file).is_some_and(|restore| restore.id == id))
+    }
+
     /// Whether there may be any. A look at memory.
     pub fn any(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
@@ -124,10 +135,36 @@ impl Halves {
     }
 }
 
-/// What is done to a half restored fragment: `EIO` for data fops of others. What the disperse translator notes at the end
+/// Whether the content of `file` is a part of two. A look at memory.
+pub fn is_torn(state: &State, file: Gfid) -> bool {
+    state.store.get().is_some_and(|store| store.is_torn(file))
+}
+
+/// Tries, once a second at most, to finish the restore that has left `file` torn: somebody has come for it in vain.
+pub fn mend(brick: &Brick, file: Gfid) {
+    let mut last = brick.mended.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_some_and(|last| last.elapsed() < MENDED_EVERY) {
+        return;
+    }
+    *last = Some(Instant::now());
+    let state = Arc::clone(&brick.state);
+    brick.pool.submit(vec![Key::File(file)], move |turn| {
+        // Why it could not be done is in the log.
+        let _ = turn.in_time().and_then(|_turn| state.store()?.mend(file));
+    });
+}
+
+/// What is done to a torn file: `EIO` for all data fops. To a half restored fragment: `EIO` for those of others. What the disperse translator notes at the end
 /// of the change lets them in again.
 pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     let (Place::File(file) | Place::Open(file)) = change.place else { return None };
+    if is_torn(state, file) {
+        // Not even self-heal: what it writes would go when the restore is finished.
+        return matches!(change.how, How::Load | How::Other).then(|| {
+            tracing::warn!("{file} is neither read nor changed: {TORN}");
+            libc::EIO
+        });
+    }
     let by = state.halves.by(file)?;
     let own = by == Some(call.connection());
     match change.how {
@@ -207,6 +244,10 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
     brick.pool.submit(vec![Key::File(file)], move |turn| {
         let done = turn.in_time().and_then(|turn| {
             let store = state.store()?;
+            // It may have waited, and whoever sent it be gone, with the lock that kept others away.
+            if !state.arms.has_id(file, id) {
+                return Err(Error::Unhealed("its client is gone, or came too late".into()));
+            }
             if store.is_dispersed(file)? {
                 state.halves.add(file, Some(by));
             }
@@ -233,4 +274,35 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_restore_is_over_after_a_while() {
+        let arms = Arms::default();
+        let [file, one, other] = [1, 2, 3].map(|n| Gfid::from_bytes([n; 16]));
+        let [here, there] = [&b"here"[..], b"there"].map(Connection::named);
+        arms.add(file, one, here.clone()).unwrap();
+        assert!(arms.add(file, other, there.clone()).is_err() && arms.has_id(file, one));
+        // It is not the second one's to end.
+        arms.remove(file, other);
+        arms.left(&there);
+        assert!(arms.has_id(file, one) && !arms.has_id(file, other));
+
+        let age = |by: Duration| {
+            for restore in arms.live.lock().unwrap().values_mut() {
+                restore.since = restore.since.checked_sub(by).expect("the machine is up for longer");
+            }
+        };
+        age(LIFE / 2);
+        assert!(arms.has(file));
+        age(LIFE / 2);
+        assert!(!arms.has(file) && !arms.any());
+        arms.add(file, other, there.clone()).unwrap();
+        arms.left(&there);
+        assert!(!arms.has(file));
+    }
 }

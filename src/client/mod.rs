@@ -78,7 +78,7 @@ impl Client {
         let work = move |work: &mut Work| match asked {
             Some(Ok(name)) => Ok(work.set.describe(&mut work.file, &name)),
             Some(Err(error)) => Err(error.errno()),
-            None => work.await_turn(patience, Range::Data).map(|()| String::new()),
+            None => work.await_turn(patience).map(|()| String::new()),
         };
         self.run(file, reply, work, move |reply, answer| match answer {
             Ok(answer) => reply.value(&key, answer.as_bytes()),
@@ -129,6 +129,10 @@ fn create(work: &mut Work, patience: Duration, value: &[u8]) -> Result<(), i32> 
         Kind::Replicate => Some(Lock::take(work, patience, Range::Data)?),
         Kind::Disperse | Kind::Single => None,
     };
+    if Set::of(&mut work.file, work.top)?.node != work.set.node {
+        tracing::warn!("rebalance has moved the file just now: ask again");
+        return Err(libc::EBUSY);
+    }
     step("locked");
     let done = work.file.set(work.top, c"glusterfs.fsnap.create", value);
     drop(lock);
@@ -147,10 +151,10 @@ impl Work {
         ask(&mut self.file, to, question)
     }
 
-    /// Returns when nobody is in the middle of a change of `range`; `EBUSY` if that takes too long.
-    fn await_turn(&self, patience: Duration, range: Range) -> Result<(), i32> {
+    /// Returns when nobody is in the middle of a change of the file's data; `EBUSY` if that takes too long.
+    fn await_turn(&self, patience: Duration) -> Result<(), i32> {
         match self.set.kind {
-            Kind::Replicate => Lock::take(self, patience, range).map(drop),
+            Kind::Replicate => Lock::take(self, patience, Range::Data).map(drop),
             // A question waits its turn there.
             Kind::Disperse => {
                 let (top, mut file) = (self.top, self.file.again().ok_or(libc::ENOMEM)?);
@@ -167,7 +171,11 @@ impl Work {
     /// Returns when all that was done to the file is complete: the cluster's translators answer before they have noted on the
     /// bricks that nothing is left to heal, and this process may end when it has its answer.
     fn drain(&self) {
-        if let Err(errno) = self.await_turn(PATIENCE, Range::All) {
+        let metadata = match self.set.kind {
+            Kind::Replicate => Lock::take(self, PATIENCE, Range::Metadata).map(drop),
+            Kind::Disperse | Kind::Single => Ok(()),
+        };
+        if let Err(errno) = self.await_turn(PATIENCE).and(metadata) {
             tracing::warn!("what was done may leave something for self-heal to look at ({errno})");
         }
     }

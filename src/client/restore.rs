@@ -24,23 +24,36 @@ pub fn restore(work: &mut Work, arming: &Arming) -> Result<(), i32> {
 fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
     let size = size_of(work, &arming.name)?;
     let id = arming.id.to_string();
-    let done =
-        work.file.set(work.top, c"glusterfs.fsnap.arm", arming.to_string().as_bytes()).and_then(|()| {
-            step("armed");
-            // The replicate translator locks from there to the end; the bricks know the size.
-            let from = if work.set.kind == Kind::Replicate { 0 } else { size };
-            step("carrying");
-            work.file.truncate(work.top, from, CARRIER, id.as_bytes())
-        });
+    let armed = work.file.set(work.top, c"glusterfs.fsnap.arm", arming.to_string().as_bytes());
+    let done = armed.and_then(|()| {
+        step("armed");
+        // The replicate translator locks from there to the end; the bricks know the size.
+        let from = if work.set.kind == Kind::Replicate { 0 } else { size };
+        step("carrying");
+        work.file.truncate(work.top, from, CARRIER, id.as_bytes()).map_err(unclear)
+    });
     step("carried");
     // On a disperse volume some bricks may have done it though all of it has failed: nobody is to read those.
-    if done.is_err() && work.set.kind == Kind::Disperse {
+    if armed.is_ok() && done.is_err() && work.set.kind == Kind::Disperse {
         return done;
     }
     if let Err(errno) = work.file.set(work.top, c"glusterfs.fsnap.settle", id.as_bytes()) {
         tracing::warn!("restore {id} is over ({done:?}), and the bricks can't be told ({errno})");
     }
+    step("settled");
     done
+}
+
+/// The errno of a carrier that failed. Some bricks may have done it all the same, so it is none of those by which a refusal
+/// is known that has changed nothing.
+fn unclear(errno: i32) -> i32 {
+    match errno {
+        libc::ENOSPC | libc::EDQUOT | libc::ENOTCONN | libc::ETIMEDOUT => errno,
+        other => {
+            tracing::error!("the restore failed on its way to the bricks ({other}): some may have done it");
+            libc::EIO
+        }
+    }
 }
 
 /// The size of a snapshot's content. `EBUSY` if it may not be the same on all bricks of this graph.

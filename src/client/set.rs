@@ -45,10 +45,10 @@ impl Set {
     pub fn of(file: &mut File, top: Node) -> Result<Set, i32> {
         let mut unsure = libc::ESTALE;
         for (kind, node) in sets(top) {
-            match file.get(node, LINKTO) {
-                Err(libc::ENODATA) => return Ok(Set { kind, node }),
+            match file.has(node, LINKTO) {
+                Ok(false) => return Ok(Set { kind, node }),
                 // A link file: the data is in another set.
-                Ok(_) | Err(libc::ENOENT | libc::ESTALE) => {}
+                Ok(true) | Err(libc::ENOENT | libc::ESTALE) => {}
                 Err(errno) => unsure = errno,
             }
         }

@@ -135,6 +135,12 @@ impl<'a> Call<'a> {
 pub struct Connection(Vec<u8>);
 
 impl Connection {
+    /// One that is called like this.
+    #[cfg(test)]
+    pub fn named(name: &[u8]) -> Self {
+        Connection(name.to_vec())
+    }
+
     /// # Safety
     /// `client` is null or valid.
     pub(super) unsafe fn of(client: *const sys::client_t) -> Self {

@@ -10,11 +10,12 @@ use super::held::OwnedLoc;
 use super::host::{Host, option_in};
 use super::sys;
 
-/// Where the range begins that the replicate translator locks for metadata (`afr_setxattr`): all before it is data.
+/// Where the range begins, without an end, that the replicate translator locks for metadata (`afr_setxattr`). To features/locks just
+/// this range is another domain (`_pl_convert_volume_for_special_range`): it is not in that of all data.
 const METADATA_FROM: i64 = i64::MAX - 1;
 
 /// A translator of the graph.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Node(NonNull<sys::xlator_t>);
 
 // SAFETY: as of `Host`: names, types, children and options of a graph that is in use do not change; a private client graph is
@@ -66,8 +67,8 @@ impl Node {
 pub enum Range {
     /// All data: a setxattr goes through.
     Data,
-    /// Metadata as well.
-    All,
+    /// What a setxattr locks.
+    Metadata,
 }
 
 /// A file, as the cluster's translators know it.
@@ -112,6 +113,21 @@ impl File {
         answer.get(key).ok_or(libc::EIO)
     }
 
+    /// Whether `to` has the file with an xattr `key`, by a lookup, which needs no permission for the file and waits for nobody.
+    /// `ENOENT` or `ESTALE` if it has not got the file.
+    pub fn has(&mut self, to: Node, key: &CStr) -> Result<bool, i32> {
+        let wanted = OwnedDict::with(key, &[0; 4]).ok_or(libc::ENOMEM)?;
+        let mut answer = null_mut();
+        // SAFETY: as above; nobody wants the attributes, and the answer comes with a reference.
+        done(unsafe {
+            let (loc, none) = (self.0.as_ptr(), null_mut());
+            sys::syncop_lookup(to.0.as_ptr(), loc, none, none, wanted.as_ptr(), &raw mut answer)
+        })?;
+        // SAFETY: a valid dictionary or null, whose reference is taken over.
+        let answer = unsafe { OwnedDict::adopt(answer) };
+        Ok(answer.is_some_and(|answer| answer.get(key).is_some()))
+    }
+
     /// truncate, with `value` under `key` in its xdata.
     pub fn truncate(&mut self, to: Node, size: i64, key: &CStr, value: &[u8]) -> Result<(), i32> {
         let xdata = OwnedDict::with(key, value).ok_or(libc::ENOMEM)?;
@@ -127,9 +143,9 @@ impl File {
         // SAFETY: plain data.
         let mut lock: sys::gf_flock = unsafe { std::mem::zeroed() };
         lock.l_type = if take { libc::F_WRLCK } else { libc::F_UNLCK } as i16;
-        lock.l_len = match range {
-            Range::Data => METADATA_FROM,
-            Range::All => 0,
+        (lock.l_start, lock.l_len) = match range {
+            Range::Data => (0, METADATA_FROM),
+            Range::Metadata => (METADATA_FROM, 0),
         };
         let volume: *const c_char = domain.as_ptr();
         // SAFETY: as above; the names and the range live until this returns.

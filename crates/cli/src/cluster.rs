@@ -3,16 +3,17 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use fsnap_core::command::{Arming, PREFIX};
 use fsnap_core::{Gfid, SnapName};
-use fsnap_graph::{Graph, Object, Volume};
+use fsnap_graph::{Graph, Object, Undisturbed, Volume};
 use nix::errno::Errno;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::failure::{Deed, Failure};
+use crate::failure::{Deed, Failure, NOT_ON_VOLUME};
 use crate::mount::{self, Place};
 use crate::volume::{self, Snapshot, Status};
 
@@ -28,14 +29,14 @@ const LOG: &str = "FSNAP_LOG";
 /// The graphs that this process has opened.
 pub struct Graphs {
     opened: Vec<Opened>,
-    /// How many seconds to wait until all writers of a file have stopped.
-    patience: String,
+    /// How long to wait until all writers of a file have stopped.
+    patience: Duration,
 }
 
 struct Opened {
     volume: mount::Volume,
     source: Volume,
-    patience: String,
+    patience: Duration,
     /// The bricks that each does not reach.
     graphs: Vec<(Vec<String>, Graph)>,
 }
@@ -58,10 +59,17 @@ struct Brick {
     blamed: bool,
 }
 
+impl Brick {
+    /// It answers, and has no fsnap.
+    fn lacks_fsnap(&self) -> bool {
+        self.status.is_none() && [Errno::EOPNOTSUPP, Errno::ENODATA].contains(&Errno::from_raw(self.errno))
+    }
+}
+
 impl Graphs {
     /// None yet. A create waits for writers of the file for `patience` seconds.
     pub fn new(patience: u16) -> Graphs {
-        Graphs { opened: Vec::new(), patience: patience.to_string() }
+        Graphs { opened: Vec::new(), patience: Duration::from_secs(patience.into()) }
     }
 
     /// Whether there are none.
@@ -72,8 +80,9 @@ impl Graphs {
     /// Returns as soon as nobody is in the middle of a change of the file, or [`Errno::EBUSY`] if that takes too long: what is done
     /// to it then, by way of a mount, does not wait for long.
     pub fn await_turn(&mut self, file: &Path) -> Result<Result<(), Errno>, Failure> {
+        let limit = LIMIT + self.patience;
         let (gfid, opened) = self.opened(file)?;
-        within(file, || {
+        within(file, limit, || {
             let object =
                 opened.graph(file, &[])?.file(gfid).map_err(|errno| Failure::answered(file, errno))?;
             Ok(object.get(&key("turn")).map(drop))
@@ -87,10 +96,15 @@ impl Graphs {
         name: &SnapName,
         value: &str,
     ) -> Result<Result<(), Errno>, Failure> {
+        let limit = LIMIT + self.patience;
         let (gfid, opened) = self.opened(file)?;
-        within(file, || {
+        within(file, limit, || {
             let (object, bricks) = opened.file(file, gfid, &[], name)?;
-            left_out(file, &bricks.bricks)?;
+            match left_out(file, &bricks.bricks) {
+                // Whoever may write need not be allowed to ask.
+                Err(Failure { errno: Some(Errno::EACCES), .. }) => {}
+                answered => drop(answered?),
+            }
             Ok(object.set(&key("create"), value.as_bytes()))
         })
     }
@@ -98,7 +112,7 @@ impl Graphs {
     /// One snapshot, as the bricks know it.
     pub fn info(&mut self, file: &Path, name: &SnapName) -> Result<Snapshot, Failure> {
         let (gfid, opened) = self.opened(file)?;
-        within(file, || {
+        within(file, LIMIT, || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             bricks.snapshot.ok_or_else(|| Failure::answered(file, Errno::ENODATA))
         })
@@ -109,22 +123,22 @@ impl Graphs {
         let (gfid, opened) = self.opened(file)?;
         let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
         let arming = Arming { name: name.clone(), id }.to_string();
-        within(file, || {
+        let object = within(file, LIMIT, move || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             let away = left_out(file, &bricks.bricks)?;
             // A brick that comes back meanwhile has not been asked whether it would know a restore from a truncate. And one
             // that has the snapshot wrong gets it right by the data of the others.
-            let (object, _) = opened.file(file, gfid, &away, name)?;
-            let begun = Instant::now();
-            loop {
-                match object.set(&key("arm"), arming.as_bytes()) {
-                    Err(Errno::EBUSY) if begun.elapsed() < UNDER_WAY => {
-                        std::thread::sleep(Duration::from_secs(1));
-                    }
-                    done => return Ok(done),
+            opened.file(file, gfid, &away, name).map(|(object, _)| object)
+        })?;
+        let begun = Instant::now();
+        loop {
+            match undisturbed(file, || object.set(&key("arm"), arming.as_bytes()))? {
+                Err(Errno::EBUSY) if begun.elapsed() < UNDER_WAY => {
+                    std::thread::sleep(Duration::from_secs(1));
                 }
+                done => return Ok(done),
             }
-        })
+        }
     }
 
     /// The file's gfid, and graphs of its volume. It is not looked at by way of the mount: on a disperse volume that waits for who
@@ -142,21 +156,16 @@ impl Graphs {
             None => {
                 let log = std::env::var_os(LOG).map_or("/dev/null".into(), PathBuf::from);
                 let log = CString::new(log.into_os_string().into_encoded_bytes()).unwrap_or_default();
-                let source = within(file, || {
+                let source = within(file, LIMIT, || {
                     Volume::fetch(&volume.server, &volume.name, &log)
                         .map_err(|error| Failure::new(file, error.to_string()))
                 })?;
-                self.opened.push(Opened {
-                    volume,
-                    source,
-                    graphs: Vec::new(),
-                    patience: self.patience.clone(),
-                });
+                self.opened.push(Opened { volume, source, graphs: Vec::new(), patience: self.patience });
                 self.opened.len() - 1
             }
         };
         let opened = &mut self.opened[at];
-        let found = within(file, || Ok(opened.graph(file, &[])?.find(&place.in_volume())))?;
+        let found = within(file, LIMIT, || Ok(opened.graph(file, &[])?.find(&place.in_volume())))?;
         let gfid = found.map_err(|errno| Failure::of(Deed::Look, file, file, errno))?;
         Ok((gfid, opened))
     }
@@ -169,9 +178,10 @@ impl Opened {
         let at = match known {
             Some(at) => at,
             None => {
+                let patience = self.patience.as_secs().to_string();
                 let graph = self
                     .source
-                    .graph(without, &[("lock-timeout", &self.patience)])
+                    .graph(without, &[("lock-timeout", &patience)])
                     .map_err(|e| Failure::new(file, e.to_string()))?;
                 self.graphs.push((without.to_vec(), graph));
                 self.graphs.len() - 1
@@ -201,6 +211,9 @@ impl Opened {
 /// reached has not this version of fsnap.
 fn left_out(file: &Path, bricks: &[Brick]) -> Result<Vec<String>, Failure> {
     let mut away = Vec::new();
+    if bricks.iter().all(Brick::lacks_fsnap) {
+        return Err(Failure::new(file, NOT_ON_VOLUME));
+    }
     for brick in bricks {
         let shown = format!(
             "{}:{}",
@@ -219,7 +232,7 @@ fn left_out(file: &Path, bricks: &[Brick]) -> Result<Vec<String>, Failure> {
                 );
                 return Err(Failure::new(file, why));
             }
-            (None, Errno::EOPNOTSUPP | Errno::ENODATA) => {
+            (None, _) if brick.lacks_fsnap() => {
                 let why =
                     format!("brick {shown} has no fsnap: install it there, then stop and start the volume");
                 return Err(Failure::new(file, why));
@@ -235,18 +248,38 @@ fn key(verb: &str) -> CString {
     CString::new(format!("{PREFIX}{verb}")).unwrap_or_default()
 }
 
-/// Runs `work`; ends the process if that takes too long.
-fn within<T>(file: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let (done, waited) = std::sync::mpsc::channel::<()>();
-    let shown = Failure::new(
-        file,
-        "no answer for two minutes: are too few bricks up (`gluster volume status`)? What was asked may be done all the same: \
-         look with `fsnap list`",
+/// Runs `work`; ends the process if that takes longer than `limit`.
+fn within<T>(file: &Path, limit: Duration, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let late = format!(
+        "no answer for {} s: are too few bricks up (`gluster volume status`)? What was asked may be done all the same: look with \
+         `fsnap list`",
+        limit.as_secs()
     );
+    if_late(file, limit, late, || fsnap_graph::end(crate::FAILED), work)
+}
+
+/// Runs `work`, in the middle of which the process should not end: a file of a disperse volume could not be read until it is
+/// restored once more.
+fn undisturbed<T>(file: &Path, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    let _undisturbed = Undisturbed::begin().map_err(|errno| Failure::of(Deed::Restore, file, file, errno))?;
+    let late = "its bricks are still at work. If you kill this now, restore the file again".to_owned();
+    Ok(if_late(file, LIMIT, late, || (), work))
+}
+
+/// Runs `work`; says that it is `late` when it takes longer than `limit`, and does what is to be done `then`.
+fn if_late<T>(
+    file: &Path,
+    limit: Duration,
+    late: String,
+    then: impl FnOnce() + Send + 'static,
+    work: impl FnOnce() -> T,
+) -> T {
+    let (done, waited) = channel::<()>();
+    let late = Failure::new(file, late);
     std::thread::spawn(move || {
-        if waited.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("fsnap: {shown}");
-            fsnap_graph::end(crate::FAILED);
+        if waited.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("fsnap: {late}");
+            then();
         }
     });
     let result = work();

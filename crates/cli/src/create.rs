@@ -8,8 +8,7 @@ use nix::errno::Errno;
 
 use crate::cluster::Graphs;
 use crate::entry::{Entry, Owner};
-use crate::failure::{Deed, Failure, copies};
-use crate::mount::Place;
+use crate::failure::{Deed, Failure};
 use crate::text;
 use crate::volume::{self, Snapshot};
 
@@ -41,27 +40,17 @@ fn numbered(stem: &str, n: usize) -> Option<SnapName> {
 
 /// Takes a snapshot of what this client and those before it have written.
 ///
-/// Where the volume keeps copies of files this is done by way of a private client graph.
+/// It goes by way of a private client graph: where the volume keeps copies of files, they are then the same.
 pub fn create(graphs: &mut Graphs, file: &Path, wish: &Wish) -> Result<Entry, Failure> {
     let failed = |deed| move |errno| Failure::of(deed, file, file, errno);
-    Place::of(file).map_err(|error| Failure::finding(file, error))?;
-    let copies = copies(file).is_some();
-    if copies {
-        graphs.await_turn(file)?.map_err(failed(Deed::Create))?;
-    } else if !volume::is_regular(file).map_err(failed(Deed::Create))? {
-        return Err(failed(Deed::Create)(Errno::EINVAL));
-    }
+    graphs.await_turn(file)?.map_err(failed(Deed::Create))?;
     volume::drain(file).map_err(failed(Deed::Drain))?;
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
         let created = text::timestamp(Moment::now())
             .map_err(|_| Failure::new(file, "this machine's clock is before 1970: set it"))?;
         let value = volume::creation(&name, created);
-        let done = match copies {
-            true => graphs.create(file, &name, &value)?,
-            false => volume::command(file, "create", &value),
-        };
-        taken = done.map(|()| (name, created.to_string()));
+        taken = graphs.create(file, &name, &value)?.map(|()| (name, created.to_string()));
         if taken != Err(Errno::EEXIST) {
             break;
         }

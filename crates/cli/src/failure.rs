@@ -1,15 +1,16 @@
 //! What goes wrong, as a sentence that says what to do.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use fsnap_check::escaped;
 use nix::errno::Errno;
 
-use crate::mount::Place;
 use crate::volume;
+
+/// Where nothing answers for fsnap.
+pub const NOT_ON_VOLUME: &str = "fsnap is not on this volume: its README tells how to put it there";
 
 /// Something that was not done, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,7 +153,7 @@ fn unsupported(deed: Deed, file: &Path) -> String {
     let status = match volume::status(file) {
         Ok(status) => status,
         Err(Errno::EOPNOTSUPP | Errno::ENODATA) => {
-            return "fsnap is not on this volume: its README tells how to put it there".into();
+            return NOT_ON_VOLUME.into();
         }
         Err(other) => return sentence(Deed::Status, other),
     };
@@ -173,18 +174,6 @@ fn unsupported(deed: Deed, file: &Path) -> String {
     "not possible here: features.trash is on, bitrot has signed the file, or the file was deleted and can't come back on a \
      volume with copies or where its name belongs to another brick; the log of its brick says which"
         .into()
-}
-
-/// `replicate` or `disperse`, if the client has such a translator.
-pub fn copies(file: &Path) -> Option<&'static str> {
-    let graph = Place::of(file).ok()?.mount.point.join(".meta/graphs/active");
-    let kinds: Vec<String> = fs::read_dir(graph)
-        .ok()?
-        .filter_map(|translator| fs::read_to_string(translator.ok()?.path().join("type")).ok())
-        .collect();
-    ["replicate", "disperse"]
-        .into_iter()
-        .find(|kind| kinds.iter().any(|k| k.trim() == format!("cluster/{kind}")))
 }
 
 #[cfg(test)]

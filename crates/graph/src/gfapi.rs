@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 
 use fsnap_core::Gfid;
 use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// The functions of libgfapi, as bindgen reads them.
 mod sys {
@@ -80,6 +81,16 @@ impl Mount {
         }
     }
 
+    /// The volume's id, as glusterd knows it.
+    pub fn volume_id(&self) -> Result<Gfid, Errno> {
+        let mut id = [0; 16];
+        // SAFETY: a buffer of that size.
+        match unsafe { sys::glfs_get_volumeid(self.0.as_ptr(), id.as_mut_ptr().cast(), id.len()) } {
+            16 => Ok(Gfid::from_bytes(id)),
+            _ => Err(Errno::last()),
+        }
+    }
+
     /// The gfid of the regular file at `path`, which begins at the volume's root; its last part may not be a symbolic link.
     /// `EINVAL` if something else is there.
     pub fn find(&self, path: &CStr) -> Result<Gfid, Errno> {
@@ -132,6 +143,29 @@ impl Object<'_> {
         };
         value.truncate(usize::try_from(size).map_err(|_| Errno::last())?);
         Ok(value)
+    }
+}
+
+/// As long as it lives, no signal but SIGKILL ends the process.
+pub struct Undisturbed([(Signal, SigHandler); 3]);
+
+impl Undisturbed {
+    /// From now on.
+    pub fn begin() -> Result<Undisturbed, Errno> {
+        let ignored = |which| {
+            // SAFETY: no handler of ours runs, there is none to be unsafe.
+            unsafe { signal(which, SigHandler::SigIgn) }.map(|before| (which, before))
+        };
+        Ok(Undisturbed([ignored(Signal::SIGINT)?, ignored(Signal::SIGTERM)?, ignored(Signal::SIGHUP)?]))
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        for (which, before) in self.0 {
+            // SAFETY: as it was before.
+            let _ = unsafe { signal(which, before) };
+        }
     }
 }
 

@@ -17,12 +17,17 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use gfapi::Mount;
-pub use gfapi::{Object, end};
+pub use gfapi::{Object, Undisturbed, end};
 use volfile::Volfile;
 
 /// What a private graph has nothing of: caches, which would answer what another client has changed, or hold back what is
-/// written; and the counting of fops.
-const LEFT_OUT: [&str; 2] = ["performance/", "debug/io-stats"];
+/// written.
+///
+const LEFT_OUT: &[&str] = &["performance/"];
+/// What is told the volume's id. Else the connections to the bricks take it from the answer of the first brick, each in its own
+/// thread: GlusterFS 10 and 11 do not copy it in one piece, and with a part of it bricks refuse the client, for good
+/// (`client_setvolume`, "Volume-ID different").
+const KNOWS_ID: &str = "debug/io-stats";
 const CLIENT: &str = "user/fsnap-client";
 
 /// How often a volfile is asked for that can't be had, and how long after each.
@@ -66,6 +71,8 @@ pub struct Volume {
     name: String,
     log: CString,
     volfile: Volfile,
+    /// Nothing if too few bricks could be reached.
+    id: Option<Gfid>,
     /// What the volfile came from.
     _fetched: Mount,
 }
@@ -95,13 +102,17 @@ impl Volume {
         let connected = fetched.connect();
         let found = fetched.volfile().map_err(|errno| failed(connected.err().unwrap_or(errno)))?;
         let volfile = Volfile::parse(&found).ok_or_else(|| Error::Strange(volume.into()))?;
-        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, _fetched: fetched })
+        let id = fetched.volume_id().ok();
+        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, id, _fetched: fetched })
     }
 
     /// A graph that does not reach the bricks whose translators are named in `without`. `options` are those of our translator.
     pub fn graph(&self, without: &[String], options: &[(&str, &str)]) -> Result<Graph, Error> {
         let mut volfile = self.volfile.clone();
-        volfile.leave_out(&LEFT_OUT);
+        volfile.leave_out(LEFT_OUT);
+        if let Some(id) = self.id {
+            volfile.set(|_, kind| kind == KNOWS_ID, "volume-id", &id.to_string());
+        }
         // Nothing may be left to do once a call is answered: the process may end then.
         volfile.set(|_, kind| kind == "cluster/disperse", "eager-lock", "off");
         volfile.set(|_, kind| kind == "cluster/disperse", "other-eager-lock", "off");

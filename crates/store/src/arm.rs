@@ -9,25 +9,19 @@ use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::Access;
-use crate::heal::HEALING;
 use crate::state::State;
 use crate::sys::{self, Doing};
-use crate::xattrs::Names;
 
 impl Store {
     /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
     ///
-    /// Refused, with nothing changed, as [`restore`](Store::restore); and with [`Error::Unhealed`] (`EIO`) if self-heal has
-    /// yet to fill the snapshot.
+    /// Refused, with nothing changed, as [`restore`](Store::restore).
     pub fn arm(&self, base: Gfid, name: &SnapName, id: Gfid) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: copy the snapshot out of .fsnap"));
         }
-        let snapshot = self.restorable(&live, name)?;
-        if Names::of(&snapshot.file)?.has(HEALING) {
-            return Err(Error::Unhealed(format!("self-heal has not filled snapshot {name} yet").into()));
-        }
+        self.restorable(&live, name)?;
         let state = self.state()?;
         // A fragment that an earlier restore has changed, and nobody has said that all were, stays one: until this restore is
         // over.

@@ -109,7 +109,7 @@ impl Store {
 }
 
 /// Whether self-heal has yet to fill it.
-fn is_being_healed(payload: &Inode, dispersed: bool) -> bool {
+pub(crate) fn is_being_healed(payload: &Inode, dispersed: bool) -> bool {
     let has = |name: &str| xattrs::get(&payload.file, name).is_ok_and(|value| value.is_some());
     has(heal::HEALING) || (dispersed && !has(xattrs::EC_SIZE))
 }

@@ -67,7 +67,7 @@ impl Store {
         let base = self.brick.open_file(file, Access::Read)?;
         let names = Names::of(&base.file)?;
         self.check_base(&base, &names)?;
-        if self.state.get().is_some_and(|state| state.has_intent(file)) {
+        if self.is_torn(file) || self.state.get().is_some_and(|state| state.has_intent(file)) {
             return Err(Error::Damaged(
                 "a restore of this file was interrupted and could not be finished".into(),
             ));

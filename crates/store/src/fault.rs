@@ -31,6 +31,8 @@ thread_local! {
 
 /// The point at which any thread of the process is killed; 0 for none.
 static KILL_AT: AtomicU64 = AtomicU64::new(0);
+/// The point from which on all fail with `EIO`, on whatever thread of the process; 0 for none.
+static FAIL_FROM: AtomicU64 = AtomicU64::new(0);
 static VISITED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Runs `call`, with `fault` at the `at`th point (from 1) that this thread comes to in it. True if it came to that.
@@ -52,6 +54,11 @@ pub fn kill_at(at: u64) {
     KILL_AT.store(at, Ordering::Relaxed);
 }
 
+/// From the `at`th point (from 1) that any thread comes to all fail with `EIO`, until this is called with 0.
+pub fn fail_from(at: u64) {
+    FAIL_FROM.store(at, Ordering::Relaxed);
+}
+
 /// The points that were come to: the file and what it was about to do.
 pub fn visited() -> BTreeSet<String> {
     VISITED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
@@ -66,6 +73,10 @@ pub(crate) fn point(what: &str) -> nix::Result<()> {
     VISITED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(format!("{file}: {what}"));
     if KILL_AT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) == Ok(1) {
         let _ = raise(Signal::SIGKILL);
+    }
+    let count_down = |left: u64| (left > 1).then(|| left - 1);
+    if FAIL_FROM.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down) == Err(1) {
+        return Err(Errno::EIO);
     }
     let Some((left, fault)) = ORDERED.get() else { return Ok(()) };
     if left > 1 {

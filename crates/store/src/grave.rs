@@ -1,9 +1,6 @@
 //! Deleted files that have snapshots. The inode, which holds the catalogue, is kept by one more name in `.fsnap`: the
 //! tombstone. That it has, and where the file was, is noted in `.glusterfs/fsnap/buried`.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
-
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, Result};
@@ -37,9 +34,7 @@ impl Store {
     /// Whether `base` is buried: has a tombstone. From [`bury`](Store::bury) on it has, also as long as the file still has
     /// its name.
     pub fn is_buried(&self, base: Gfid) -> bool {
-        // Asked at many fops, and mostly there is nobody.
-        self.burials.load(Ordering::Acquire) > 0
-            && self.buried.read().unwrap_or_else(PoisonError::into_inner).contains(&base)
+        self.buried.has(base)
     }
 
     /// Whether `base` has no name but its tombstone. False if it can't be told.
@@ -81,7 +76,7 @@ impl Store {
         let (parent, name) = self.place_of(&base)?;
         let snap_dir = self.ensure_snap_dir(&parent)?;
         let was = Link { parent: parent.gfid, name };
-        self.remember(base.gfid, true);
+        self.buried.set(base.gfid, true);
         self.dig(&base, &was, &parent, &snap_dir).inspect_err(|_| {
             if let Err(e) = self.unbury(base.gfid) {
                 tracing::error!("the burial of {} failed and was not taken back: {e}", base.gfid);
@@ -138,7 +133,7 @@ impl Store {
     pub fn unbury(&self, base: Gfid) -> Result<bool> {
         let base = self.brick.open_file(base, Access::Read)?;
         let Some(was) = self.buried_at(base.gfid)? else {
-            self.remember(base.gfid, false);
+            self.buried.set(base.gfid, false);
             return Ok(true);
         };
         let tombstone = tombstone(base.gfid, &was);
@@ -164,7 +159,7 @@ impl Store {
         names::forget(&base.file, std::slice::from_ref(tombstone))?;
         self.brick.settle(&base.file)?;
         self.state()?.forget_buried(base.gfid)?;
-        self.remember(base.gfid, false);
+        self.buried.set(base.gfid, false);
         Ok(())
     }
 
@@ -216,16 +211,6 @@ impl Store {
         }
     }
 
-    pub(crate) fn remember(&self, base: Gfid, buried: bool) {
-        let mut all = self.buried.write().unwrap_or_else(PoisonError::into_inner);
-        if buried {
-            all.insert(base)
-        } else {
-            all.remove(&base)
-        };
-        self.burials.store(all.len(), Ordering::Release);
-    }
-
     /// Lets the buried `base` go if it has no snapshots any more. A failure is in the log: the next start tries again.
     pub(crate) fn after_delete(&self, base: &Inode) {
         let gfid = base.gfid;
@@ -248,7 +233,7 @@ impl Store {
     ///
     /// What a system call says.
     pub fn forget_burial(&self, base: Gfid) -> Result<()> {
-        self.remember(base, false);
+        self.buried.set(base, false);
         self.state()?.forget_buried(base)
     }
 
@@ -264,7 +249,7 @@ impl Store {
         self.brick.settle(&handles)?;
         let state = self.state()?;
         state.forget_buried(base.gfid)?;
-        self.remember(base.gfid, false);
+        self.buried.set(base.gfid, false);
         sys::sync(&state.buried)
     }
 
@@ -280,7 +265,7 @@ impl Store {
                 tracing::error!("{} is no note of a deleted file", name.escape_ascii());
                 continue;
             };
-            self.remember(base, true);
+            self.buried.set(base, true);
             if let Err(e) = self.tidy_grave(state, base) {
                 tracing::error!("the tombstone of the deleted file {base}: {e}");
             }
@@ -318,7 +303,7 @@ impl Store {
                 return Err(Error::Damaged(format!("it has no handle any more, and so no {gfid}")));
             }
         }
-        self.remember(gfid, false);
+        self.buried.set(gfid, false);
         state.forget_buried(gfid)
     }
 }

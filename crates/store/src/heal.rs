@@ -322,7 +322,7 @@ impl Store {
             }
         }
         self.state()?.note_buried(&self.brick, base, &was)?;
-        self.remember(base, true);
+        self.buried.set(base, true);
         Ok(())
     }
 

@@ -70,23 +70,47 @@ impl Store {
         }
     }
 
+    /// Whether `file` has a part of two contents: a restore of it failed in the middle, and could neither be taken back nor be
+    /// finished since. Nobody may look at its content until it is, or change it: what is finished then would take that away.
+    pub fn is_torn(&self, file: Gfid) -> bool {
+        self.torn.has(file)
+    }
+
+    /// Tries once more to finish the restore that has left `file` torn. It does nothing if it is not, by now.
+    ///
+    /// [`Error::Damaged`] (`EIO`), [`Error::Gone`] (`ESTALE`), or what a system call says; then it is as torn as before.
+    pub fn mend(&self, file: Gfid) -> Result<()> {
+        if self.is_torn(file) { self.finish_earlier_restore(self.state()?, file) } else { Ok(()) }
+    }
+
     /// Finishes the restore of `base` that an earlier one has left behind, if there is one.
     pub(crate) fn finish_earlier_restore(&self, state: &State, base: Gfid) -> Result<()> {
-        if state.has_intent(base) { self.replay(state, base.to_string().as_bytes()) } else { Ok(()) }
+        match state.has_intent(base) {
+            true => self.replay(state, base.to_string().as_bytes()),
+            false => {
+                // Its end was not durable, and is by now.
+                sys::sync(&state.intents).map(|()| self.torn.set(base, false))
+            }
+        }
     }
 
     fn replay(&self, state: &State, name: &[u8]) -> Result<()> {
         let shown = name.escape_ascii();
+        let base = std::str::from_utf8(name).ok().and_then(|name| Gfid::parse(name).ok());
+        let note = |torn| base.into_iter().for_each(|base| self.torn.set(base, torn));
         match state.read_intent(name).and_then(|intent| self.redo(state, &intent)) {
             Ok(()) => {
+                note(false);
                 tracing::info!("the interrupted restore of {shown} was finished");
                 Ok(())
             }
             Err(e @ Error::Os { .. }) => {
+                note(true);
                 tracing::error!("{shown} is half restored and cannot be finished now: {e}");
                 Err(e)
             }
             Err(e) => {
+                note(false);
                 tracing::error!(
                     "the interrupted restore of {shown} cannot be finished, its content may be broken: {e}"
                 );

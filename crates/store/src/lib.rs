@@ -30,6 +30,7 @@ mod fault {
         Ok(())
     }
 }
+mod few;
 mod follow;
 mod grave;
 mod guard;
@@ -50,13 +51,11 @@ mod state;
 mod sys;
 mod xattrs;
 
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{OnceLock, RwLock};
 
-use fsnap_core::{Gfid, Result};
+use fsnap_core::Result;
 
 pub use create::{Cloned, Limits};
 pub use guard::Kind;
@@ -64,6 +63,7 @@ pub use heal::{Catalogue, Outstanding};
 pub use lookup::Entry;
 
 use brick::Brick;
+use few::Few;
 use in_use::Lock;
 use state::State;
 
@@ -77,9 +77,9 @@ pub struct Store {
     reflink: bool,
     exchanges: bool,
     /// The deleted files that are kept for their snapshots.
-    buried: RwLock<HashSet<Gfid>>,
-    /// How many those are.
-    burials: AtomicUsize,
+    buried: Few,
+    /// Those with a part of two contents.
+    torn: Few,
     /// Written by who takes a `.fsnap` away with its handle, read by who sees to both being there.
     snap_dirs: RwLock<()>,
 }
@@ -107,8 +107,8 @@ impl Store {
             state: OnceLock::new(),
             reflink,
             exchanges,
-            buried: RwLock::default(),
-            burials: AtomicUsize::new(0),
+            buried: Few::default(),
+            torn: Few::default(),
             snap_dirs: RwLock::default(),
         };
         if let Some(state) = State::find(&store.brick)? {

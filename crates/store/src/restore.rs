@@ -9,6 +9,7 @@ use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
 use crate::brick::{Access, Inode};
+use crate::catalogue::is_being_healed;
 use crate::ioctl::{exchange, ficlone};
 use crate::payload::{self, set_times};
 use crate::sys::{self, Doing};
@@ -26,8 +27,9 @@ impl Store {
     /// [`Error::NotRegular`] (`EINVAL`), [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`]
     /// (`EBUSY`), [`Error::Unsupported`] (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, signed by
     /// bitrot, deleted: see [`revive`](Store::revive)), [`Error::Damaged`] (`EIO`: the payload is missing or is not this snapshot's, or an earlier restore
-    /// can't be finished). Else what a system call says, and the old content is back; if that fails as well the log
-    /// tells, [`Error::Damaged`] is returned, and the restore is tried again at the next command or [`Store::open`].
+    /// can't be finished), [`Error::Unhealed`] (`EIO`: self-heal has yet to fill the snapshot). Else what a system call says, and the old content is back; if that fails as well the log
+    /// tells, [`Error::Damaged`] is returned, the file [is torn](Store::is_torn), and the restore is tried again at the next one
+    /// of the file or [`Store::open`].
     pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Duration> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
@@ -64,10 +66,21 @@ impl Store {
             true => sys::sync(&live.file).map(|()| start.elapsed()),
             false => overwrite(&snapshot.file, &live.file),
         };
-        match done {
-            Ok(time) => state.remove_intent(base).map(|()| time),
-            Err(e) => Err(roll_back(live, &stat, &aside, is_back, e)),
-        }
+        let ended = done.and_then(|time| state.remove_intent(base).map(|()| time)).map_err(|cause| {
+            let back = roll_back(live, &stat, &aside, is_back);
+            (cause, back.err())
+        });
+        self.torn.set(base, matches!(ended, Err((_, Some(_)))));
+        ended.map_err(|(cause, not_back)| match not_back {
+            None => cause,
+            Some(e) => {
+                tracing::error!(
+                    "{base} is HALF RESTORED: its restore failed ({cause}), and so did taking that back ({e}). Nobody may read or \
+                     write it on this brick until it is finished"
+                );
+                Error::Damaged(format!("half restored: {cause}; and the old content did not come back: {e}"))
+            }
+        })
     }
 
     /// The payload of the snapshot that `live` may be restored to; the errors of [`restore`](Store::restore).
@@ -80,31 +93,21 @@ impl Store {
             ));
         }
         let entry = xattrs::expect_entry(&live.file, name)?;
-        self.payload(live.gfid, name, entry.gfid)?
-            .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))
+        let payload = self
+            .payload(live.gfid, name, entry.gfid)?
+            .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))?;
+        match is_being_healed(&payload, names.is_dispersed()) {
+            true => Err(Error::Unhealed(format!("self-heal has not filled snapshot {name} yet").into())),
+            false => Ok(payload),
+        }
     }
 }
 
-/// Puts the old content back because of `cause`, and notes it by `is_back`; returns what to tell the caller.
-fn roll_back(
-    live: &Inode,
-    was: &FileStat,
-    old: &File,
-    is_back: impl FnOnce() -> Result<()>,
-    cause: Error,
-) -> Error {
-    let back = overwrite(old, &live.file).and_then(|_| set_times(&live.file, was)).and_then(|()| is_back());
-    match back {
-        Ok(()) => cause,
-        Err(e) => {
-            tracing::error!(
-                "{} is HALF RESTORED: its restore failed ({cause}), and so did taking that back ({e}). It is tried again \
-                 at the next restore of the file and when the brick starts; until then its content is broken",
-                live.gfid
-            );
-            Error::Damaged(format!("half restored: {cause}; and the old content did not come back: {e}"))
-        }
-    }
+/// Puts the old content back, and notes it by `is_back`.
+fn roll_back(live: &Inode, was: &FileStat, old: &File, is_back: impl FnOnce() -> Result<()>) -> Result<()> {
+    overwrite(old, &live.file)?;
+    set_times(&live.file, was)?;
+    is_back()
 }
 
 /// Makes `dst` the same bytes as `src`, durably.

@@ -28,13 +28,14 @@ pub struct GlusterError {
 }
 
 impl Scene {
-    /// Starts the management daemon, without geo-replication, and waits until it answers.
+    /// Starts the management daemon, without geo-replication, and waits until it answers. Its pid in the scene is in
+    /// `/run/glusterd.pid`.
     ///
     /// # Panics
     /// If it does not.
     pub fn start_glusterd(&self) {
         self.shell(WITHOUT_GEO_REPLICATION, &[]);
-        run(&mut self.command("glusterd"));
+        run(self.command("glusterd").args(["-p", "/run/glusterd.pid"]));
         wait_until("glusterd answers", ANSWER_WITHIN, || self.gluster(["pool", "list"]).is_ok());
     }
 

@@ -160,8 +160,11 @@ impl VolumeBuilder {
         create.extend(layout.words());
         create.extend(bricks.iter().map(Brick::name));
         create.push("force".to_owned());
-        let volume = Volume { servers, client, name, bricks: Mutex::new(bricks) };
+        let mut volume = Volume { servers, client, name, id: String::new(), bricks: Mutex::new(bricks) };
         volume.gluster_ok(create);
+        let info = volume.gluster(["volume", "info", &volume.name]).expect("the volume's description");
+        let id = info.lines().find_map(|line| line.strip_prefix("Volume ID: "));
+        volume.id = id.expect("the volume's id").to_owned();
         for (option, value) in &options {
             volume.set(option, value);
         }
@@ -175,6 +178,7 @@ pub struct Volume {
     servers: Vec<Server>,
     client: Scene,
     name: String,
+    id: String,
     bricks: Mutex<Vec<Brick>>,
 }
 
@@ -287,6 +291,9 @@ impl Volume {
         let server = |server: &Server| format!("--volfile-server={}", server.address(0)).into();
         let mut all: Vec<OsString> = servers.iter().map(server).collect();
         all.push(format!("--volfile-id={}", self.name).into());
+        // Else, now and then, it is a part of the id by which it wants to be known to a brick, and is refused for good: it takes
+        // the id from the answer of another, and not in one piece (`client_setvolume` of GlusterFS 10 and 11).
+        all.push(format!("--xlator-option={}.volume-id={}", self.name, self.id).into());
         all.extend(args.iter().map(OsString::from));
         let mount = Mount::new(&self.client, &all, at.as_ref());
         mount.wait_connected(self.in_reach());

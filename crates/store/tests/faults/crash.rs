@@ -372,6 +372,47 @@ fn is_as_good_as_new(what: &str, b: &Brick, files: &[Gfid]) {
     }
 }
 
+/// A restore that fails in the middle, and can't be taken back, leaves a file that is known to be torn until it is restored.
+#[test]
+fn what_is_torn_is_known_until_it_is_whole() {
+    let whole =
+        [(30_000, 30_000), (150_000, 150_000), (70_001, 70_001)].map(|(size, seed)| content(size, seed));
+    let eio = Fault::FailFrom(Errno::EIO);
+    for fs in reflink() {
+        let mut torn = 0;
+        for at in 1.. {
+            let b = brick(fs);
+            let file = snapped(&b, "d/f");
+            let store = b.store();
+            let (result, hit) = fault::with(at, eio, || store.restore(file, &name("b")));
+            if !hit {
+                result.unwrap();
+                break;
+            }
+            let now = fs::read(b.join("d/f")).unwrap();
+            assert!(whole.contains(&now) || store.is_torn(file), "step {at} of a restore on {fs:?}");
+            if !store.is_torn(file) {
+                continue;
+            }
+            torn += 1;
+            assert!(store.create(file, &bare("new"), &PLENTY).is_err(), "a snapshot of a torn file");
+            drop(store);
+            // The next start, with the disk as it is; then it works again.
+            let store = fault::with(1, eio, || Store::open(&b.path)).0.unwrap();
+            let now = fs::read(b.join("d/f")).unwrap();
+            assert!(
+                whole.contains(&now) || store.is_torn(file),
+                "step {at} of a restore on {fs:?}, then a start"
+            );
+            store.restore(file, &name("a")).unwrap();
+            assert!(!store.is_torn(file));
+            assert!(fs::read(b.join("d/f")).unwrap() == whole[0]);
+            sound(&b, "whole again");
+        }
+        assert!(torn > 1, "{torn} on {fs:?}");
+    }
+}
+
 /// Runs `call`, and says whether it was left by a crash.
 pub fn crashes(call: impl FnOnce()) -> bool {
     match catch_unwind(AssertUnwindSafe(call)) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fsnap_testbed::{content, setx};
+use fsnap_testbed::{content, removex, setx};
 
 use crate::common::*;
 
@@ -41,8 +41,14 @@ fn a_half_restored_fragment_stays_one() {
     on_both(|b| {
         let base = b.make_file("f", b"old");
         setx(b.join("f"), "trusted.ec.config", [0, 0, 8, 3, 2, 8, 0, 2]).unwrap();
+        setx(b.join("f"), "trusted.ec.size", 6_u64.to_be_bytes()).unwrap();
         let store = b.store();
         store.create(base, &bare("a"), &PLENTY).unwrap();
+        // Self-heal gives a fragment its size when it has filled it; xattrs of ours it may bring before.
+        let snapshot = b.join(".fsnap/f@a");
+        removex(&snapshot, "trusted.ec.size").unwrap();
+        assert_eq!(store.arm(base, &name("a"), id(1)).unwrap_err().errno(), libc::EIO);
+        setx(&snapshot, "trusted.ec.size", 6_u64.to_be_bytes()).unwrap();
         store.arm(base, &name("a"), id(1)).unwrap();
         assert_eq!(store.half_restored().unwrap(), []);
         store.carry(base, id(1)).unwrap();

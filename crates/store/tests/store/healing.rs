@@ -417,6 +417,9 @@ fn deleted_files() {
         store.seed(missed.gfid, base).unwrap();
         fs::write(b.handle(missed.gfid), b"healed").unwrap();
         sound(&b);
+        let unfilled = store.revive(base, &name("c"), |_, _| Ok(()));
+        assert_eq!(unfilled.unwrap_err().errno(), libc::EIO, "self-heal is not done with it");
+        store.healed(missed.gfid).unwrap();
         store.revive(base, &name("c"), |_, _| Ok(())).unwrap();
         assert_eq!(fs::read(b.join("d/f")).unwrap(), b"healed");
         assert_eq!(names(&b.join("d/.fsnap")), ["f@a", "f@c"]);

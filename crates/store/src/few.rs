@@ -1,0 +1,31 @@
+//! A set of files that is asked for at every fop, and nearly always empty.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use fsnap_core::Gfid;
+
+/// While it is empty, to ask is a look at one number.
+#[derive(Default)]
+pub(crate) struct Few {
+    files: RwLock<HashSet<Gfid>>,
+    count: AtomicUsize,
+}
+
+impl Few {
+    pub fn has(&self, file: Gfid) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+            && self.files.read().unwrap_or_else(PoisonError::into_inner).contains(&file)
+    }
+
+    pub fn set(&self, file: Gfid, has: bool) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        if has {
+            files.insert(file)
+        } else {
+            files.remove(&file)
+        };
+        self.count.store(files.len(), Ordering::Release);
+    }
+}
