@@ -90,19 +90,18 @@ impl Client {
     /// Runs `work` on a thread of its own, where it may wait, then answers.
     fn run<T, R: Send + 'static>(
         &self,
-        file: File,
+        mut file: File,
         reply: R,
         work: impl FnOnce(&mut Work) -> Result<T, i32> + Send + 'static,
         answer: impl FnOnce(R, Result<T, i32>) + Send + 'static,
     ) {
-        let (host, patience) = (self.host, self.patience);
+        let host = self.host;
         let body = move || {
             host.adopt_thread();
             fence("a command", (), || {
                 let top = Node::beneath(host).ok_or(libc::EIO);
                 let done = top.and_then(|top| {
-                    let mut again = file.again().ok_or(libc::ENOMEM)?;
-                    let set = in_time(host, patience, move || Set::of(&mut again, top))?;
+                    let set = Set::of(&mut file, top)?;
                     work(&mut Work { host, file, top, set })
                 });
                 answer(reply, done);

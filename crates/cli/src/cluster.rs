@@ -286,3 +286,40 @@ fn if_late<T>(
     drop(done);
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn brick(name: &str, version: Option<&str>, errno: i32, blamed: bool) -> Brick {
+        let status = version.map(|fsnap| Status {
+            fsnap: fsnap.to_owned(),
+            reflink: true,
+            options: Default::default(),
+        });
+        Brick {
+            name: name.into(),
+            host: Some("h".into()),
+            path: Some(format!("/{name}")),
+            status,
+            errno,
+            blamed,
+        }
+    }
+
+    #[test]
+    fn every_brick_has_to_have_this_version() {
+        let ours = Some(env!("CARGO_PKG_VERSION"));
+        let out = |bricks: &[Brick]| left_out(Path::new("f"), bricks).map_err(|failure| failure.text);
+        let (good, absent) =
+            (|| brick("a", ours, 0, false), |name| brick(name, None, Errno::ENODATA as i32, false));
+        assert_eq!(out(&[good(), good()]), Ok(vec![]));
+        let (down, wrong) = (brick("b", None, Errno::ENOTCONN as i32, false), brick("c", ours, 0, true));
+        assert_eq!(out(&[good(), down, wrong]), Ok(vec!["b".to_owned(), "c".to_owned()]));
+        let other = out(&[good(), brick("b", Some("0.0.9"), 0, false)]).unwrap_err();
+        assert!(other.starts_with("brick h:/b has fsnap 0.0.9, this is "), "{other}");
+        let without = out(&[good(), absent("b")]).unwrap_err();
+        assert!(without.starts_with("brick h:/b has no fsnap"), "{without}");
+        assert_eq!(out(&[absent("a"), absent("b")]), Err(NOT_ON_VOLUME.into()));
+    }
+}
