@@ -4,8 +4,9 @@
 mod common;
 mod load;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::agree::converges;
 use common::stage::Stage;
 use common::{MIB, Setup, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill, getx, wait_until};
+use fsnap_testbed::{Errno, Layout, checksum, content, fill, getx, wait_until};
 use load::Rng;
 
 const REPLICA: Layout = Layout::Replicate(3);
@@ -46,25 +47,53 @@ fn settled(stage: &Stage, layout: Layout) {
 
 #[test]
 fn sizes() {
-    for (layout, bricks) in ALL {
+    sizes_on(&ALL[..3]);
+}
+
+#[test]
+fn sizes_on_more_bricks() {
+    sizes_on(&ALL[3..]);
+}
+
+fn sizes_on(all: &[(Layout, usize)]) {
+    for &(layout, bricks) in all {
         println!("{layout:?} on {bricks}");
         let stage = stage(layout, bricks);
         let file = stage.file("f");
         let mut sums = Vec::new();
-        for (n, size) in [5 * MIB + 123, 0, 1, 512, 9 * MIB + 4097].into_iter().enumerate() {
-            fill(&file, size, n as u64);
+        let sizes = [5 * MIB + 123, 0, 1, 512, 9 * MIB + 4097, 5 * MIB + 123];
+        for (n, size) in sizes.into_iter().enumerate() {
+            match n {
+                SPARSE => nearly_all_hole(&file, size),
+                _ => fill(&file, size, n as u64),
+            }
             stage.ok(["create", "f", "--name", &format!("s{n}")]);
             sums.push((checksum(&file), size));
         }
-        for n in [0, 4, 1, 3, 2, 0] {
+        for n in [0, SPARSE, 1, 3, 2, 0, 5] {
             println!("snapshot {n}");
             stage.restore("f", &format!("s{n}"));
             sees(&file, sums[n].0);
             assert_eq!(fs::metadata(&file).unwrap().len(), sums[n].1);
+            for brick in (0..bricks).filter(|_| n == SPARSE) {
+                let blocks =
+                    fs::metadata(stage.0.volume.brick_path(brick).join("f")).map_or(0, |f| f.blocks());
+                assert!(blocks * 512 < MIB, "brick {brick}: a hole was filled, {blocks} blocks");
+            }
         }
         settled(&stage, layout);
-        assert_eq!(names(&file).len(), 5);
+        assert_eq!(names(&file).len(), sizes.len());
     }
+}
+
+/// Which of the contents of `sizes_on` has a hole.
+const SPARSE: usize = 4;
+
+fn nearly_all_hole(file: &Path, size: u64) {
+    let file = fs::File::create(file).unwrap();
+    file.set_len(size).unwrap();
+    file.write_all_at(&content(100_000, 1), 3 * MIB).unwrap();
+    file.sync_all().unwrap();
 }
 
 /// The kinds of volume to try something on: the first so many, or with `FSNAP_ALL=1` all where bricks share a file.
@@ -144,6 +173,20 @@ fn under_a_writer_on_another_mount() {
             stage.ok(["create", "f", "--name", name]);
         }
         let stop = Arc::new(AtomicBool::new(false));
+        // Nothing between it and the bricks.
+        let third = volume.mount_with("/run/scene/m3", &["--direct-io-mode=enable"]);
+        let (path, end) = (third.path().join("f"), Arc::clone(&stop));
+        let reader = std::thread::spawn(move || {
+            let file = fs::File::open(path).unwrap();
+            let (mut rng, mut seen) = (Rng::new(2), BTreeMap::new());
+            while !end.load(Relaxed) {
+                let mut piece = [0; PIECE];
+                file.read_exact_at(&mut piece, rng.below(256) * PIECE as u64).unwrap();
+                assert!(piece.iter().all(|byte| *byte == piece[0]), "a mix: {:?}", &piece[..16]);
+                *seen.entry(char::from(piece[0])).or_insert(0) += 1;
+            }
+            seen
+        });
         let (path, end) = (other.path().join("f"), Arc::clone(&stop));
         let writer = std::thread::spawn(move || {
             let file = fs::File::options().write(true).open(path).unwrap();
@@ -160,6 +203,10 @@ fn under_a_writer_on_another_mount() {
         }
         stop.store(true, Relaxed);
         assert!(writer.join().unwrap() > 10);
+        let seen = reader.join().unwrap();
+        println!("read: {seen:?}");
+        assert!(seen.keys().all(|byte| "abw".contains(*byte)) && seen.len() > 1, "{seen:?}");
+        drop(third);
         settled(&stage, layout);
         let fresh = volume.mount("/run/scene/fresh");
         let bytes = fs::read(fresh.path().join("f")).unwrap();
