@@ -81,6 +81,13 @@ fn sizes_on(all: &[(Layout, usize)]) {
                 assert!(blocks * 512 < MIB, "brick {brick}: a hole was filled, {blocks} blocks");
             }
         }
+        // One that was never written to.
+        let untouched = stage.file("untouched");
+        fs::File::create(&untouched).unwrap();
+        stage.ok(["create", "untouched", "--name", "s"]);
+        fill(&untouched, MIB, 1);
+        stage.restore("untouched", "s");
+        wait_until("it is empty", Duration::from_secs(10), || fs::metadata(&untouched).unwrap().len() == 0);
         settled(&stage, layout);
         assert_eq!(names(&file).len(), sizes.len());
     }
