@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::Work;
-use crate::ffi::{Range, own_locks};
+use crate::ffi::{Node, Range, own_locks};
 
 /// All data of a file, locked on all bricks of its set as the replicate translator does for a write. Dropped, it is released. A
 /// process that dies loses it as well.
@@ -19,19 +19,24 @@ impl Lock {
     /// `EBUSY` if the writers do not stop in time; then a lock that is granted later is released at once. (A request for a lock
     /// can't be taken back.) Else what the cluster says.
     pub fn take(work: &Work, patience: Duration, range: Range) -> Result<Lock, i32> {
-        let (host, top, domain) = (work.host, work.top, CString::from(work.set.node.name()));
+        Self::take_by(work, work.top, patience, range)
+    }
+
+    /// The same by way of `to`, for as much of the set as is beneath that.
+    pub fn take_by(work: &Work, to: Node, patience: Duration, range: Range) -> Result<Lock, i32> {
+        let (host, domain) = (work.host, CString::from(work.set.node.name()));
         let mut file = work.file.again().ok_or(libc::ENOMEM)?;
         let (answer, answered) = channel();
         let (release, released) = channel::<()>();
         let hold = move || {
             host.adopt_thread();
             own_locks(&unique());
-            let taken = file.lock(top, &domain, range, true);
+            let taken = file.lock(to, &domain, range, true);
             let _ = answer.send(taken);
             if taken.is_ok() {
                 // Until the other end is dropped.
                 let _ = released.recv();
-                if let Err(errno) = file.lock(top, &domain, range, false) {
+                if let Err(errno) = file.lock(to, &domain, range, false) {
                     tracing::warn!("a lock is not released ({errno}): it goes when this process ends");
                 }
             }

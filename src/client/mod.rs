@@ -168,13 +168,23 @@ impl Work {
     }
 
     /// Returns when all that was done to the file is complete: the cluster's translators answer before they have noted on the
-    /// bricks that nothing is left to heal, and this process may end when it has its answer.
+    /// bricks what there is to note, and this process may end when it has its answer.
     fn drain(&self) {
-        let metadata = match self.set.kind {
-            Kind::Replicate => Lock::take(self, PATIENCE, Range::Metadata).map(drop),
-            Kind::Disperse | Kind::Single => Ok(()),
+        let locked = |to, range| Lock::take_by(self, to, PATIENCE, range).map(drop);
+        let drained = match self.set.kind {
+            Kind::Replicate => locked(self.top, Range::Data).and(locked(self.top, Range::Metadata)),
+            // Beneath that translator, because it would give its own lock on to what comes next, with all that is yet to be
+            // noted. One brick after the other, and none kept: whoever locks several at once can't be in the way.
+            Kind::Disperse => {
+                self.set.bricks().into_iter().try_for_each(|brick| match locked(brick, Range::Whole) {
+                    Err(libc::EBUSY) => Err(libc::EBUSY),
+                    // It is away.
+                    _ => Ok(()),
+                })
+            }
+            Kind::Single => Ok(()),
         };
-        if let Err(errno) = self.await_turn(PATIENCE).and(metadata) {
+        if let Err(errno) = drained {
             tracing::warn!("what was done may leave something for self-heal to look at ({errno})");
         }
     }

@@ -69,6 +69,8 @@ pub enum Range {
     Data,
     /// What a setxattr locks.
     Metadata,
+    /// What the disperse translator locks, for whatever it does.
+    Whole,
 }
 
 /// A file, as the cluster's translators know it.
@@ -146,6 +148,7 @@ impl File {
         (lock.l_start, lock.l_len) = match range {
             Range::Data => (0, METADATA_FROM),
             Range::Metadata => (METADATA_FROM, 0),
+            Range::Whole => (0, 0),
         };
         let volume: *const c_char = domain.as_ptr();
         // SAFETY: as above; the names and the range live until this returns.
