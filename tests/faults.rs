@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use common::agree::converges;
 use common::stage::Stage;
-use common::{MIB, distribute, fsnap, ls, names, sees, volume};
+use common::{MIB, Single, distribute, fsnap, ls, names, sees, single, volume};
 use fsnap_testbed::{
-    Errno, Fs, Layout, VOLFILE_FSNAP, checksum, fill, try_checksum, try_wait_until, wait_until,
+    Errno, Fs, Layout, VOLFILE_FSNAP, checksum, content, fill, try_checksum, try_wait_until, wait_until,
 };
 
 #[test]
@@ -401,8 +401,8 @@ fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
             if said("HALF RESTORED") > before {
                 torn += 1;
                 let refused = said("is neither read nor changed");
-                volume.heal();
                 wait_until("self-heal is refused", Duration::from_secs(20), || {
+                    volume.heal();
                     said("is neither read nor changed") > refused
                 });
                 assert!(volume.pending_heals().is_some_and(|count| count > 0));
@@ -424,4 +424,42 @@ fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
         println!("{layout:?}: {torn} times");
         assert!(torn > 1);
     }
+}
+
+/// Where nobody else has the file, it is closed for as long as its disk fails, its snapshots stay, and then the restore is done.
+#[test]
+fn a_torn_file_of_one_brick() {
+    let Single { mount, scene, .. } = &single(Fs::Xfs);
+    let (file, trigger) = (mount.path().join("f"), mount.path().join("trigger"));
+    let [old, new] = [content(MIB as usize, 1), content(2 * MIB as usize, 2)];
+    fs::write(&trigger, b"").unwrap();
+    fs::write(&file, &new).unwrap();
+    fsnap(&file, "create", "s").unwrap();
+    let disk = |fails_from: u64| fsnap(&trigger, "fault", format!("eio:{fails_from}")).unwrap();
+    let read = || {
+        // Not what the kernel has kept.
+        drop(scene.command("sh").args(["-c", "echo 3 >/proc/sys/vm/drop_caches"]).output());
+        fs::read(&file).map_err(|error| error.raw_os_error())
+    };
+    let mut torn = 0;
+    for at in 1..40 {
+        fs::write(&file, &old).unwrap();
+        disk(at);
+        let done = fsnap(&file, "restore", "s");
+        match read() {
+            Ok(content) => assert!(content == old || content == new, "step {at}: a mix"),
+            Err(errno) => {
+                torn += 1;
+                assert_eq!((errno, done), (Some(libc::EIO), Err(Errno::EIO)), "step {at}");
+                let change =
+                    fs::File::options().write(true).open(&file).map_err(|error| error.raw_os_error());
+                assert_eq!(change.err(), Some(Some(libc::EIO)));
+                assert_eq!(fsnap(&file, "delete", "s"), Err(Errno::EBUSY));
+            }
+        }
+        disk(0);
+        let whole = || read().is_ok_and(|content| content == old || content == new);
+        wait_until("it is whole again", Duration::from_secs(20), whole);
+    }
+    assert!(torn > 2, "{torn}");
 }

@@ -210,8 +210,10 @@ impl Order {
                     unsettled = Some(heal::unsettled_mark(cloned.gfid, cloned.marks));
                 }
             }
-            // Not before it is over: a brick may have yet to find its content.
-            Command::Delete(_) if self.state.arms.has(base) => return Err(Error::Restoring),
+            // Not before a restore is over: a brick may have yet to find its content.
+            Command::Delete(_) if self.state.arms.has(base) || store.is_torn(base) => {
+                return Err(Error::Restoring);
+            }
             Command::Delete(name) if self.file != base => store.delete_by(self.file, name)?,
             Command::Delete(name) => store.delete(base, name)?,
             Command::Restore(name) => {

@@ -13,7 +13,7 @@ mod pool;
 mod restore;
 mod volume;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -37,8 +37,8 @@ pub struct Brick {
     pool: Pool,
     /// Files whose catalogue self-heal is about to bring: it has removed the old one, as it believes.
     healing: Mutex<HashSet<Gfid>>,
-    /// When it was last tried to finish a restore.
-    mended: Mutex<Option<Instant>>,
+    /// When it was last tried to finish a restore of each file.
+    mended: Mutex<HashMap<Gfid, Instant>>,
 }
 
 /// What fops and workers share.
@@ -210,6 +210,10 @@ impl Translator for Brick {
 
     fn is_half_restored(&self, file: Gfid) -> bool {
         self.state.halves.has(file) || restore::is_torn(&self.state, file)
+    }
+
+    fn any_half_restored(&self) -> bool {
+        self.state.halves.any() || self.state.store.get().is_some_and(Store::any_torn)
     }
 
     fn disconnected(&self, connection: &Connection) {

@@ -125,9 +125,14 @@ impl Halves {
         }
     }
 
+    /// Whether there are any. A look at memory.
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
     /// Whether `file` is one of them. A look at memory if there are none.
     pub fn has(&self, file: Gfid) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.by(file).is_some()
+        self.any() && self.by(file).is_some()
     }
 
     fn by(&self, file: Gfid) -> Option<Option<Connection>> {
@@ -142,11 +147,15 @@ pub fn is_torn(state: &State, file: Gfid) -> bool {
 
 /// Tries, once a second at most, to finish the restore that has left `file` torn: somebody has come for it in vain.
 pub fn mend(brick: &Brick, file: Gfid) {
-    let mut last = brick.mended.lock().unwrap_or_else(PoisonError::into_inner);
-    if last.is_some_and(|last| last.elapsed() < MENDED_EVERY) {
-        return;
+    {
+        let mut last = brick.mended.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|_, last| last.elapsed() < MENDED_EVERY);
+        if last.contains_key(&file) {
+            return;
+        }
+        last.insert(file, Instant::now());
     }
-    *last = Some(Instant::now());
+    tracing::warn!("{file} is neither read nor changed: {TORN}");
     let state = Arc::clone(&brick.state);
     brick.pool.submit(vec![Key::File(file)], move |turn| {
         // Why it could not be done is in the log.
@@ -160,10 +169,7 @@ pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Optio
     let (Place::File(file) | Place::Open(file)) = change.place else { return None };
     if is_torn(state, file) {
         // Not even self-heal: what it writes would go when the restore is finished.
-        return matches!(change.how, How::Load | How::Other).then(|| {
-            tracing::warn!("{file} is neither read nor changed: {TORN}");
-            libc::EIO
-        });
+        return matches!(change.how, How::Load | How::Other).then_some(libc::EIO);
     }
     let by = state.halves.by(file)?;
     let own = by == Some(call.connection());

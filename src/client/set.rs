@@ -41,14 +41,16 @@ pub struct Set {
 }
 
 impl Set {
-    /// The set that has `file`. `ESTALE` if none has it; else what one says that can't tell.
+    /// The set that has `file`. `EBUSY` if rebalance is just moving it, `ESTALE` if none has it; else what one says that can't
+    /// tell.
     pub fn of(file: &mut File, top: Node) -> Result<Set, i32> {
         let mut unsure = libc::ESTALE;
         for (kind, node) in sets(top) {
             match file.has(node, LINKTO) {
                 Ok(false) => return Ok(Set { kind, node }),
-                // A link file: the data is in another set.
-                Ok(true) | Err(libc::ENOENT | libc::ESTALE) => {}
+                // A link file: the data is in another set. Or it is on its way, where both ends look like that.
+                Ok(true) => unsure = libc::EBUSY,
+                Err(libc::ENOENT | libc::ESTALE) => {}
                 Err(errno) => unsure = errno,
             }
         }

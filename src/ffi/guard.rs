@@ -215,8 +215,31 @@ guarded! {
         or default_zerofill, default_zerofill_failure_cbk: [Place::open(fd)], How::Other;
     setattr(loc: Loc, stbuf: *mut sys::iatt, valid: i32)
         or default_setattr, default_setattr_failure_cbk: [Place::file(&*loc)], How::Attributes(valid);
-    copy_file_range(fd_in: Fd, off_in: sys::off64_t, fd_out: Fd, off_out: sys::off64_t, len: usize, flags: u32)
-        or default_copy_file_range, default_copy_file_range_failure_cbk: [Place::open(fd_out)], How::Other;
+}
+
+/// It reads one file and changes another.
+pub(super) unsafe extern "C" fn copy_file_range<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    fd_in: Fd,
+    off_in: sys::off64_t,
+    fd_out: Fd,
+    off_out: sys::off64_t,
+    len: usize,
+    flags: u32,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        let refused = refusal::<T>((frame, this), &[Place::open(fd_out)], How::Other, xdata)
+            .or_else(|| refusal::<T>((frame, this), &[Place::open(fd_in)], How::Load, xdata));
+        match refused {
+            Some(errno) => sys::default_copy_file_range_failure_cbk(frame, errno),
+            None => {
+                sys::default_copy_file_range(frame, this, fd_in, off_in, fd_out, off_out, len, flags, xdata)
+            }
+        }
+    }
 }
 
 pub(super) unsafe extern "C" fn xattrop<T: Translator>(

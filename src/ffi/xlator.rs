@@ -9,7 +9,7 @@ use fsnap_core::Gfid;
 use super::call::{Call, Connection, Inodes};
 use super::carrier::{self, HeldTruncate};
 use super::cluster::File;
-use super::dict::Dict;
+use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::filter::{self, HiddenXattrs};
 use super::guard::{self, Change, entry};
@@ -79,6 +79,9 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// must cost next to nothing.
     fn is_half_restored(&self, file: Gfid) -> bool;
 
+    /// Whether there may be any such file. Asked at each lookup.
+    fn any_half_restored(&self) -> bool;
+
     /// A client's connection is closed.
     fn disconnected(&self, connection: &Connection);
 
@@ -117,6 +120,8 @@ pub trait Translator: Sized + Send + Sync + 'static {
 type Role = crate::brick::Brick;
 /// What it is under another name, in a private client graph.
 const CLIENT: &CStr = c"user/fsnap-client";
+/// `GF_CONTENT_KEY`: with it a lookup asks for the content of a small file.
+const CONTENT: &CStr = c"glusterfs.content";
 
 #[unsafe(no_mangle)]
 static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
@@ -568,7 +573,14 @@ unsafe extern "C" fn lookup<T: Translator>(
         }
         None
     };
-    // SAFETY: the host's promise, for the call and for passing it on.
+    // SAFETY: the host's promise.
+    let whole = unsafe { role::<T>(this).is_none_or(|role| !role.any_half_restored()) };
+    // The content of small files is not given with the lookup then.
+    // SAFETY: the host's promise.
+    let without =
+        unsafe { Dict::new(xdata) }.filter(|_| !whole).and_then(|dict| OwnedDict::without(dict, CONTENT));
+    let xdata = without.as_ref().map_or(xdata, OwnedDict::as_ptr);
+    // SAFETY: the host's promise, for the call and for passing it on; what is passed on has references of its own if it is kept.
     unsafe {
         fop(
             (frame, this),

@@ -147,7 +147,7 @@ impl Object<'_> {
 }
 
 /// As long as it lives, no signal but SIGKILL ends the process.
-pub struct Undisturbed([(Signal, SigHandler); 3]);
+pub struct Undisturbed([(Signal, SigHandler); 4]);
 
 impl Undisturbed {
     /// From now on.
@@ -156,7 +156,12 @@ impl Undisturbed {
             // SAFETY: no handler of ours runs, there is none to be unsafe.
             unsafe { signal(which, SigHandler::SigIgn) }.map(|before| (which, before))
         };
-        Ok(Undisturbed([ignored(Signal::SIGINT)?, ignored(Signal::SIGTERM)?, ignored(Signal::SIGHUP)?]))
+        Ok(Undisturbed([
+            ignored(Signal::SIGINT)?,
+            ignored(Signal::SIGTERM)?,
+            ignored(Signal::SIGHUP)?,
+            ignored(Signal::SIGQUIT)?,
+        ]))
     }
 }
 

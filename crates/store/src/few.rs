@@ -14,9 +14,12 @@ pub(crate) struct Few {
 }
 
 impl Few {
-    pub fn has(&self, file: Gfid) -> bool {
+    pub fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
-            && self.files.read().unwrap_or_else(PoisonError::into_inner).contains(&file)
+    }
+
+    pub fn has(&self, file: Gfid) -> bool {
+        self.any() && self.files.read().unwrap_or_else(PoisonError::into_inner).contains(&file)
     }
 
     pub fn set(&self, file: Gfid, has: bool) {

@@ -76,6 +76,11 @@ impl Store {
         self.torn.has(file)
     }
 
+    /// Whether there may be any [torn](Store::is_torn) file. A look at memory.
+    pub fn any_torn(&self) -> bool {
+        self.torn.any()
+    }
+
     /// Tries once more to finish the restore that has left `file` torn. It does nothing if it is not, by now.
     ///
     /// [`Error::Damaged`] (`EIO`), [`Error::Gone`] (`ESTALE`), or what a system call says; then it is as torn as before.

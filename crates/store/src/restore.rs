@@ -49,7 +49,11 @@ impl Store {
         let (aside, _) =
             payload::clone(if self.exchanges { &snapshot.file } else { &live.file }, &state.dir)?;
         let armed = self.not_begun(state, base, name)?;
-        state.write_intent(&Intent { base, payload: snapshot.gfid, name: name.clone() })?;
+        if let Err(e) = state.write_intent(&Intent { base, payload: snapshot.gfid, name: name.clone() }) {
+            // What is written from now on would go when it is replayed.
+            self.torn.set(base, state.has_intent(base));
+            return Err(e);
+        }
         let start = Instant::now();
         let is_back = || {
             state.remove_intent(base)?;
@@ -60,27 +64,31 @@ impl Store {
             false => Ok(()),
         });
         if let Err(e) = begun {
-            return is_back().and(Err(e));
+            let back = is_back();
+            self.torn.set(base, back.is_err());
+            return back.and(Err(e));
         }
         let done = match self.exchanges {
             true => sys::sync(&live.file).map(|()| start.elapsed()),
             false => overwrite(&snapshot.file, &live.file),
         };
-        let ended = done.and_then(|time| state.remove_intent(base).map(|()| time)).map_err(|cause| {
-            let back = roll_back(live, &stat, &aside, is_back);
-            (cause, back.err())
-        });
-        self.torn.set(base, matches!(ended, Err((_, Some(_)))));
-        ended.map_err(|(cause, not_back)| match not_back {
-            None => cause,
-            Some(e) => {
-                tracing::error!(
-                    "{base} is HALF RESTORED: its restore failed ({cause}), and so did taking that back ({e}). Nobody may read or \
-                     write it on this brick until it is finished"
-                );
-                Error::Damaged(format!("half restored: {cause}; and the old content did not come back: {e}"))
-            }
-        })
+        let ended = match done {
+            // If that is not durable it is not over: a crash would bring the intent back.
+            Ok(time) => state.remove_intent(base).map(|()| time).map_err(|e| (e, true)),
+            Err(cause) => Err(match roll_back(live, &stat, &aside, is_back) {
+                Ok(()) => (cause, false),
+                Err(e) => {
+                    tracing::error!(
+                        "{base} is HALF RESTORED: its restore failed ({cause}), and so did taking that back ({e}). Nobody may \
+                         read or write it on this brick until it is finished"
+                    );
+                    let why = format!("half restored: {cause}; and the old content did not come back: {e}");
+                    (Error::Damaged(why), true)
+                }
+            }),
+        };
+        self.torn.set(base, matches!(ended, Err((_, true))));
+        ended.map_err(|(e, _)| e)
     }
 
     /// The payload of the snapshot that `live` may be restored to; the errors of [`restore`](Store::restore).
