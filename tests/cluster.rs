@@ -62,47 +62,52 @@ fn a_node_that_was_away_is_healed() {
     assert_eq!(names(root.join("f1")), ["s0", "s100", "s200"]);
 }
 
-/// `FSNAP_SEED` repeats the choices, `FSNAP_ROUNDS` makes it longer.
 #[test]
 fn random_nodes_at_random_moments() {
+    random_nodes(Layout::Replicate(3), 1, 3);
+}
+
+#[test]
+fn random_nodes_of_a_disperse_volume_at_random_moments() {
+    random_nodes(Layout::Disperse { data: 4, redundancy: 2 }, 2, 6);
+}
+
+/// `FSNAP_SEED` repeats the choices, `FSNAP_ROUNDS` makes it longer.
+fn random_nodes(layout: Layout, per_node: usize, set: usize) {
     let number =
         |name: &str, default| std::env::var(name).ok().map_or(default, |n| n.parse().expect("a number"));
     let (seed, rounds) = (number("FSNAP_SEED", 1), number("FSNAP_ROUNDS", 1));
-    for (layout, per_node, set) in
-        [(Layout::Replicate(3), 1, 3), (Layout::Disperse { data: 4, redundancy: 2 }, 2, 6)]
-    {
-        println!("{layout:?}, seed {seed}, {rounds} rounds");
-        let (mount, volume, cluster) = cluster(layout, per_node);
-        let mut rng = Rng::new(seed);
-        let stop = Arc::new(AtomicBool::new(false));
-        let hand = Hand::start(&mount.path(), seed, &stop);
-        let writer = write_on(mount.path().join("w"), &stop);
-        for round in 0..rounds {
-            sleep(Duration::from_millis(200 + rng.below(1500)));
-            let (node, cut) = (rng.below(3) as usize, rng.below(2) == 0);
-            println!("round {round}: node {node} is {}", if cut { "cut off" } else { "killed" });
-            if cut {
-                cluster.cut(node)
-            } else {
-                cluster.kill_node(node)
-            }
-            sleep(Duration::from_millis(500 + rng.below(8000)));
-            if cut {
-                cluster.join(node)
-            } else {
-                cluster.start_node(node)
-            }
-            // Before the next one: two at a time are more than a quorum bears.
-            cluster.await_back(&volume, &mount);
-            volume.await_healed(Duration::from_secs(120));
+    println!("{layout:?}, seed {seed}, {rounds} rounds");
+    let (mount, volume, cluster) = cluster(layout, per_node);
+    let mut rng = Rng::new(seed);
+    let stop = Arc::new(AtomicBool::new(false));
+    let hand = Hand::start(&mount.path(), seed, &stop);
+    let writer = write_on(mount.path().join("w"), &stop);
+    for round in 0..rounds {
+        sleep(Duration::from_millis(200 + rng.below(1500)));
+        let (node, cut) = (rng.below(3) as usize, rng.below(2) == 0);
+        println!("round {round}: node {node} is {}", if cut { "cut off" } else { "killed" });
+        if cut {
+            cluster.cut(node)
+        } else {
+            cluster.kill_node(node)
         }
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
-        let book = hand.join().unwrap();
-        println!("{} taken, {} deleted, {} unsure", book.there.len(), book.gone.len(), book.unsure.len());
-        converges(&volume, layout, set);
-        book.check(&volume.mount("/run/scene/fresh").path());
+        sleep(Duration::from_millis(500 + rng.below(8000)));
+        if cut {
+            cluster.join(node)
+        } else {
+            cluster.start_node(node)
+        }
+        // Before the next one: two at a time are more than a quorum bears.
+        cluster.await_back(&volume, &mount);
+        volume.await_healed(Duration::from_secs(120));
     }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let book = hand.join().unwrap();
+    println!("{} taken, {} deleted, {} unsure", book.there.len(), book.gone.len(), book.unsure.len());
+    converges(&volume, layout, set);
+    book.check(&volume.mount("/run/scene/fresh").path());
 }
 
 /// Somebody who writes a file all the time, and takes snapshots of it.
