@@ -144,9 +144,10 @@ impl Connection {
     /// # Safety
     /// `client` is null or valid.
     pub(super) unsafe fn of(client: *const sys::client_t) -> Self {
-        // SAFETY: the caller's contract; a uid is a C string.
-        let uid = unsafe { client.as_ref() }.and_then(|client| NonNull::new(client.client_uid));
-        // SAFETY: as above.
+        let Some(client) = NonNull::new(client.cast_mut()) else { return Connection(Vec::new()) };
+        // SAFETY: the caller's contract.
+        let uid = NonNull::new(unsafe { sys::fsnap_client_uid(client.as_ptr()) }.cast_mut());
+        // SAFETY: a uid is a C string.
         Connection(
             uid.map_or_else(Vec::new, |uid| unsafe { CStr::from_ptr(uid.as_ptr()) }.to_bytes().to_vec()),
         )

@@ -180,6 +180,12 @@ fsnap_memdup(const void *bytes, size_t size)
     return gf_memdup(bytes, size);
 }
 
+const char *
+fsnap_client_uid(client_t *client)
+{
+    return client->client_uid;
+}
+
 void
 fsnap_free(void *copy)
 {

@@ -41,6 +41,9 @@ int fsnap_wind_lookup(call_frame_t *frame, void *cookie, fop_lookup_cbk_t cbk, x
 int fsnap_dict_set_bin(dict_t *dict, char *key, void *bytes, size_t size);
 void fsnap_dict_del(dict_t *dict, char *key);
 
+/* A pointer in GlusterFS 10, an array in 11. */
+const char *fsnap_client_uid(client_t *client);
+
 /* A copy of SIZE bytes in the host's memory, for the host to free; NULL if it is out of memory. */
 void *fsnap_memdup(const void *bytes, size_t size);
 
