@@ -83,7 +83,8 @@ impl Store {
 
     /// Tries once more to finish the restore that has left `file` torn. It does nothing if it is not, by now.
     ///
-    /// [`Error::Damaged`] (`EIO`), [`Error::Gone`] (`ESTALE`), or what a system call says; then it is as torn as before.
+    /// What a system call says; then it is as torn as before. [`Error::Damaged`] (`EIO`) or [`Error::Gone`] (`ESTALE`) if it can
+    /// never be finished: the intent is in quarantine then, and the file is not closed any more, whatever its content is.
     pub fn mend(&self, file: Gfid) -> Result<()> {
         if self.is_torn(file) { self.finish_earlier_restore(self.state()?, file) } else { Ok(()) }
     }
