@@ -9,8 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
@@ -80,9 +79,9 @@ fn random_nodes(layout: Layout, per_node: usize, set: usize) {
     println!("{layout:?}, seed {seed}, {rounds} rounds");
     let (mount, volume, cluster) = cluster(layout, per_node);
     let mut rng = Rng::new(seed);
-    let stop = Arc::new(AtomicBool::new(false));
-    let hand = Hand::start(&mount.path(), seed, &stop);
-    let writer = write_on(mount.path().join("w"), &stop);
+    let shift = Arc::new(Shift::default());
+    let hand = Hand::start(&mount.path(), seed, &shift);
+    let writer = write_on(mount.path().join("w"), &shift);
     for round in 0..rounds {
         sleep(Duration::from_millis(200 + rng.below(1500)));
         let (node, cut) = (rng.below(3) as usize, rng.below(2) == 0);
@@ -98,11 +97,14 @@ fn random_nodes(layout: Layout, per_node: usize, set: usize) {
         } else {
             cluster.start_node(node)
         }
-        // Before the next one: two at a time are more than a quorum bears.
         cluster.await_back(&volume, &mount);
+        sleep(Duration::from_millis(500 + rng.below(5000)));
+        // Before the next one: two at a time are more than a quorum bears. What is made faster than it is healed would
+        // never be.
+        let _pause = shift.pause();
         volume.await_healed(Duration::from_secs(120));
     }
-    stop.store(true, Ordering::Relaxed);
+    shift.end();
     writer.join().unwrap();
     let book = hand.join().unwrap();
     println!("{} taken, {} deleted, {} unsure", book.there.len(), book.gone.len(), book.unsure.len());
@@ -110,14 +112,38 @@ fn random_nodes(layout: Layout, per_node: usize, set: usize) {
     book.check(&volume.mount("/run/scene/fresh").path());
 }
 
+/// When to work: not during a pause, and not after the end.
+#[derive(Default)]
+struct Shift(RwLock<bool>);
+
+impl Shift {
+    /// Does `work`, once, unless it is the end.
+    fn goes_on(&self, work: impl FnOnce()) -> bool {
+        let over = self.0.read().unwrap();
+        if !*over {
+            work();
+        }
+        !*over
+    }
+
+    /// From the end of the work at hand until it is dropped.
+    fn pause(&self) -> impl Drop {
+        self.0.write().unwrap()
+    }
+
+    fn end(&self) {
+        *self.0.write().unwrap() = true;
+    }
+}
+
 /// Somebody who writes a file all the time, and takes snapshots of it.
-fn write_on(path: PathBuf, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
-    let stop = Arc::clone(stop);
+fn write_on(path: PathBuf, shift: &Arc<Shift>) -> JoinHandle<()> {
+    let shift = Arc::clone(shift);
     std::thread::spawn(move || {
         let file =
             OpenOptions::new().create(true).truncate(true).write(true).open(&path).expect("a new file");
         let mut round = 0u64;
-        while !stop.load(Ordering::Relaxed) {
+        let mut work = || {
             // What fails is tried again in the next round.
             let _ = file.write_all_at(&content(40_000, round), (round % 50) * 40_000);
             if round.is_multiple_of(25) {
@@ -125,7 +151,8 @@ fn write_on(path: PathBuf, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
                 let _ = fsnap(&path, "create", format!("w{round}"));
             }
             round += 1;
-        }
+        };
+        while shift.goes_on(&mut work) {}
     })
 }
 
@@ -139,19 +166,20 @@ struct Hand {
 }
 
 impl Hand {
-    fn start(root: &Path, seed: u64, stop: &Arc<AtomicBool>) -> JoinHandle<Hand> {
-        let (file, stop, mut rng) = (root.join("f"), Arc::clone(stop), Rng::new(seed + 1));
+    fn start(root: &Path, seed: u64, shift: &Arc<Shift>) -> JoinHandle<Hand> {
+        let (file, shift, mut rng) = (root.join("f"), Arc::clone(shift), Rng::new(seed + 1));
         std::thread::spawn(move || {
             let mut hand = Hand::default();
             let mut round = 0;
-            while !stop.load(Ordering::Relaxed) {
+            let mut work = || {
                 round += 1;
                 let victim = hand.there.keys().nth(rng.below(8) as usize).cloned();
                 match victim.filter(|_| rng.below(2) == 0) {
                     Some(name) => hand.delete(&file, name),
                     None => hand.create(&file, round),
                 }
-            }
+            };
+            while shift.goes_on(&mut work) {}
             hand
         })
     }
