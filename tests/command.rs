@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::stage::Stage;
 use common::{MIB, Setup, ask, distribute, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill, run, wait_until};
+use fsnap_testbed::{Errno, Layout, checksum, fill, run, translator_path, wait_until};
 use serde_json::Value;
 
 const OWNER: u32 = 4001;
@@ -399,7 +399,20 @@ fn every_brick_is_asked() {
     volume.kill_brick(0);
     volume.restart_brick(0);
     mount.wait_connected(3);
-    stage.refused(["create", "f"], "brick 127.1.1.2:/run/scene/b2/brick has no fsnap");
+    let second = "brick 127.1.1.2:/run/scene/b2/brick";
+    stage.refused(["create", "f"], &format!("{second} has no fsnap"));
+    let other = stage.0.scene.path("/run/scene/other.so");
+    fs::write(&other, of_version(b"0.9.9")).unwrap();
+    for (n, so) in [(2, translator_path()), (1, other)] {
+        stage.0.scene.install_translator(so, "fsnap");
+        volume.kill_brick(n);
+        volume.restart_brick(n);
+        mount.wait_connected(3);
+    }
+    fsnap(&file, "create", "a").unwrap();
+    let differs = format!("{second} has fsnap 0.9.9, this is {VERSION}: install the same everywhere");
+    stage.refused(["create", "f"], &differs);
+    stage.refused(["restore", "-y", "--no-backup", "f@a"], &differs);
     // Too few bricks: nothing is done, and it does not take for ever.
     volume.kill_brick(1);
     volume.kill_brick(2);
@@ -408,6 +421,19 @@ fn every_brick_is_asked() {
         assert_eq!((said.code, &said.out[..]), (1, ""), "{}", said.err);
         assert!(["not connected", "too few"].iter().any(|part| said.err.contains(part)), "{}", said.err);
     }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The translator, as one of another version: it is the same but for what it says.
+fn of_version(other: &[u8]) -> Vec<u8> {
+    let mut bytes = fs::read(translator_path()).expect("the translator");
+    let at = |bytes: &[u8]| bytes.windows(VERSION.len()).position(|part| part == VERSION.as_bytes());
+    assert!(at(&bytes).is_some());
+    while let Some(at) = at(&bytes) {
+        bytes[at..][..VERSION.len()].copy_from_slice(other);
+    }
+    bytes
 }
 
 #[test]
@@ -424,7 +450,7 @@ fn on_a_volume_without_fsnap() {
         stage.refused(args, absent);
     }
     stage.refused(["create", "f"], "not installed here");
-    stage.0.scene.install_translator(fsnap_testbed::translator_path(), "fsnap-client");
+    stage.0.scene.install_translator(translator_path(), "fsnap-client");
     stage.refused(["create", "f"], absent);
     let glusterd = fs::read_to_string(stage.0.scene.path("/run/glusterd.pid")).unwrap();
     run(stage.0.scene.command("kill").arg(glusterd.trim()));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use common::agree::converges;
+use common::agree::{converges, set};
 use common::stage::Stage;
 use common::{MIB, Setup, fsnap, names, sees, volume};
 use fsnap_testbed::{Errno, Layout, checksum, content, fill, getx, wait_until};
@@ -26,16 +26,6 @@ const ALL: [(Layout, usize); 6] =
 
 fn stage(layout: Layout, bricks: usize) -> Stage {
     Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume))
-}
-
-/// How many bricks share a file.
-fn set(layout: Layout) -> usize {
-    match layout {
-        Layout::Distribute => 1,
-        Layout::Replicate(count) => count,
-        Layout::Arbiter => 3,
-        Layout::Disperse { data, redundancy } => data + redundancy,
-    }
 }
 
 /// All bricks have the same, and nothing is left to heal.
@@ -143,24 +133,7 @@ fn with_a_brick_down() {
         sees(&file, second);
         settled(&stage, layout);
         sees(&file, second);
-        whole_without_any(&stage, layout, "f", second);
-    }
-}
-
-/// Whichever brick is away, the file has that content. (Bricks of a replicate volume were compared.)
-fn whole_without_any(stage: &Stage, layout: Layout, file: &str, sum: u64) {
-    if !matches!(layout, Layout::Disperse { .. }) {
-        return;
-    }
-    let Setup { volume, mount, .. } = &stage.0;
-    for down in 0..set(layout) {
-        volume.kill_brick(down);
-        mount.wait_connected(set(layout) - 1);
-        let fresh = volume.mount("/run/scene/fresh");
-        assert_eq!(checksum(fresh.path().join(file)), sum, "without brick {down}");
-        drop(fresh);
-        volume.restart_brick(down);
-        mount.wait_connected(set(layout));
+        stage.whole_without_any(layout, &[("f", second)]);
     }
 }
 
@@ -223,7 +196,7 @@ fn under_a_writer_on_another_mount() {
             assert!(whole && b"bw".contains(&piece[0]), "piece {n}: {:?}", &piece[..16]);
         }
         drop(fresh);
-        whole_without_any(&stage, layout, "f", checksum(stage.file("f")));
+        stage.whole_without_any(layout, &[("f", checksum(stage.file("f")))]);
     }
 }
 
@@ -283,7 +256,7 @@ fn killed_at_random_moments() {
             sees(&file, sums[(round as usize + 1) % 2]);
             settled(&stage, layout);
         }
-        whole_without_any(&stage, layout, "f", sums[rounds as usize % 2]);
+        stage.whole_without_any(layout, &[("f", sums[rounds as usize % 2])]);
     }
 }
 
@@ -368,4 +341,74 @@ fn an_armed_file_is_not_truncated() {
     drop(second);
     stage.restore("f", "a");
     sees(&file, sum);
+}
+
+/// Who armed a file and does nothing more, but does not go either.
+#[test]
+fn a_restore_that_nobody_ends_is_over_after_a_minute() {
+    let stage = stage(REPLICA, 3);
+    let arm = |name: &str| {
+        let file = stage.file(name);
+        fill(&file, MIB, 1);
+        fsnap(&file, "create", "a").unwrap();
+        fsnap(&file, "arm", "a;id=11111111-2222-4333-8444-555555555555").unwrap();
+        file
+    };
+    let begun = Instant::now();
+    let files = ["f", "g"].map(arm);
+    let truncated = |file: &Path| {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        file.set_len(5).map_err(|error| error.raw_os_error())
+    };
+    for file in &files {
+        assert_eq!(truncated(file), Err(Some(libc::EBUSY)));
+    }
+    let sum = checksum(&files[0]);
+    // The next command waits for that.
+    stage.restore("f", "a");
+    let taken = begun.elapsed().as_secs();
+    assert!((60..90).contains(&taken), "{taken}");
+    truncated(&files[1]).unwrap();
+    sees(&files[0], sum);
+    settled(&stage, REPLICA);
+}
+
+/// Quota, switched on when there are snapshots already, counts a restored file as one that was written.
+#[test]
+fn quota_counts_it() {
+    for (layout, bricks) in [(Layout::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
+        println!("{layout:?}");
+        let stage = stage(layout, bricks);
+        let volume = &stage.0.volume;
+        fs::create_dir(stage.file("d")).unwrap();
+        let [file, other] = ["d/f", "d/other"].map(|name| stage.file(name));
+        let sizes = [8 * MIB, 2 * MIB, 5 * MIB];
+        for (n, size) in sizes.into_iter().enumerate() {
+            fill(&file, size, n as u64);
+            stage.ok(["create", "d/f", "-n", &format!("s{n}")]);
+        }
+        fill(&other, MIB, 3);
+        let quota = |args: &[&str]| volume.gluster([&["volume", "quota", "v"], args].concat());
+        quota(&["enable"]).unwrap();
+        quota(&["limit-usage", "/d", "1GB"]).unwrap();
+        let used = || {
+            let xml = quota(&["list", "/d", "--xml"]).unwrap_or_default();
+            let (_, rest) = xml.split_once("<used_space>")?;
+            rest.split_once('<')?.0.parse::<u64>().ok()
+        };
+        let uses = |size: u64| {
+            wait_until(&format!("{size} bytes are counted"), Duration::from_secs(60), || {
+                used() == Some(size)
+            });
+        };
+        uses(sizes[2] + MIB);
+        assert_eq!(fsnap(&file, "create", "s3"), Err(Errno::EOPNOTSUPP));
+        stage.refused(["restore", "-y", "d/f@s0"], "--no-backup");
+        assert_eq!(fsnap(&file, "restore", "s0"), Err(Errno::EOPNOTSUPP));
+        for n in [0, 1, 2, 0] {
+            stage.restore("d/f", &format!("s{n}"));
+            uses(sizes[n] + MIB);
+        }
+        settled(&stage, layout);
+    }
 }

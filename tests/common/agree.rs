@@ -12,6 +12,16 @@ use super::sound;
 pub const HEALED_WITHIN: Duration = Duration::from_secs(60);
 pub const SAME_WITHIN: Duration = Duration::from_secs(20);
 
+/// How many bricks share a file.
+pub fn set(layout: Layout) -> usize {
+    match layout {
+        Layout::Distribute => 1,
+        Layout::Replicate(count) => count,
+        Layout::Arbiter => 3,
+        Layout::Disperse { data, redundancy } => data + redundancy,
+    }
+}
+
 /// What is below a brick's directory `dir`, `.fsnap` included: names, and of files gfid, size, catalogue, and content.
 fn tree(brick: &Path, content: bool) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use fsnap_testbed::run;
+use fsnap_testbed::{Layout, checksum, run};
 use serde_json::Value;
 
 use super::Setup;
@@ -80,6 +80,27 @@ impl Stage {
     #[track_caller]
     pub fn restore(&self, file: &str, name: &str) {
         self.ok(["restore", &format!("{file}@{name}"), "--yes", "--no-backup"]);
+    }
+
+    /// Whichever brick of a disperse volume is away, files have that content. (Bricks of a replicate volume can be compared.)
+    #[track_caller]
+    pub fn whole_without_any(&self, layout: Layout, files: &[(&str, u64)]) {
+        if !matches!(layout, Layout::Disperse { .. }) {
+            return;
+        }
+        let Setup { volume, mount, .. } = &self.0;
+        let all = volume.bricks().len();
+        for down in 0..all {
+            volume.kill_brick(down);
+            mount.wait_connected(all - 1);
+            let fresh = volume.mount("/run/scene/fresh");
+            for (file, sum) in files {
+                assert_eq!(checksum(fresh.path().join(file)), *sum, "{file} without brick {down}");
+            }
+            drop(fresh);
+            volume.restart_brick(down);
+            mount.wait_connected(all);
+        }
     }
 
     #[track_caller]

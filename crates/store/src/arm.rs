@@ -15,7 +15,7 @@ use crate::sys::{self, Doing};
 impl Store {
     /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
     ///
-    /// Refused, with nothing changed, as [`restore`](Store::restore).
+    /// Refused, with nothing changed, as [`restore`](Store::restore), but under quota accounting it is not.
     pub fn arm(&self, base: Gfid, name: &SnapName, id: Gfid) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {

@@ -67,6 +67,7 @@ impl Store {
         let base = self.brick.open_file(file, Access::Read)?;
         let names = Names::of(&base.file)?;
         self.check_base(&base, &names)?;
+        refuse_quota(&names)?;
         if self.is_torn(file) || self.state.get().is_some_and(|state| state.has_intent(file)) {
             return Err(Error::Damaged(
                 "a restore of this file was interrupted and could not be finished".into(),
@@ -87,9 +88,6 @@ impl Store {
         }
         if names.has(xattrs::SHARD) {
             return Err(Error::unsupported("the file is sharded"));
-        }
-        if names.has_quota() {
-            return Err(Error::unsupported("quota is on: it cannot account for snapshots"));
         }
         if !self.reflink {
             return Err(Error::unsupported("the brick's file system cannot share blocks (reflink)"));
@@ -243,6 +241,14 @@ impl Store {
             Ok(_) | Err(Error::Damaged(_)) => blocked(),
             Err(e) => Err(e),
         }
+    }
+}
+
+/// Quota counts what comes from above: nothing of what is made or changed here.
+pub(crate) fn refuse_quota(names: &Names) -> Result<()> {
+    match names.has_quota() {
+        true => Err(Error::unsupported("quota is on: it would not count this")),
+        false => Ok(()),
     }
 }
 

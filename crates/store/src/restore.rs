@@ -10,6 +10,7 @@ use nix::sys::stat::{FileStat, fstat};
 use crate::Store;
 use crate::brick::{Access, Inode};
 use crate::catalogue::is_being_healed;
+use crate::create::refuse_quota;
 use crate::ioctl::{exchange, ficlone};
 use crate::payload::{self, set_times};
 use crate::sys::{self, Doing};
@@ -35,6 +36,8 @@ impl Store {
         if self.only_grave(&live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: bring it back first"));
         }
+        // Of a carrier it knows.
+        refuse_quota(&Names::of(&live.file)?)?;
         self.restore_into(&live, name)
     }
 

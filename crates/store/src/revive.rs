@@ -7,9 +7,11 @@ use nix::errno::Errno;
 
 use crate::Store;
 use crate::brick::{Access, Dir, Inode};
+use crate::create::refuse_quota;
 use crate::grave::Grave;
 use crate::names;
 use crate::sys::{self, Doing};
+use crate::xattrs::Names;
 
 impl Store {
     /// Brings the buried file `base` back, in its directory and under its name, with the content of its snapshot `name`.
@@ -33,6 +35,7 @@ impl Store {
         let Some(grave) = self.only_grave(&base)? else {
             return Err(Error::unsupported("the file was not deleted"));
         };
+        refuse_quota(&Names::of(&base.file)?)?;
         let parent = self.brick.open_dir(grave.was.parent)?;
         may(parent.gfid, &grave.was.name)?;
         if sys::stat_in(&parent.file, grave.was.name.as_slice())?.is_some() {
