@@ -38,13 +38,8 @@ demo: deps
 	$(CARGO) build --release --locked --package fsnap --package fsnap-cli
 	$(CARGO) run --release --locked --example demo -- $(SIZE)
 
-# Most tests wait most of the time.
-test: export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
 test: deps lint
-	$(CARGO) test --locked --workspace
-	$(CARGO) test --locked -p fsnap-store --features fault-injection --test faults
-	$(CARGO) test --locked --features fault-injection --test faults
-	./scripts/fuzz 5
+	./scripts/test
 
 fuzz:
 	./scripts/fuzz $(SECONDS)
