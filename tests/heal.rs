@@ -5,11 +5,12 @@ mod load;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges, differences};
-use common::{MIB, Setup, ask, fsnap, names, received};
+use common::{MIB, Setup, ask, fsnap, names, received, try_names};
 use fsnap_testbed::{Errno, Layout, Volume, checksum, content, df_used, fill, setx, try_wait_until};
 use load::versions::Writer;
 
@@ -41,7 +42,8 @@ fn created_and_deleted_while_a_brick_was_away() {
             let snapshot = dir.join(".fsnap/f@stays");
             for verb in ["delete", "hold", "release"] {
                 let answer = fsnap(&snapshot, verb, "stays").unwrap_err();
-                assert!([Errno::EOPNOTSUPP, Errno::EROFS].contains(&answer), "{verb} {when}: {answer}");
+                let refused = answer == Errno::EOPNOTSUPP || is_read_only(answer, layout);
+                assert!(refused, "{verb} {when}: {answer}");
             }
         };
         refused(UP);
@@ -243,6 +245,31 @@ fn everything(volume: &Volume, layout: Layout) {
     converges(volume, layout, 3);
 }
 
+/// The names of the file's snapshots. Disperse asks one brick, and if that is the one that is being healed it answers `EIO`
+/// (docs/semantics.md, known gaps).
+#[track_caller]
+fn names_in_heal(file: &Path, layout: Layout) -> Vec<String> {
+    let begun = Instant::now();
+    loop {
+        match try_names(file) {
+            Err(Errno::EIO) if is_dispersed(layout) && begun.elapsed() < SAME_WITHIN => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            answer => return answer.expect("list"),
+        }
+    }
+}
+
+fn is_dispersed(layout: Layout) -> bool {
+    matches!(layout, Layout::Disperse { .. })
+}
+
+/// Whether that is how a change of a snapshot is refused. On a disperse volume the next fop that takes over the lock of one
+/// that was refused is answered `EIO` (docs/semantics.md, known gaps).
+fn is_read_only(errno: Errno, layout: Layout) -> bool {
+    errno == Errno::EROFS || is_dispersed(layout) && errno == Errno::EIO
+}
+
 /// One brick can't take a snapshot, the others can.
 #[test]
 fn created_where_a_disk_was_full_or_read_only() {
@@ -262,7 +289,7 @@ fn created_where_a_disk_was_full_or_read_only() {
             scene.command("fallocate").args(["-l", &format!("{kib}KiB")]).arg(disks[1].at().join("filler")),
         );
         fsnap(&file, "create", "full").unwrap();
-        assert_eq!(names(&file), ["before", "full"]);
+        assert_eq!(names_in_heal(&file, layout), ["before", "full"]);
         fs::remove_file(&filler).unwrap();
         converges(&volume, layout, 3);
         // Not while somebody has a file open for writing.
@@ -277,7 +304,7 @@ fn created_where_a_disk_was_full_or_read_only() {
         remount("ro");
         fsnap(&file, "create", "read-only").unwrap();
         fsnap(&file, "delete", "before").unwrap();
-        assert_eq!(names(&file), ["full", "read-only"]);
+        assert_eq!(names_in_heal(&file, layout), ["full", "read-only"]);
         remount("rw");
         converges(&volume, layout, 3);
         assert_eq!(names(&file), ["full", "read-only"]);
@@ -434,8 +461,8 @@ fn what_is_refused_while_a_brick_is_away_leaves_nothing() {
                 ("rename", fs::rename(&snapshot, dir.join("g"))),
                 ("mkdir", fs::create_dir(snap_dir.join("g"))),
             ] {
-                let errno = refused.expect_err(what).raw_os_error();
-                assert_eq!(errno, Some(libc::EROFS), "{what}");
+                let errno = Errno::from_raw(refused.expect_err(what).raw_os_error().expect("an errno"));
+                assert!(is_read_only(errno, layout), "{what}: {errno}");
             }
             volume.restart_brick(away);
             mount.wait_connected(3);

@@ -79,9 +79,13 @@ pub fn ask(file: impl AsRef<Path>, question: &str) -> Result<serde_json::Value, 
 
 /// The names of the file's snapshots, oldest first.
 pub fn names(file: impl AsRef<Path>) -> Vec<String> {
-    let list = ask(file, "list").expect("list");
+    try_names(file).expect("list")
+}
+
+pub fn try_names(file: impl AsRef<Path>) -> Result<Vec<String>, Errno> {
+    let list = ask(file, "list")?;
     let snapshots = list["snapshots"].as_array().expect("an array");
-    snapshots.iter().map(|s| s["name"].as_str().expect("a name").to_owned()).collect()
+    Ok(snapshots.iter().map(|s| s["name"].as_str().expect("a name").to_owned()).collect())
 }
 
 /// The names in a directory, sorted.
