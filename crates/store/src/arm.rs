@@ -15,7 +15,7 @@ use crate::sys::{self, Doing};
 impl Store {
     /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
     ///
-    /// Refused, with nothing changed, as [`restore`](Store::restore), but under quota accounting it is not.
+    /// Refused, with nothing changed, as [`restore`](Store::restore), but not for quota, which counts what a carrier does.
     pub fn arm(&self, base: Gfid, name: &SnapName, id: Gfid) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// Does restore `id` of `base`, for which this brick is armed; returns for how long the file's writers had to wait, and
-    /// the file's size now, in bytes. The rest as [`restore`](Store::restore).
+    /// the file's size now, in bytes. The rest as [`restore`](Store::restore), but for quota.
     ///
     /// [`Error::Unhealed`] (`EIO`) if it is not armed for that: another brick may be.
     pub fn carry(&self, base: Gfid, id: Gfid) -> Result<(Duration, i64)> {
