@@ -20,8 +20,7 @@ fn only_what_was_armed_is_carried() {
         assert_eq!(store.arm(base, &name("b"), id(1)).unwrap_err().errno(), libc::ENODATA);
         assert_eq!(stage(&store), None);
         // Quota counts what a carrier does.
-        setx(b.join("f"), "trusted.glusterfs.quota.00000000-0000-0000-0000-000000000001.contri.1", [0; 24])
-            .unwrap();
+        setx(b.join("f"), QUOTA, [0; 24]).unwrap();
         store.arm(base, &name("a"), id(1)).unwrap();
         assert_eq!(store.carry(base, id(2)).unwrap_err().errno(), libc::EIO);
         assert!(fs::read(b.join("f")).unwrap() == new);

@@ -19,6 +19,8 @@ use fsnap_testbed::{Disk, Fs, Scene, getx, listx, removex, run, setx};
 
 pub const MIB: usize = 1 << 20;
 pub const PLENTY: Limits = Limits { max_snapshots: 256, min_free: 0 };
+/// An xattr of a file that quota counts.
+pub const QUOTA: &str = "trusted.glusterfs.quota.00000000-0000-0000-0000-000000000001.contri.1";
 
 /// The file systems that share blocks, those that this kernel mounts.
 pub fn reflink() -> Vec<Fs> {

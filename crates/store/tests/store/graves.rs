@@ -127,6 +127,9 @@ fn revivals_that_are_refused() {
         b.refuses(libc::ESTALE, || store.revive(next_gfid(), &name("a"), anywhere));
         b.refuses(libc::EINVAL, || store.revive(b.gfid("d"), &name("a"), anywhere));
         b.refuses(libc::EBUSY, || store.revive(base, &name("a"), |_, _| Err(Error::Migrating)));
+        setx(b.handle(base), QUOTA, [0; 24]).unwrap();
+        b.refuses(libc::EOPNOTSUPP, || store.revive(base, &name("a"), anywhere));
+        removex(b.handle(base), QUOTA).unwrap();
         let other = b.make_file("d/f", b"another");
         let error = b.refuses(libc::EEXIST, || store.revive(base, &name("a"), anywhere));
         assert_eq!(error, Error::FileExists("f".into()));

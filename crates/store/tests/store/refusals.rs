@@ -38,7 +38,7 @@ fn files_that_must_not_be_touched() {
             xattr("trusted.glusterfs.shard.block-size", libc::EOPNOTSUPP),
             Error::Unsupported(_)
         ));
-        xattr("trusted.glusterfs.quota.00000000-0000-0000-0000-000000000001.contri.1", libc::EOPNOTSUPP);
+        xattr(QUOTA, libc::EOPNOTSUPP);
         xattr("trusted.fsnap.record", libc::EROFS);
         let mode = |bits| fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
         mode(0o3644);
