@@ -40,7 +40,7 @@ fn a_node_that_was_away_is_healed() {
     };
     write(0);
     let snapshot = checksum(root.join(".fsnap/f1@s0"));
-    converges(&volume, Layout::Replicate(3), 3);
+    converges(&volume, Layout::Replicate(3));
 
     cluster.cut(1);
     write(100);
@@ -48,7 +48,7 @@ fn a_node_that_was_away_is_healed() {
     assert_eq!(mount.connected(), 2);
     cluster.join(1);
     cluster.await_back(&volume, &mount);
-    converges(&volume, Layout::Replicate(3), 3);
+    converges(&volume, Layout::Replicate(3));
 
     // Also the node that has served the volume's description so far.
     cluster.kill_node(0);
@@ -56,23 +56,23 @@ fn a_node_that_was_away_is_healed() {
     write(200);
     cluster.start_node(0);
     cluster.await_back(&volume, &mount);
-    converges(&volume, Layout::Replicate(3), 3);
+    converges(&volume, Layout::Replicate(3));
     assert_eq!(checksum(root.join(".fsnap/f1@s0")), snapshot);
     assert_eq!(names(root.join("f1")), ["s0", "s100", "s200"]);
 }
 
 #[test]
 fn random_nodes_at_random_moments() {
-    random_nodes(Layout::Replicate(3), 1, 3);
+    random_nodes(Layout::Replicate(3), 1);
 }
 
 #[test]
 fn random_nodes_of_a_disperse_volume_at_random_moments() {
-    random_nodes(Layout::Disperse { data: 4, redundancy: 2 }, 2, 6);
+    random_nodes(Layout::Disperse { data: 4, redundancy: 2 }, 2);
 }
 
 /// `FSNAP_SEED` repeats the choices, `FSNAP_ROUNDS` makes it longer.
-fn random_nodes(layout: Layout, per_node: usize, set: usize) {
+fn random_nodes(layout: Layout, per_node: usize) {
     let number =
         |name: &str, default| std::env::var(name).ok().map_or(default, |n| n.parse().expect("a number"));
     let (seed, rounds) = (number("FSNAP_SEED", 1), number("FSNAP_ROUNDS", 1));
@@ -108,7 +108,7 @@ fn random_nodes(layout: Layout, per_node: usize, set: usize) {
     writer.join().unwrap();
     let book = hand.join().unwrap();
     println!("{} taken, {} deleted, {} unsure", book.there.len(), book.gone.len(), book.unsure.len());
-    converges(&volume, layout, set);
+    converges(&volume, layout);
     book.check(&volume.mount("/run/scene/fresh").path());
 }
 

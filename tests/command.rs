@@ -402,7 +402,8 @@ fn every_brick_is_asked() {
     let second = "brick 127.1.1.2:/run/scene/b2/brick";
     stage.refused(["create", "f"], &format!("{second} has no fsnap"));
     let other = stage.0.scene.path("/run/scene/other.so");
-    fs::write(&other, of_version(b"0.9.9")).unwrap();
+    let version = VERSION.replace(char::is_numeric, "9");
+    fs::write(&other, of_version(&version)).unwrap();
     for (n, so) in [(2, translator_path()), (1, other)] {
         stage.0.scene.install_translator(so, "fsnap");
         volume.kill_brick(n);
@@ -410,7 +411,7 @@ fn every_brick_is_asked() {
         mount.wait_connected(3);
     }
     fsnap(&file, "create", "a").unwrap();
-    let differs = format!("{second} has fsnap 0.9.9, this is {VERSION}: install the same everywhere");
+    let differs = format!("{second} has fsnap {version}, this is {VERSION}: install the same everywhere");
     stage.refused(["create", "f"], &differs);
     stage.refused(["restore", "-y", "--no-backup", "f@a"], &differs);
     // Too few bricks: nothing is done, and it does not take for ever.
@@ -426,12 +427,12 @@ fn every_brick_is_asked() {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The translator, as one of another version: it is the same but for what it says.
-fn of_version(other: &[u8]) -> Vec<u8> {
+fn of_version(other: &str) -> Vec<u8> {
     let mut bytes = fs::read(translator_path()).expect("the translator");
     let at = |bytes: &[u8]| bytes.windows(VERSION.len()).position(|part| part == VERSION.as_bytes());
     assert!(at(&bytes).is_some());
     while let Some(at) = at(&bytes) {
-        bytes[at..][..VERSION.len()].copy_from_slice(other);
+        bytes[at..][..VERSION.len()].copy_from_slice(other.as_bytes());
     }
     bytes
 }

@@ -133,7 +133,7 @@ fn one_moment(layout: Layout, bricks: usize, rounds: usize) {
     }
     // And nobody is locked out.
     fill(stage.file("f"), MIB, 7);
-    converges(volume, layout, set(layout));
+    converges(volume, layout);
     let kept: Vec<_> = kept.iter().map(|(path, sum)| (&path[..], *sum)).collect();
     stage.whole_without_any(layout, &kept);
 }

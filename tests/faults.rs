@@ -273,12 +273,12 @@ fn a_restore_whose_command_is_killed() {
             drop(fresh);
             assert!(what == "unreadable" || ends(&mut write(&stage, "f")), "a lock stays");
             if layout == Layout::Replicate(3) {
-                converges(&stage.0.volume, layout, 3);
+                converges(&stage.0.volume, layout);
                 assert!(sums.contains(&checksum(&file)));
             }
             stage.restore("f", &format!("s{new}"));
             sees(&file, sums[new]);
-            converges(&stage.0.volume, layout, 3);
+            converges(&stage.0.volume, layout);
             sees(&file, sums[new]);
         }
     }
@@ -318,7 +318,7 @@ fn a_create_that_has_to_wait() {
     assert!(ends(&mut to_g), "a lock stays");
     assert_eq!((names(stage.file("f")), names(stage.file("g"))), (vec![], vec!["s".to_owned()]));
     stage.ok(["create", "f", "--name", "s"]);
-    converges(&stage.0.volume, Layout::Replicate(3), 3);
+    converges(&stage.0.volume, Layout::Replicate(3));
 }
 
 /// On a disperse volume it waits for whatever is under way, as everything does there.
@@ -335,7 +335,7 @@ fn a_create_that_has_to_wait_on_disperse() {
         assert!(!slow.is_finished());
     });
     stage.ok(["create", "f", "--name", "s", "--timeout", "1"]);
-    converges(&stage.0.volume, layout, 3);
+    converges(&stage.0.volume, layout);
 }
 
 /// One brick of three is killed at each change that it makes to its disk. `FSNAP_ALL=1` tries all of them, not every fourth.
@@ -365,7 +365,7 @@ fn a_restore_in_which_a_brick_is_killed() {
             let fresh = volume.mount("/run/scene/fresh");
             assert_eq!(checksum(fresh.path().join("f")), sums[new], "step {at}");
             drop(fresh);
-            converges(volume, layout, 3);
+            converges(volume, layout);
             sees(&file, sums[new]);
             stage.0.mount.wait_connected(3);
         }
@@ -420,7 +420,7 @@ fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
             volume.restart_brick(0);
             stage.0.mount.wait_connected(3);
         }
-        converges(volume, layout, 3);
+        converges(volume, layout);
         println!("{layout:?}: {torn} times");
         assert!(torn > 1);
     }

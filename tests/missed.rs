@@ -48,7 +48,7 @@ fn random_changes_while_a_brick_was_away() {
             volume.await_healed(HEALED_WITHIN);
             // An empty one may be missing until somebody looks for it.
             tree.dirs.iter().for_each(|dir| drop(fs::metadata(tree.root.join(dir).join(".fsnap"))));
-            converges(&volume, layout, 3);
+            converges(&volume, layout);
             tree.check();
         }
         let fresh = volume.mount("/run/scene/fresh");

@@ -31,7 +31,7 @@ fn stage(layout: Layout, bricks: usize) -> Stage {
 /// All bricks have the same, and nothing is left to heal.
 fn settled(stage: &Stage, layout: Layout) {
     if layout != Layout::Distribute {
-        converges(&stage.0.volume, layout, set(layout));
+        converges(&stage.0.volume, layout);
     }
 }
 

@@ -56,7 +56,8 @@ fn visit(brick: &Path, dir: &Path, content: bool, all: &mut BTreeMap<String, Str
 }
 
 /// What is not the same on all bricks of a set. Fragments differ in content.
-pub fn differences(volume: &Volume, layout: Layout, set: usize) -> Vec<String> {
+pub fn differences(volume: &Volume, layout: Layout) -> Vec<String> {
+    let set = set(layout);
     // Nor has an arbiter any.
     let content = matches!(layout, Layout::Replicate(_));
     let mut found = Vec::new();
@@ -75,16 +76,15 @@ pub fn differences(volume: &Volume, layout: Layout, set: usize) -> Vec<String> {
 
 /// Waits until nothing is left to heal and the bricks of each set are the same.
 #[track_caller]
-pub fn converges(volume: &Volume, layout: Layout, set: usize) {
+pub fn converges(volume: &Volume, layout: Layout) {
     volume.await_healed(HEALED_WITHIN);
     // Disperse knows no split-brain.
     if !matches!(layout, Layout::Disperse { .. }) {
         assert_eq!(volume.split_brain(), Vec::<String>::new());
     }
     // A deleted file loses its content a moment later.
-    let same = try_wait_until("the bricks are the same", SAME_WITHIN, || {
-        differences(volume, layout, set).is_empty()
-    });
-    assert!(same.is_ok(), "{:#?}", differences(volume, layout, set));
+    let same =
+        try_wait_until("the bricks are the same", SAME_WITHIN, || differences(volume, layout).is_empty());
+    assert!(same.is_ok(), "{:#?}", differences(volume, layout));
     sound(volume);
 }
