@@ -276,10 +276,17 @@ fn created_where_a_disk_was_full_or_read_only() {
         fsnap_testbed::run(
             scene.command("fallocate").args(["-l", &format!("{kib}KiB")]).arg(disks[1].at().join("filler")),
         );
+        // A brick of a disperse volume that can't be healed may be the one that is asked, all the time (docs/semantics.md, known
+        // gaps).
+        let listed = |wanted: [&str; 2]| match asked_again(layout, || try_names(&file)) {
+            Err(Errno::EIO) if layout == DISPERSE => {}
+            answer => assert_eq!(answer.unwrap(), wanted),
+        };
         fsnap(&file, "create", "full").unwrap();
-        assert_eq!(asked_again(layout, || try_names(&file)).unwrap(), ["before", "full"]);
+        listed(["before", "full"]);
         fs::remove_file(&filler).unwrap();
         converges(&volume, layout);
+        assert_eq!(names(&file), ["before", "full"]);
         // Not while somebody has a file open for writing.
         let remount = |how: &str| {
             let once = || {
@@ -292,7 +299,7 @@ fn created_where_a_disk_was_full_or_read_only() {
         remount("ro");
         fsnap(&file, "create", "read-only").unwrap();
         fsnap(&file, "delete", "before").unwrap();
-        assert_eq!(asked_again(layout, || try_names(&file)).unwrap(), ["full", "read-only"]);
+        listed(["full", "read-only"]);
         remount("rw");
         converges(&volume, layout);
         assert_eq!(names(&file), ["full", "read-only"]);
