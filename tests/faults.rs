@@ -8,6 +8,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -236,11 +237,13 @@ fn ends(child: &mut Child) -> bool {
     try_wait_until("it ends", Duration::from_secs(3), ended).is_ok()
 }
 
-/// A file `f` with snapshots `s0` and `s1` of different sizes; the checksums of these.
+/// A file `f` with snapshots `s0` and `s1` of different sizes; the checksums of these. The first byte is the same in both, so
+/// that [`write`] changes neither, whenever the content changes under its hands.
 fn two_contents(stage: &Stage) -> [u64; 2] {
     let file = stage.file("f");
     [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
         fill(&file, size, n);
+        fs::File::options().write(true).open(&file).unwrap().write_all_at(b"-", 0).unwrap();
         stage.ok(["create", "f", "--name", &format!("s{n}")]);
         checksum(&file)
     })

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use common::{MIB, Setup, distribute, fsnap, ls, names, sees};
-use fsnap_testbed::{Errno, checksum, fill, getx, listx, removex, run, setx};
+use common::{MIB, Setup, client, distribute, fsnap, ls, names, sees};
+use fsnap_testbed::{Errno, checksum, fill, getx, listx, removex, setx};
 
 #[track_caller]
 fn read_only<T>(what: &str, result: io::Result<T>) {
@@ -274,7 +274,8 @@ fn by_requests_that_no_mount_makes() {
     let xattrs = || listx(brick.join("f")).unwrap();
     let before = xattrs();
     for (dir, tree) in [("tree", Errno::ENOTEMPTY), ("bare", Errno::UnknownErrno)] {
-        let results = client(&setup, "raw", &["v", "127.1.1.1", "f", dir, "/var/log/glusterfs/raw.log"]);
+        let results =
+            client(&setup, "raw", &["v", "127.1.1.1", "/var/log/glusterfs/raw.log", "forge", "f", dir]);
         assert_eq!(results.len(), 13, "{results:?}");
         for (call, errno) in results {
             let expected = match call.as_str() {
@@ -289,27 +290,4 @@ fn by_requests_that_no_mount_makes() {
     assert_eq!(ls(&brick), [".fsnap", ".glusterfs", "f", "tree"]);
     assert_eq!(names(root.join("f")), ["s"]);
     assert_eq!(fs::read(root.join("tree/of/dirs/.fsnap/f@s")).unwrap(), b"x");
-}
-
-/// Compiles `tests/NAME.c`, runs it in the scene, and returns what it prints: calls and what they failed with
-/// (`UnknownErrno` if they did not).
-fn client(setup: &Setup, name: &str, args: &[&str]) -> Vec<(String, Errno)> {
-    let inside = format!("/run/scene/{name}");
-    let flags = run(std::process::Command::new("pkg-config").args(["--cflags", "glusterfs-api", "uuid"]));
-    let flags = String::from_utf8(flags.stdout).unwrap();
-    let mut cc = std::process::Command::new("cc");
-    // The macros that the installed headers expect: see build.rs.
-    cc.args(["-D_FILE_OFFSET_BITS=64", "-D_GNU_SOURCE", "-DGF_LINUX_HOST_OS=1", "-DSIZEOF_LONG=8"]);
-    cc.args(["-DHAVE_ATOMIC_BUILTINS", "-DHAVE_STRUCT_STAT_ST_ATIM_TV_NSEC"]).args(flags.split_whitespace());
-    cc.arg(format!("tests/{name}.c")).arg("-o").arg(setup.scene.path(&inside));
-    run(cc.args(["-lgfapi", "-lglusterfs", "-luuid"]).current_dir(env!("CARGO_MANIFEST_DIR")));
-    let output = run(setup.scene.command(inside).args(args));
-    let text = String::from_utf8_lossy(&output.stdout);
-    let result = |line: &str| {
-        let mut words = line.rsplitn(3, ' ');
-        let errno = Errno::from_raw(words.next()?.parse().ok()?);
-        let errno = if words.next()? == "0" { Errno::UnknownErrno } else { errno };
-        Some((words.next()?.to_owned(), errno))
-    };
-    text.lines().map(|line| result(line).unwrap_or_else(|| panic!("{text}"))).collect()
 }

@@ -1,9 +1,14 @@
-/* Sends to a brick what no mount and no libgfapi sends: requests that carry names of fsnap's xattrs where GlusterFS takes
- * names of xattrs, and the rmdir of a whole tree.
- *   raw VOLUME SERVER FILE DIRECTORY LOG
- * Both lie in the volume's root; FILE has the snapshot s. Prints one line "CALL RESULT ERRNO" for each. */
+/* Sends to a brick what no mount and no libgfapi sends. Files lie in the volume's root. Prints one line "CALL RESULT ERRNO" for each
+ * request.
+ *   raw VOLUME SERVER LOG forge FILE DIRECTORY
+ * Requests that carry names of fsnap's xattrs where GlusterFS takes names of xattrs, and the rmdir of a whole tree. FILE has the
+ * snapshot s.
+ *   raw VOLUME SERVER LOG carry FILE SNAPSHOT BRICKS
+ * To every brick what a restore sends, beneath the cluster's translators, which so note nothing; the carrier only to the first
+ * BRICKS of them. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <glusterfs/api/glfs.h>
@@ -65,29 +70,22 @@ shows_ours(dict_t *dict, char *key, data_t *value, void *seen)
     return 0;
 }
 
-int
-main(int argc, char **argv)
+/* Without the 0 at its end. */
+static dict_t *
+bytes(char *key, char *value)
 {
-    glfs_t *fs = argc == 6 ? glfs_new(argv[1]) : NULL;
+    dict_t *dict = dict_new();
+
+    dict_set_static_bin(dict, key, value, strlen(value));
+    return dict;
+}
+
+static void
+forge(inode_t *file, inode_t *dir, char *file_name, char *dir_name)
+{
     char *entry = "trusted.fsnap.snap.s", *payload = "trusted.fsnap.payload";
-
-    if (!fs || glfs_set_volfile_server(fs, "tcp", argv[2], 24007) || glfs_set_logging(fs, argv[5], 7) || glfs_init(fs)) {
-        perror("no connection");
-        return 1;
-    }
-    brick = glfs_active_subvol(fs);
-    THIS = brick;
-    table = brick->itable;
-    while (strcmp(brick->type, "protocol/client") != 0)
-        brick = brick->children->xlator;
-    inode_t *file = find(argv[3]), *dir = find(argv[4]);
-    if (!file || !dir) {
-        perror("no file, no directory");
-        return 1;
-    }
-
     struct iatt stat = {0};
-    loc_t new = at("new", NULL), old = at(argv[3], file), tree = at(argv[4], dir);
+    loc_t new = at("new", NULL), old = at(file_name, file), tree = at(dir_name, dir);
     fd_t *fd = fd_create(new.inode, getpid()), *open = fd_create(file, getpid()), *list = fd_create(table->root, getpid());
     gf_dirent_t entries;
     INIT_LIST_HEAD(&entries.list);
@@ -95,7 +93,7 @@ main(int argc, char **argv)
     gf_uuid_copy(root.gfid, table->root->gfid);
     if (syncop_open(brick, &old, O_RDWR, open, NULL, NULL) < 0 || syncop_opendir(brick, &root, list, NULL, NULL) < 0) {
         perror("no open file");
-        return 1;
+        _exit(1);
     }
 
     show("create", syncop_create(brick, &new, O_RDWR, 0644, fd, &stat, forged(payload), NULL));
@@ -118,6 +116,55 @@ main(int argc, char **argv)
     if (result == 0 && answer)
         dict_foreach(answer, shows_ours, &seen);
     show("lookup-all", result < 0 || !answer ? result : seen ? -EEXIST : 0);
+}
+
+static void
+carry(xlator_t *set_of_bricks, inode_t *file, char *file_name, char *snapshot, int bricks)
+{
+    char *id = "5d5d5d5d-0000-4000-8000-00000000005d", *arming;
+    loc_t loc = at(file_name, file);
+    xlator_list_t *each;
+
+    if (asprintf(&arming, "%s;id=%s", snapshot, id) < 0)
+        _exit(1);
+    for (each = set_of_bricks->children; each; each = each->next, bricks--) {
+        brick = each->xlator;
+        show("arm", syncop_setxattr(brick, &loc, bytes("glusterfs.fsnap.arm", arming), 0, NULL, NULL));
+        if (bricks > 0)
+            show("carrier", syncop_truncate(brick, &loc, 0, bytes("glusterfs.fsnap.carrier", id), NULL));
+        show("settle", syncop_setxattr(brick, &loc, bytes("glusterfs.fsnap.settle", id), 0, NULL, NULL));
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    glfs_t *fs = argc >= 7 ? glfs_new(argv[1]) : NULL;
+
+    if (!fs || glfs_set_volfile_server(fs, "tcp", argv[2], 24007) || glfs_set_logging(fs, argv[3], 7) || glfs_init(fs)) {
+        perror("no connection");
+        return 1;
+    }
+    xlator_t *above = glfs_active_subvol(fs);
+    THIS = above;
+    table = above->itable;
+    for (brick = above; strcmp(brick->type, "protocol/client") != 0; brick = brick->children->xlator)
+        above = brick;
+    inode_t *file = find(argv[5]);
+    if (!file) {
+        perror("no file");
+        return 1;
+    }
+    if (strcmp(argv[4], "carry") == 0 && argc == 8) {
+        carry(above, file, argv[5], argv[6], atoi(argv[7]));
+    } else {
+        inode_t *dir = find(argv[6]);
+        if (!dir) {
+            perror("no directory");
+            return 1;
+        }
+        forge(file, dir, argv[5], argv[6]);
+    }
     fflush(stdout);
     _exit(0);
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use common::agree::{converges, set};
 use common::stage::Stage;
-use common::{MIB, Setup, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, content, fill, getx, wait_until};
+use common::{MIB, Setup, client, fsnap, names, sees, volume};
+use fsnap_testbed::{Errno, Layout, checksum, content, fill, getx, try_checksum, wait_until};
 use load::Rng;
 
 const REPLICA: Layout = Layout::Replicate(3);
@@ -262,6 +262,36 @@ fn killed_at_random_moments() {
 
 /// For whoever watches a brick's changes it is one of data: clients that keep attributes until they are told otherwise, the
 /// changelog, the file's times.
+/// What its command says of the end counts for nothing on a disperse volume: disperse may not have noted it yet.
+#[test]
+fn a_restore_that_is_settled_before_disperse_has_noted_its_end() {
+    let stage = stage(DISPERSE, 3);
+    let file = stage.file("f");
+    let sums = [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
+        fill(&file, size, n);
+        stage.ok(["create", "f", "--name", &format!("s{n}")]);
+        checksum(&file)
+    });
+    for (old, new) in [(1, 0), (0, 1)] {
+        for carried in 1..=3 {
+            stage.restore("f", &format!("s{old}"));
+            let (snapshot, bricks) = (format!("s{new}"), carried.to_string());
+            let args = ["v", "127.1.1.1", "/var/log/glusterfs/raw.log", "carry", "f", &snapshot, &bricks];
+            let results = client(&stage.0, "raw", &args);
+            assert_eq!(results.len(), 6 + carried);
+            assert!(results.iter().all(|(_, errno)| *errno == Errno::UnknownErrno), "{results:?}");
+            let fresh = stage.0.volume.mount("/run/scene/fresh");
+            let seen = try_checksum(fresh.path().join("f")).ok();
+            // The two others suffice.
+            assert_eq!(seen, (carried == 1).then_some(sums[old]), "{carried} bricks have done it");
+            drop(fresh);
+            stage.restore("f", &snapshot);
+            sees(&file, sums[new]);
+            settled(&stage, DISPERSE);
+        }
+    }
+}
+
 #[test]
 fn it_is_told_as_any_change_of_data() {
     let stage = Stage::new(volume(REPLICA, 3, 1024 * MIB, |volume| {

@@ -231,7 +231,7 @@ impl Order {
                 self.state.arms.add(base, *id, self.by.clone())?;
                 store.arm(base, name, *id).inspect_err(|_| self.state.arms.remove(base, *id))?;
             }
-            Command::Settle(id) => restore::settle(&self.state, base, *id, &self.by)?,
+            Command::Settle(id) => restore::settle(&self.state, base, *id)?,
         }
         tracing::info!("{} {} of {}: done", self.kind, command.subject(), self.shown);
         Ok(unsettled)

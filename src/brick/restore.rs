@@ -212,20 +212,14 @@ fn over(state: &State, file: Gfid) {
     }
 }
 
-/// Restore `id` of `file` is over, or will not be, says `by`. A fragment that somebody else has left half restored stays so.
-pub fn settle(state: &State, file: Gfid, id: Gfid, by: &Connection) -> Result<()> {
+/// Restore `id` of `file` is over, or will not be, says its command. A half restored fragment stays so: the command may say that
+/// before the disperse translator has noted anything, for if it is quick the lock goes from the carrier to what it says
+/// (`ec_lock_next_owner`), and what there is to note is noted when both are done.
+pub fn settle(state: &State, file: Gfid, id: Gfid) -> Result<()> {
     state.arms.remove(file, id);
-    match state.halves.by(file) {
-        Some(other) if other.as_ref() != Some(by) => Ok(()),
-        half => {
-            let store = state.store()?;
-            let known = store.armed(file)?.is_some_and(|armed| armed.id == id);
-            store.settle(file, id)?;
-            if known && half.is_some() {
-                state.halves.remove(file);
-            }
-            Ok(())
-        }
+    match state.halves.has(file) {
+        true => Ok(()),
+        false => state.store()?.settle(file, id),
     }
 }
 

@@ -5,12 +5,13 @@ pub mod agree;
 pub mod stage;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use fsnap_store::check;
 use fsnap_testbed::{
-    Disk, Errno, Fs, Layout, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, getx, setx,
-    translator_path, try_checksum, try_wait_until,
+    Disk, Errno, Fs, Layout, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, getx, run,
+    setx, translator_path, try_checksum, try_wait_until,
 };
 
 pub const MIB: u64 = 1 << 20;
@@ -143,6 +144,29 @@ pub fn usage(pid: u32) -> Usage {
     };
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count();
     Usage { files, resident: number("VmRSS:"), threads: number("Threads:") }
+}
+
+/// Compiles `tests/NAME.c`, runs it in the scene, and returns what it prints: calls and what they failed with
+/// (`UnknownErrno` if they did not).
+pub fn client(setup: &Setup, name: &str, args: &[&str]) -> Vec<(String, Errno)> {
+    let inside = format!("/run/scene/{name}");
+    let flags = run(Command::new("pkg-config").args(["--cflags", "glusterfs-api", "uuid"]));
+    let flags = String::from_utf8(flags.stdout).unwrap();
+    let mut cc = Command::new("cc");
+    // The macros that the installed headers expect: see build.rs.
+    cc.args(["-D_FILE_OFFSET_BITS=64", "-D_GNU_SOURCE", "-DGF_LINUX_HOST_OS=1", "-DSIZEOF_LONG=8"]);
+    cc.args(["-DHAVE_ATOMIC_BUILTINS", "-DHAVE_STRUCT_STAT_ST_ATIM_TV_NSEC"]).args(flags.split_whitespace());
+    cc.arg(format!("tests/{name}.c")).arg("-o").arg(setup.scene.path(&inside));
+    run(cc.args(["-lgfapi", "-lglusterfs", "-luuid"]).current_dir(env!("CARGO_MANIFEST_DIR")));
+    let output = run(setup.scene.command(inside).args(args));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let result = |line: &str| {
+        let mut words = line.rsplitn(3, ' ');
+        let errno = Errno::from_raw(words.next()?.parse().ok()?);
+        let errno = if words.next()? == "0" { Errno::UnknownErrno } else { errno };
+        Some((words.next()?.to_owned(), errno))
+    };
+    text.lines().map(|line| result(line).unwrap_or_else(|| panic!("{text}"))).collect()
 }
 
 /// Sees to it that the checker finds nothing wrong with the volume's bricks, which may be in use.
