@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::agree::{converges, set};
 use common::stage::Stage;
 use common::{MIB, Setup, client, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, content, fill, getx, try_checksum, wait_until};
+use fsnap_testbed::{Disk, Errno, Layout, checksum, content, fill, getx, try_checksum, wait_until};
 use load::Rng;
 
 const REPLICA: Layout = Layout::Replicate(3);
@@ -33,6 +33,16 @@ fn settled(stage: &Stage, layout: Layout) {
     if layout != Layout::Distribute {
         converges(&stage.0.volume, layout);
     }
+}
+
+/// A file `f` with snapshots `s0` and `s1` of different sizes; the checksums of these.
+fn two_contents(stage: &Stage) -> [u64; 2] {
+    let file = stage.file("f");
+    [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
+        fill(&file, size, n);
+        stage.ok(["create", "f", "--name", &format!("s{n}")]);
+        checksum(&file)
+    })
 }
 
 #[test]
@@ -266,12 +276,7 @@ fn killed_at_random_moments() {
 #[test]
 fn a_restore_that_is_settled_before_disperse_has_noted_its_end() {
     let stage = stage(DISPERSE, 3);
-    let file = stage.file("f");
-    let sums = [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
-        fill(&file, size, n);
-        stage.ok(["create", "f", "--name", &format!("s{n}")]);
-        checksum(&file)
-    });
+    let (file, sums) = (stage.file("f"), two_contents(&stage));
     for (old, new) in [(1, 0), (0, 1)] {
         for carried in 1..=3 {
             stage.restore("f", &format!("s{old}"));
@@ -288,6 +293,27 @@ fn a_restore_that_is_settled_before_disperse_has_noted_its_end() {
             stage.restore("f", &snapshot);
             sees(&file, sums[new]);
             settled(&stage, DISPERSE);
+        }
+    }
+}
+
+/// Of all bricks at once, as soon as the command says that it is done.
+#[test]
+fn a_power_cut() {
+    for (layout, bricks) in [(Layout::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
+        let stage = stage(layout, bricks);
+        let Setup { volume, disks, mount, .. } = &stage.0;
+        let sums = two_contents(&stage);
+        for new in [0, 1, 0] {
+            stage.restore("f", &format!("s{new}"));
+            (0..bricks).for_each(|brick| volume.kill_brick(brick));
+            disks.iter().for_each(Disk::power_cut);
+            (0..bricks).for_each(|brick| volume.restart_brick(brick));
+            mount.wait_connected(bricks);
+            let fresh = volume.mount("/run/scene/fresh");
+            assert_eq!(checksum(fresh.path().join("f")), sums[new], "{layout:?}");
+            drop(fresh);
+            settled(&stage, layout);
         }
     }
 }

@@ -212,6 +212,14 @@ impl Translator for Brick {
         self.state.halves.has(file) || restore::is_torn(&self.state, file)
     }
 
+    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> bool {
+        restore::ends(&self.state, call, file, counts)
+    }
+
+    fn restored(&self, file: Gfid) {
+        restore::over(&self.state, file);
+    }
+
     fn any_half_restored(&self) -> bool {
         self.state.halves.any() || self.state.store.get().is_some_and(Store::any_torn)
     }

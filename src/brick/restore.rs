@@ -12,7 +12,7 @@ use fsnap_core::{Error, Gfid, Result};
 use super::guard::is_heal;
 use super::pool::Key;
 use super::{Brick, State};
-use crate::ffi::{Call, Change, Connection, HeldTruncate, How, Place};
+use crate::ffi::{Call, Change, Connection, Dict, HeldTruncate, How, Place};
 
 /// What the disperse translator notes of a fragment: the version of its data and metadata, the size of the file, and that a
 /// change is under way.
@@ -163,8 +163,8 @@ pub fn mend(brick: &Brick, file: Gfid) {
     });
 }
 
-/// What is done to a torn file: `EIO` for all data fops. To a half restored fragment: `EIO` for those of others. What the disperse translator notes at the end
-/// of the change lets them in again.
+/// What is done to a torn file: `EIO` for all data fops. To a half restored fragment: `EIO` for those of others, until its restore
+/// [`ends`].
 pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     let (Place::File(file) | Place::Open(file)) = change.place else { return None };
     if is_torn(state, file) {
@@ -174,20 +174,6 @@ pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Optio
     let by = state.halves.by(file)?;
     let own = by == Some(call.connection());
     match change.how {
-        How::Xattrop(Some(counts)) => {
-            let counts_up = |count: &[u8]| count.iter().any(|&byte| byte != 0);
-            // The first half counts versions of the data; those of the metadata say nothing.
-            let newer = counts.get(EC_VERSION).and_then(|count| count.get(..8)).is_some_and(counts_up);
-            let resized = counts.get(EC_SIZE).is_some_and(counts_up);
-            // Where nothing has failed it notes no new version, but takes its mark back (`ec_update_info`). So does self-heal,
-            // from fragments that it believes to go together.
-            let unmarked =
-                counts.get(EC_DIRTY).is_some_and(|mark| mark.chunks(8).any(|count| count[0] >= 0x80));
-            if newer && (own || is_heal(call)) || (resized || unmarked) && own {
-                over(state, file);
-            }
-            None
-        }
         How::Load if !own => {
             tracing::warn!("{file} is not read: {HALF}");
             Some(libc::EIO)
@@ -200,13 +186,24 @@ pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Optio
     }
 }
 
+/// Whether an xattrop that adds these counts is what the disperse translator notes at the end of the change that has left `file` half
+/// restored, or self-heal when it has brought other data: once it is done the restore is [`over`].
+pub fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> bool {
+    let Some(by) = state.halves.by(file).filter(|_| !is_torn(state, file)) else { return false };
+    let own = by == Some(call.connection());
+    let counts_up = |count: &[u8]| count.iter().any(|&byte| byte != 0);
+    // The first half counts versions of the data; those of the metadata say nothing.
+    let newer = counts.get(EC_VERSION).and_then(|count| count.get(..8)).is_some_and(counts_up);
+    let resized = counts.get(EC_SIZE).is_some_and(counts_up);
+    // Where nothing has failed it notes no new version, but takes its mark back (`ec_update_info`). So does self-heal,
+    // from fragments that it believes to go together.
+    let unmarked = counts.get(EC_DIRTY).is_some_and(|mark| mark.chunks(8).any(|count| count[0] >= 0x80));
+    newer && (own || is_heal(call)) || (resized || unmarked) && own
+}
+
 /// The restore of `file` by a carrier is over, on this brick.
-fn over(state: &State, file: Gfid) {
-    let noted = state.store().and_then(|store| match store.armed(file)? {
-        Some(armed) => store.settle(file, armed.id),
-        None => Ok(()),
-    });
-    match noted {
+pub fn over(state: &State, file: Gfid) {
+    match state.store().and_then(|store| store.conclude(file)) {
         Ok(()) => state.halves.remove(file),
         Err(error) => tracing::error!("can't note that the restore of {file} is over: {error}"),
     }

@@ -1,4 +1,4 @@
-//! Truncates: one of them may carry a restore, and none else may come between.
+//! Truncates: one of them may carry a restore, and none else may come between. And the xattrops by which such a restore ends.
 
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
@@ -9,7 +9,7 @@ use fsnap_core::command::CARRIER;
 use super::call::{Call, gfid_of};
 use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
-use super::guard;
+use super::guard::{self, How, Place};
 use super::held::OwnedLoc;
 use super::host::{Host, this};
 use super::reply::{Fop, Pending};
@@ -158,4 +158,68 @@ unsafe fn refused<T: Translator>(
             errno.map(|errno| Pending::new(frame, fop).fail(errno)).is_some()
         }
     })
+}
+
+/// The file whose restore is over once this xattrop is done, if it is such a one.
+///
+/// # Safety
+/// The arguments are a fop's.
+pub(super) unsafe fn ends<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    place: Place<'_>,
+    how: How<'_>,
+) -> Option<Gfid> {
+    let (Place::File(file) | Place::Open(file), How::Xattrop(Some(counts))) = (place, how) else {
+        return None;
+    };
+    // SAFETY: the host's promise.
+    let role = unsafe { role::<T>(this) }.filter(|role| role.is_half_restored(file))?;
+    fence("the end of a restore", None, || {
+        // SAFETY: the host's promise.
+        let call = unsafe { Call::on_nothing(NonNull::new(frame)?) };
+        role.ends_restore(&call, file, counts).then_some(file)
+    })
+}
+
+/// Passes such an xattrop on, by `wind`, which gets a cookie, a callback and the translator beneath, and returns 0 if it can't.
+///
+/// # Safety
+/// The frame is that of an xattrop or fxattrop, which are answered alike, and `this` the translator it has come to.
+pub(super) unsafe fn end<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    file: Gfid,
+    wind: impl FnOnce(*mut c_void, sys::fop_xattrop_cbk_t, *mut sys::xlator_t) -> i32,
+) -> i32 {
+    let cookie = Box::into_raw(Box::new(file));
+    // SAFETY: a translator that fops come to has one beneath; if `wind` returns 0, `ended` was not called, so the box and
+    // the frame are still ours.
+    unsafe {
+        let child = Host::new(NonNull::new_unchecked(this)).child();
+        if wind(cookie.cast(), Some(ended::<T>), child) == 0 {
+            drop(Box::from_raw(cookie));
+            sys::default_xattrop_failure_cbk(frame, libc::ENOMEM);
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn ended<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    counts: *mut sys::dict_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the cookie is the box of `end`; the host calls back once.
+    let file = unsafe { Box::from_raw(cookie.cast::<Gfid>()) };
+    fence("the end of a restore", (), || {
+        // SAFETY: the host's promise.
+        if let (Some(role), 0..) = (unsafe { role::<T>(this) }, op_ret) {
+            role.restored(*file);
+        }
+    });
+    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
+    unsafe { sys::default_xattrop_cbk(frame, null_mut(), this, op_ret, op_errno, counts, xdata) }
 }

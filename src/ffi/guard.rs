@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use fsnap_core::{Gfid, SNAP_DIR};
 
 use super::call::{Call, Inodes, gfid_of};
+use super::carrier;
 use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::heal;
@@ -255,7 +256,12 @@ pub(super) unsafe extern "C" fn xattrop<T: Translator>(
         let place = Place::file(&*loc);
         match xattrop_refusal::<T>((frame, this), place, (*loc).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_xattrop_failure_cbk(frame, errno),
-            None => sys::default_xattrop(frame, this, loc, operation, xattrs, xdata),
+            None => match carrier::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
+                Some(file) => carrier::end::<T>((frame, this), file, |cookie, cbk, child| {
+                    sys::fsnap_wind_xattrop(frame, cookie, cbk, child, loc, operation, xattrs, xdata)
+                }),
+                None => sys::default_xattrop(frame, this, loc, operation, xattrs, xdata),
+            },
         }
     }
 }
@@ -273,7 +279,12 @@ pub(super) unsafe extern "C" fn fxattrop<T: Translator>(
         let place = Place::open(fd);
         match xattrop_refusal::<T>((frame, this), place, (*fd).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_fxattrop_failure_cbk(frame, errno),
-            None => sys::default_fxattrop(frame, this, fd, operation, xattrs, xdata),
+            None => match carrier::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
+                Some(file) => carrier::end::<T>((frame, this), file, |cookie, cbk, child| {
+                    sys::fsnap_wind_fxattrop(frame, cookie, cbk, child, fd, operation, xattrs, xdata)
+                }),
+                None => sys::default_fxattrop(frame, this, fd, operation, xattrs, xdata),
+            },
         }
     }
 }

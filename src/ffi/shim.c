@@ -118,6 +118,14 @@ fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xla
     return wound;
 }
 
+int
+fsnap_wind_fxattrop(call_frame_t *frame, void *cookie, fop_fxattrop_cbk_t cbk, xlator_t *to, fd_t *fd, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata)
+{
+    int wound = 0;
+    STACK_WIND_COOKIE(frame, cbk, cookie, to, to->fops->fxattrop, (wound = 1, fd), operation, dict, xdata);
+    return wound;
+}
+
 static int32_t
 fsnap_sent(call_frame_t *frame, void *cookie, xlator_t *this, int32_t op_ret, int32_t op_errno, dict_t *dict, dict_t *xdata)
 {

@@ -27,6 +27,8 @@ int fsnap_wind_truncate(call_frame_t *frame, void *cookie, fop_truncate_cbk_t cb
                         off_t offset, dict_t *xdata);
 int fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xlator_t *to, loc_t *loc,
                        gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata);
+int fsnap_wind_fxattrop(call_frame_t *frame, void *cookie, fop_fxattrop_cbk_t cbk, xlator_t *to, fd_t *fd,
+                        gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata);
 /* An xattrop of THIS's own, on behalf of self-heal, whose answer nobody waits for. Returns 0 if the host is out of memory. */
 int fsnap_send_xattrop(xlator_t *this, xlator_t *to, loc_t *loc, gf_xattrop_flags_t operation, dict_t *dict);
 /* Of all names. */

@@ -79,6 +79,12 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// must cost next to nothing.
     fn is_half_restored(&self, file: Gfid) -> bool;
 
+    /// An xattrop that adds these counts to xattrs of such a file: whether, once it is done, the fragment goes with the others.
+    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> bool;
+
+    /// It is done, and not answered yet.
+    fn restored(&self, file: Gfid);
+
     /// Whether there may be any such file. Asked at each lookup.
     fn any_half_restored(&self) -> bool;
 

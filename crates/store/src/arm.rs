@@ -54,6 +54,16 @@ impl Store {
         }
     }
 
+    /// The same for whatever restore of `base` this brick knows of, when all that was done to the file is durable: a crash must not
+    /// take what the disperse translator has noted of its end, and leave that it is forgotten.
+    ///
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn conclude(&self, base: Gfid) -> Result<()> {
+        let Some(armed) = self.armed(base)? else { return Ok(()) };
+        sys::sync(&self.brick.open_file(base, Access::Read)?.file)?;
+        self.settle(base, armed.id)
+    }
+
     /// The restore of `base` that this brick was armed for, if nobody has said that it is over.
     ///
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
