@@ -273,7 +273,10 @@ impl Order {
             }
             Question::Status => Ok(self.status()),
             Question::Marks(name) => Ok(answer::marks(&store.marks(base, name)?)),
-            Question::Armed => Ok(answer::armed(self.state.arms.has(base))),
+            Question::Armed => {
+                let id = store.armed(base)?.map(|armed| armed.id);
+                Ok(answer::armed(self.state.arms.has(base), id))
+            }
         }
     }
 

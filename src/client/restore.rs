@@ -25,23 +25,37 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
     let size = size_of(work, &arming.name)?;
     let id = arming.id.to_string();
     let armed = work.file.set(work.top, c"glusterfs.fsnap.arm", arming.to_string().as_bytes());
-    let done = armed.and_then(|()| {
+    let mut done = armed.and_then(|()| {
         step("armed");
         // The replicate translator locks from there to the end; the bricks know the size.
         let from = if work.set.kind == Kind::Replicate { 0 } else { size };
         step("carrying");
-        work.file.truncate(work.top, from, CARRIER, id.as_bytes()).map_err(unclear)
+        work.file.truncate(work.top, from, CARRIER, id.as_bytes())
     });
     step("carried");
-    // On a disperse volume some bricks may have done it though all of it has failed: nobody is to read those.
-    if armed.is_ok() && done.is_err() && work.set.kind == Kind::Disperse {
-        return done;
+    if armed.is_ok() && done.is_err() {
+        if work.set.kind == Kind::Disperse {
+            // Some bricks may have done it though all of it has failed: nobody is to read those.
+            if !is_over(work, &id) {
+                return done.map_err(unclear);
+            }
+            done = Ok(());
+        }
+        done = done.map_err(unclear);
     }
     if let Err(errno) = work.file.set(work.top, c"glusterfs.fsnap.settle", id.as_bytes()) {
         tracing::warn!("restore {id} is over ({done:?}), and the bricks can't be told ({errno})");
     }
     step("settled");
     done
+}
+
+/// Whether the disperse translator has noted the end of restore `id` on all bricks. So it may have although the carrier has failed:
+/// where that has cut a file short, it writes to its end once more (`ec_truncate_clean`), which changes nothing here, and which
+/// quota may refuse.
+fn is_over(work: &mut Work, id: &str) -> bool {
+    work.drain();
+    work.set.bricks().into_iter().all(|brick| work.ask(brick, "armed").is_ok_and(|known| known["id"] != id))
 }
 
 /// The errno of a carrier that failed. Some bricks may have done it all the same, so it is none of those by which a refusal

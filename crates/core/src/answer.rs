@@ -81,14 +81,15 @@ pub struct Status {
     pub options: crate::options::Options,
 }
 
-/// The answer to `armed`: whether a restore of the file may be under way.
-pub fn armed(live: bool) -> String {
+/// The answer to `armed`: whether a restore of the file may be under way, and the id of the one that is not known to be over.
+pub fn armed(live: bool, id: Option<Gfid>) -> String {
     #[derive(Serialize)]
     struct Answer {
         version: u32,
         live: bool,
+        id: Option<String>,
     }
-    json(&Answer { version: VERSION, live })
+    json(&Answer { version: VERSION, live, id: id.map(|id| id.to_string()) })
 }
 
 /// The answer to `marks.NAME`: names of xattrs.
