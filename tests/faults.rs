@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use common::agree::converges;
 use common::stage::Stage;
-use common::{MIB, Single, distribute, fsnap, ls, names, sees, single, volume};
+use common::{MIB, Setup, Single, distribute, fsnap, ls, names, sees, single, volume};
 use fsnap_testbed::{
-    Errno, Fs, Layout, VOLFILE_FSNAP, checksum, content, fill, try_checksum, try_wait_until, wait_until,
+    Disk, Errno, Fs, Layout, VOLFILE_FSNAP, checksum, content, fill, try_checksum, try_wait_until, wait_until,
 };
 
 #[test]
@@ -377,6 +377,55 @@ fn a_restore_in_which_a_brick_is_killed() {
         }
         println!("{layout:?}: {kills} kills");
         assert!(kills * stride > 12);
+    }
+}
+
+/// All bricks lose their power at each change that they make to their disks. `FSNAP_ALL=1` tries all of them, not every fourth.
+#[test]
+fn a_restore_in_which_all_bricks_lose_their_power() {
+    let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 4 };
+    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+        println!("{layout:?}");
+        let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
+        let Setup { volume, disks, mount, .. } = &stage.0;
+        let (file, sums) = (stage.file("f"), two_contents(&stage));
+        fs::write(stage.file("trigger"), b"").unwrap();
+        let mut cuts = 0;
+        for at in (1..).step_by(stride) {
+            let (old, new) = (at % 2, 1 - at % 2);
+            stage.restore("f", &format!("s{old}"));
+            let order = |at: usize| {
+                for brick in 1..=3 {
+                    fsnap(stage.file("trigger"), "fault", format!("{at}@/run/scene/b{brick}/brick")).unwrap();
+                }
+            };
+            order(at);
+            let said = stage.fsnap(["restore", "-y", "--no-backup", &format!("f@s{new}")]);
+            if (0..3).all(|brick| volume.try_brick_pid(brick).is_some()) {
+                order(0);
+                break;
+            }
+            cuts += 1;
+            (0..3)
+                .filter(|&brick| volume.try_brick_pid(brick).is_some())
+                .for_each(|brick| volume.kill_brick(brick));
+            disks.iter().for_each(Disk::power_cut);
+            (0..3).for_each(|brick| volume.restart_brick(brick));
+            mount.wait_connected(3);
+            let fresh = volume.mount("/run/scene/fresh");
+            let seen = try_checksum(fresh.path().join("f")).ok();
+            drop(fresh);
+            let what = seen.map(|seen| sums.iter().position(|sum| *sum == seen));
+            println!("at {at}: {}, then {what:?}, {new} is new", said.code);
+            assert!(what != Some(None), "a mix");
+            assert!(said.code != 0 || what == Some(Some(new)), "it had said that it was done");
+            stage.restore("f", &format!("s{new}"));
+            sees(&file, sums[new]);
+            converges(volume, layout);
+            sees(&file, sums[new]);
+        }
+        println!("{cuts} power cuts");
+        assert!(cuts * stride > 12);
     }
 }
 

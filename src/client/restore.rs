@@ -5,6 +5,7 @@ use fsnap_core::{Error, SnapName};
 
 use super::set::Kind;
 use super::{Work, step};
+use crate::ffi::Node;
 
 /// Makes the content of the file that of a snapshot, on all bricks of its set that can be reached; the others are healed.
 /// What an earlier command has left half done, when it died, is replaced with it.
@@ -24,20 +25,19 @@ pub fn restore(work: &mut Work, arming: &Arming) -> Result<(), i32> {
 fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
     let size = size_of(work, &arming.name)?;
     let id = arming.id.to_string();
-    let armed = work.file.set(work.top, c"glusterfs.fsnap.arm", arming.to_string().as_bytes());
-    let mut done = armed.and_then(|()| {
+    let mut done = work.file.set(work.top, c"glusterfs.fsnap.arm", arming.to_string().as_bytes());
+    if done.is_ok() {
         step("armed");
+        let armed = knowing(work, work.set.bricks(), &id);
+        step("carrying");
         // The replicate translator locks from there to the end; the bricks know the size.
         let from = if work.set.kind == Kind::Replicate { 0 } else { size };
-        step("carrying");
-        work.file.truncate(work.top, from, CARRIER, id.as_bytes())
-    });
-    step("carried");
-    if armed.is_ok() && done.is_err() {
+        done = work.file.truncate(work.top, from, CARRIER, id.as_bytes());
+        step("carried");
         if work.set.kind == Kind::Disperse {
-            // Some bricks may have done it though all of it has failed: nobody is to read those.
-            if !is_over(work, &id) {
-                return done.map_err(unclear);
+            if !is_noted(work, &armed, &id) {
+                // Some bricks may have done it: nobody is to read those. Or they went away before they were told that all had.
+                return Err(unclear(done.err().unwrap_or(libc::ENOTCONN)));
             }
             done = Ok(());
         }
@@ -50,12 +50,20 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
     done
 }
 
-/// Whether the disperse translator has noted the end of restore `id` on all bricks. So it may have although the carrier has failed:
-/// where that has cut a file short, it writes to its end once more (`ec_truncate_clean`), which changes nothing here, and which
-/// quota may refuse.
-fn is_over(work: &mut Work, id: &str) -> bool {
+/// Those of `bricks` to which restore `id` is not over.
+fn knowing(work: &mut Work, mut bricks: Vec<Node>, id: &str) -> Vec<Node> {
+    bricks.retain(|&brick| work.ask(brick, "armed").is_ok_and(|known| known["id"] == id));
+    bricks
+}
+
+/// Whether the disperse translator has noted the end of restore `id` on as many of the `armed` bricks as it takes to read the file.
+/// So it may have although the carrier has failed: where that has cut a file short, it writes to its end once more
+/// (`ec_truncate_clean`), which changes nothing here, and which quota may refuse. And it may not have although the carrier has not
+/// failed: it answers first.
+fn is_noted(work: &mut Work, armed: &[Node], id: &str) -> bool {
     work.drain();
-    work.set.bricks().into_iter().all(|brick| work.ask(brick, "armed").is_ok_and(|known| known["id"] != id))
+    let over = |brick: &&Node| work.ask(**brick, "armed").is_ok_and(|known| known["id"] != id);
+    armed.iter().filter(over).count() >= work.set.needed()
 }
 
 /// The errno of a carrier that failed. Some bricks may have done it all the same, so it is none of those by which a refusal

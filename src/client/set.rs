@@ -68,6 +68,15 @@ impl Set {
         bricks
     }
 
+    /// How many of the bricks it takes to read a file.
+    pub fn needed(&self) -> usize {
+        let redundancy = self.node.option("redundancy").and_then(|count| count.parse().ok());
+        match self.kind {
+            Kind::Disperse => self.bricks().len().saturating_sub(redundancy.unwrap_or(0)),
+            Kind::Replicate | Kind::Single => 1,
+        }
+    }
+
     /// Each brick, what its fsnap says or the errno with which it does not, and whether another brick knows that its copy of
     /// snapshot `name` is not right:
     /// `{"version":1,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"snapshot":…}`,
