@@ -5,7 +5,8 @@
  * snapshot s.
  *   raw VOLUME SERVER LOG carry FILE SNAPSHOT BRICKS
  * To every brick what a restore sends, beneath the cluster's translators, which so note nothing; the carrier only to the first
- * BRICKS of them. */
+ * BRICKS of them, and then what self-heal by the same connection may send. */
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,20 +119,39 @@ forge(inode_t *file, inode_t *dir, char *file_name, char *dir_name)
     show("lookup-all", result < 0 || !answer ? result : seen ? -EEXIST : 0);
 }
 
+/* What is added to the marks of the disperse translator: that many to that of the data. */
+static dict_t *
+marks(int64_t data)
+{
+    static uint64_t counts[2];
+    dict_t *dict = dict_new();
+
+    counts[0] = htobe64(data);
+    dict_set_static_bin(dict, "trusted.ec.dirty", counts, sizeof counts);
+    return dict;
+}
+
 static void
 carry(xlator_t *set_of_bricks, inode_t *file, char *file_name, char *snapshot, int bricks)
 {
     char *id = "5d5d5d5d-0000-4000-8000-00000000005d", *arming;
     loc_t loc = at(file_name, file);
     xlator_list_t *each;
+    pid_t self_heal = -6, own = getpid();
 
     if (asprintf(&arming, "%s;id=%s", snapshot, id) < 0)
         _exit(1);
     for (each = set_of_bricks->children; each; each = each->next, bricks--) {
         brick = each->xlator;
         show("arm", syncop_setxattr(brick, &loc, bytes("glusterfs.fsnap.arm", arming), 0, NULL, NULL));
-        if (bricks > 0)
+        if (bricks > 0) {
             show("carrier", syncop_truncate(brick, &loc, 0, bytes("glusterfs.fsnap.carrier", id), NULL));
+            // As self-heal does that finds no difference; and back.
+            syncopctx_setfspid(&self_heal);
+            show("unmark", syncop_xattrop(brick, &loc, GF_XATTROP_ADD_ARRAY64, marks(-1), NULL, NULL, NULL));
+            show("mark", syncop_xattrop(brick, &loc, GF_XATTROP_ADD_ARRAY64, marks(1), NULL, NULL, NULL));
+            syncopctx_setfspid(&own);
+        }
         show("settle", syncop_setxattr(brick, &loc, bytes("glusterfs.fsnap.settle", id), 0, NULL, NULL));
     }
 }

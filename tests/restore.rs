@@ -283,7 +283,7 @@ fn a_restore_that_is_settled_before_disperse_has_noted_its_end() {
             let (snapshot, bricks) = (format!("s{new}"), carried.to_string());
             let args = ["v", "127.1.1.1", "/var/log/glusterfs/raw.log", "carry", "f", &snapshot, &bricks];
             let results = client(&stage.0, "raw", &args);
-            assert_eq!(results.len(), 6 + carried);
+            assert_eq!(results.len(), 6 + 3 * carried);
             assert!(results.iter().all(|(_, errno)| *errno == Errno::UnknownErrno), "{results:?}");
             let fresh = stage.0.volume.mount("/run/scene/fresh");
             let seen = try_checksum(fresh.path().join("f")).ok();

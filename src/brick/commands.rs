@@ -273,10 +273,7 @@ impl Order {
             }
             Question::Status => Ok(self.status()),
             Question::Marks(name) => Ok(answer::marks(&store.marks(base, name)?)),
-            Question::Armed => {
-                let id = store.armed(base)?.map(|armed| armed.id);
-                Ok(answer::armed(self.state.arms.has(base), id))
-            }
+            Question::Armed => Ok(answer::armed(self.state.arms.has(base), self.state.arms.over(base))),
         }
     }
 

@@ -75,10 +75,12 @@ impl State {
         }
         let store = Store::open(&self.directory)
             .inspect_err(|why| tracing::error!("no snapshots on this brick: {why}"))?;
-        match store.half_restored() {
-            Ok(half) => half.into_iter().for_each(|file| self.halves.add(file, None)),
-            Err(error) => tracing::error!("can't tell which restores were cut short: {error}"),
-        }
+        let half = store.half_restored().inspect_err(|why| {
+            tracing::error!(
+                "no snapshots on this brick, it can't be told which restores were cut short: {why}"
+            )
+        })?;
+        half.into_iter().for_each(|file| self.halves.add(file, None));
         match store.reflink() {
             true => tracing::info!("fsnap {} is ready", env!("CARGO_PKG_VERSION")),
             false => {
@@ -212,12 +214,12 @@ impl Translator for Brick {
         self.state.halves.has(file) || restore::is_torn(&self.state, file)
     }
 
-    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> bool {
+    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
         restore::ends(&self.state, call, file, counts)
     }
 
-    fn restored(&self, file: Gfid) {
-        restore::over(&self.state, file);
+    fn restored(&self, file: Gfid, id: Gfid) {
+        restore::over(&self.state, file, id);
     }
 
     fn any_half_restored(&self) -> bool {

@@ -43,6 +43,8 @@ struct Live {
     id: Gfid,
     since: Instant,
     by: Connection,
+    /// It has done its part here, and goes with the others.
+    over: bool,
 }
 
 impl Live {
@@ -65,7 +67,7 @@ impl Arms {
         self.change(|live| match live.get(&file) {
             Some(other) if other.id != id => Err(Error::Restoring),
             _ => {
-                live.insert(file, Live { id, since: Instant::now(), by });
+                live.insert(file, Live { id, since: Instant::now(), by, over: false });
                 Ok(())
             }
         })
@@ -91,6 +93,18 @@ impl Arms {
     /// Whether restore `id` of `file` may be under way.
     fn has_id(&self, file: Gfid, id: Gfid) -> bool {
         self.change(|live| live.get(&file).is_some_and(|restore| restore.id == id))
+    }
+
+    /// Disperse has noted the end of restore `id` of `file`.
+    fn ended(&self, file: Gfid, id: Gfid) {
+        self.change(|live| {
+            live.get_mut(&file).filter(|restore| restore.id == id).map(|restore| restore.over = true)
+        });
+    }
+
+    /// The restore of `file` whose end disperse has noted, and of which its command has not been heard yet.
+    pub fn over(&self, file: Gfid) -> Option<Gfid> {
+        self.change(|live| live.get(&file).filter(|restore| restore.over).map(|restore| restore.id))
     }
 
     /// Whether there may be any. A look at memory.
@@ -172,7 +186,7 @@ pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Optio
         return matches!(change.how, How::Load | How::Other).then_some(libc::EIO);
     }
     let by = state.halves.by(file)?;
-    let own = by == Some(call.connection());
+    let own = is_own(call, by);
     match change.how {
         How::Load if !own => {
             tracing::warn!("{file} is not read: {HALF}");
@@ -186,25 +200,43 @@ pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Optio
     }
 }
 
-/// Whether an xattrop that adds these counts is what the disperse translator notes at the end of the change that has left `file` half
-/// restored, or self-heal when it has brought other data: once it is done the restore is [`over`].
-pub fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> bool {
-    let Some(by) = state.halves.by(file).filter(|_| !is_torn(state, file)) else { return false };
-    let own = by == Some(call.connection());
-    let counts_up = |count: &[u8]| count.iter().any(|&byte| byte != 0);
-    // The first half counts versions of the data; those of the metadata say nothing.
-    let newer = counts.get(EC_VERSION).and_then(|count| count.get(..8)).is_some_and(counts_up);
-    let resized = counts.get(EC_SIZE).is_some_and(counts_up);
-    // Where nothing has failed it notes no new version, but takes its mark back (`ec_update_info`). So does self-heal,
-    // from fragments that it believes to go together.
-    let unmarked = counts.get(EC_DIRTY).is_some_and(|mark| mark.chunks(8).any(|count| count[0] >= 0x80));
-    newer && (own || is_heal(call)) || (resized || unmarked) && own
+/// Whether it is the carrier's connection that asks, and not self-heal by it, which every client may do.
+fn is_own(call: &Call<'_>, by: Option<Connection>) -> bool {
+    by == Some(call.connection()) && !is_heal(call)
 }
 
-/// The restore of `file` by a carrier is over, on this brick.
-pub fn over(state: &State, file: Gfid) {
-    match state.store().and_then(|store| store.conclude(file)) {
-        Ok(()) => state.halves.remove(file),
+/// The restore that has left `file` half restored, if an xattrop that adds these counts is what the disperse translator notes at
+/// its end, or self-heal when it has brought other data: once it is done that restore is [`over`].
+pub fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
+    let by = state.halves.by(file).filter(|_| !is_torn(state, file))?;
+    let own = is_own(call, by);
+    // Two counts each: of the data, and of the metadata, which say nothing.
+    let of_data = |key| counts.get(key).and_then(|counts| counts.get(..8));
+    let counts_up = |count: &[u8]| count.iter().any(|&byte| byte != 0);
+    let newer = of_data(EC_VERSION).is_some_and(counts_up);
+    let resized = of_data(EC_SIZE).is_some_and(counts_up);
+    // Where nothing has failed it notes no new version, but takes its mark back (`ec_update_info`). So does self-heal,
+    // from fragments that it believes to go together.
+    let unmarked = of_data(EC_DIRTY).is_some_and(|count| count[0] >= 0x80);
+    if !(newer && (own || is_heal(call)) || (resized || unmarked) && own) {
+        return None;
+    }
+    Some(state.store().ok()?.armed(file).ok()??.id)
+}
+
+/// Restore `id` of `file` by a carrier is over, on this brick.
+pub fn over(state: &State, file: Gfid, id: Gfid) {
+    let noted = state.store().and_then(|store| {
+        store.conclude(file, id)?;
+        store.armed(file)
+    });
+    match noted {
+        Ok(None) => {
+            state.halves.remove(file);
+            state.arms.ended(file, id);
+        }
+        // The next one has begun: it was long in coming, and its client is gone.
+        Ok(Some(_)) => {}
         Err(error) => tracing::error!("can't note that the restore of {file} is over: {error}"),
     }
 }

@@ -28,14 +28,13 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
     let mut done = work.file.set(work.top, c"glusterfs.fsnap.arm", arming.to_string().as_bytes());
     if done.is_ok() {
         step("armed");
-        let armed = knowing(work, work.set.bricks(), &id);
         step("carrying");
         // The replicate translator locks from there to the end; the bricks know the size.
         let from = if work.set.kind == Kind::Replicate { 0 } else { size };
         done = work.file.truncate(work.top, from, CARRIER, id.as_bytes());
         step("carried");
         if work.set.kind == Kind::Disperse {
-            if !is_noted(work, &armed, &id) {
+            if !is_noted(work, &id) {
                 // Some bricks may have done it: nobody is to read those. Or they went away before they were told that all had.
                 return Err(unclear(done.err().unwrap_or(libc::ENOTCONN)));
             }
@@ -50,20 +49,14 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
     done
 }
 
-/// Those of `bricks` to which restore `id` is not over.
-fn knowing(work: &mut Work, mut bricks: Vec<Node>, id: &str) -> Vec<Node> {
-    bricks.retain(|&brick| work.ask(brick, "armed").is_ok_and(|known| known["id"] == id));
-    bricks
-}
-
-/// Whether the disperse translator has noted the end of restore `id` on as many of the `armed` bricks as it takes to read the file.
-/// So it may have although the carrier has failed: where that has cut a file short, it writes to its end once more
-/// (`ec_truncate_clean`), which changes nothing here, and which quota may refuse. And it may not have although the carrier has not
-/// failed: it answers first.
-fn is_noted(work: &mut Work, armed: &[Node], id: &str) -> bool {
+/// Whether the disperse translator has noted the end of restore `id` on as many bricks as it takes to read the file. So it may have
+/// although the carrier has failed: where that has cut a file short, it writes to its end once more (`ec_truncate_clean`), which
+/// changes nothing here, and which quota may refuse. And it may not have although the carrier has not failed: it answers first.
+fn is_noted(work: &mut Work, id: &str) -> bool {
     work.drain();
-    let over = |brick: &&Node| work.ask(**brick, "armed").is_ok_and(|known| known["id"] != id);
-    armed.iter().filter(over).count() >= work.set.needed()
+    let (bricks, needed) = (work.set.bricks(), work.set.needed());
+    let over = |brick: &Node| work.ask(*brick, "armed").is_ok_and(|known| known["over"] == id);
+    bricks.into_iter().filter(over).count() >= needed
 }
 
 /// The errno of a carrier that failed. Some bricks may have done it all the same, so it is none of those by which a refusal

@@ -160,7 +160,7 @@ unsafe fn refused<T: Translator>(
     })
 }
 
-/// The file whose restore is over once this xattrop is done, if it is such a one.
+/// The file and the restore of it that is over once this xattrop is done, if it is such a one.
 ///
 /// # Safety
 /// The arguments are a fop's.
@@ -168,7 +168,7 @@ pub(super) unsafe fn ends<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     place: Place<'_>,
     how: How<'_>,
-) -> Option<Gfid> {
+) -> Option<(Gfid, Gfid)> {
     let (Place::File(file) | Place::Open(file), How::Xattrop(Some(counts))) = (place, how) else {
         return None;
     };
@@ -177,7 +177,7 @@ pub(super) unsafe fn ends<T: Translator>(
     fence("the end of a restore", None, || {
         // SAFETY: the host's promise.
         let call = unsafe { Call::on_nothing(NonNull::new(frame)?) };
-        role.ends_restore(&call, file, counts).then_some(file)
+        role.ends_restore(&call, file, counts).map(|id| (file, id))
     })
 }
 
@@ -187,15 +187,15 @@ pub(super) unsafe fn ends<T: Translator>(
 /// The frame is that of an xattrop or fxattrop, which are answered alike, and `this` the translator it has come to.
 pub(super) unsafe fn end<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    file: Gfid,
+    ended: (Gfid, Gfid),
     wind: impl FnOnce(*mut c_void, sys::fop_xattrop_cbk_t, *mut sys::xlator_t) -> i32,
 ) -> i32 {
-    let cookie = Box::into_raw(Box::new(file));
-    // SAFETY: a translator that fops come to has one beneath; if `wind` returns 0, `ended` was not called, so the box and
+    let cookie = Box::into_raw(Box::new(ended));
+    // SAFETY: a translator that fops come to has one beneath; if `wind` returns 0, `noted` was not called, so the box and
     // the frame are still ours.
     unsafe {
         let child = Host::new(NonNull::new_unchecked(this)).child();
-        if wind(cookie.cast(), Some(ended::<T>), child) == 0 {
+        if wind(cookie.cast(), Some(noted::<T>), child) == 0 {
             drop(Box::from_raw(cookie));
             sys::default_xattrop_failure_cbk(frame, libc::ENOMEM);
         }
@@ -203,7 +203,7 @@ pub(super) unsafe fn end<T: Translator>(
     0
 }
 
-unsafe extern "C" fn ended<T: Translator>(
+unsafe extern "C" fn noted<T: Translator>(
     frame: *mut sys::call_frame_t,
     cookie: *mut c_void,
     this: *mut sys::xlator_t,
@@ -213,11 +213,11 @@ unsafe extern "C" fn ended<T: Translator>(
     xdata: *mut sys::dict_t,
 ) -> i32 {
     // SAFETY: the cookie is the box of `end`; the host calls back once.
-    let file = unsafe { Box::from_raw(cookie.cast::<Gfid>()) };
+    let (file, id) = *unsafe { Box::from_raw(cookie.cast::<(Gfid, Gfid)>()) };
     fence("the end of a restore", (), || {
         // SAFETY: the host's promise.
         if let (Some(role), 0..) = (unsafe { role::<T>(this) }, op_ret) {
-            role.restored(*file);
+            role.restored(file, id);
         }
     });
     // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.

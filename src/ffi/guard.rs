@@ -257,7 +257,7 @@ pub(super) unsafe extern "C" fn xattrop<T: Translator>(
         match xattrop_refusal::<T>((frame, this), place, (*loc).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_xattrop_failure_cbk(frame, errno),
             None => match carrier::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
-                Some(file) => carrier::end::<T>((frame, this), file, |cookie, cbk, child| {
+                Some(ended) => carrier::end::<T>((frame, this), ended, |cookie, cbk, child| {
                     sys::fsnap_wind_xattrop(frame, cookie, cbk, child, loc, operation, xattrs, xdata)
                 }),
                 None => sys::default_xattrop(frame, this, loc, operation, xattrs, xdata),
@@ -280,7 +280,7 @@ pub(super) unsafe extern "C" fn fxattrop<T: Translator>(
         match xattrop_refusal::<T>((frame, this), place, (*fd).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_fxattrop_failure_cbk(frame, errno),
             None => match carrier::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
-                Some(file) => carrier::end::<T>((frame, this), file, |cookie, cbk, child| {
+                Some(ended) => carrier::end::<T>((frame, this), ended, |cookie, cbk, child| {
                     sys::fsnap_wind_fxattrop(frame, cookie, cbk, child, fd, operation, xattrs, xdata)
                 }),
                 None => sys::default_fxattrop(frame, this, fd, operation, xattrs, xdata),

@@ -79,11 +79,11 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// must cost next to nothing.
     fn is_half_restored(&self, file: Gfid) -> bool;
 
-    /// An xattrop that adds these counts to xattrs of such a file: whether, once it is done, the fragment goes with the others.
-    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> bool;
+    /// An xattrop that adds these counts to xattrs of such a file: the restore that is over once it is done.
+    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid>;
 
     /// It is done, and not answered yet.
-    fn restored(&self, file: Gfid);
+    fn restored(&self, file: Gfid, id: Gfid);
 
     /// Whether there may be any such file. Asked at each lookup.
     fn any_half_restored(&self) -> bool;

@@ -81,15 +81,16 @@ pub struct Status {
     pub options: crate::options::Options,
 }
 
-/// The answer to `armed`: whether a restore of the file may be under way, and the id of the one that is not known to be over.
-pub fn armed(live: bool, id: Option<Gfid>) -> String {
+/// The answer to `armed`: whether a restore of the file may be under way, and, on a disperse volume, the id of the one that has
+/// come to its end on this brick, until its command ends it too.
+pub fn armed(live: bool, over: Option<Gfid>) -> String {
     #[derive(Serialize)]
     struct Answer {
         version: u32,
         live: bool,
-        id: Option<String>,
+        over: Option<String>,
     }
-    json(&Answer { version: VERSION, live, id: id.map(|id| id.to_string()) })
+    json(&Answer { version: VERSION, live, over: over.map(|id| id.to_string()) })
 }
 
 /// The answer to `marks.NAME`: names of xattrs.

@@ -116,6 +116,8 @@ impl Volume {
         // Nothing may be left to do once a call is answered: the process may end then.
         volfile.set(|_, kind| kind == "cluster/disperse", "eager-lock", "off");
         volfile.set(|_, kind| kind == "cluster/disperse", "other-eager-lock", "off");
+        // Nor is it for this graph to heal.
+        volfile.set(|_, kind| kind == "cluster/disperse", "background-heals", "0");
         volfile.set(|_, kind| kind == "cluster/replicate", "eager-lock", "off");
         volfile.set(|_, kind| kind == "cluster/replicate", "post-op-delay-secs", "0");
         for (option, value) in

@@ -48,20 +48,19 @@ impl Store {
     ///
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn settle(&self, base: Gfid, id: Gfid) -> Result<()> {
-        match self.armed(base)? {
-            Some(armed) if armed.id == id => self.state()?.forget_armed(base),
-            _ => Ok(()),
+        match self.state.get() {
+            Some(state) => state.forget_armed_as(base, id),
+            None => Ok(()),
         }
     }
 
-    /// The same for whatever restore of `base` this brick knows of, when all that was done to the file is durable: a crash must not
-    /// take what the disperse translator has noted of its end, and leave that it is forgotten.
+    /// The same when all that was done to the file is durable: a crash must not take what the disperse translator has noted of the
+    /// end, and leave that it is forgotten. May come at any time, also while another call changes `base`.
     ///
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
-    pub fn conclude(&self, base: Gfid) -> Result<()> {
-        let Some(armed) = self.armed(base)? else { return Ok(()) };
+    pub fn conclude(&self, base: Gfid, id: Gfid) -> Result<()> {
         sys::sync(&self.brick.open_file(base, Access::Read)?.file)?;
-        self.settle(base, armed.id)
+        self.settle(base, id)
     }
 
     /// The restore of `base` that this brick was armed for, if nobody has said that it is over.

@@ -7,7 +7,7 @@
 //! All calls block, and any number of threads may make them, with one rule that the caller keeps: **of the calls that
 //! change a base or its snapshots no two on the same base at a time**: [`create`](Store::create),
 //! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`arm`](Store::arm),
-//! [`carry`](Store::carry), [`settle`](Store::settle), [`conclude`](Store::conclude), [`hold`](Store::hold),
+//! [`carry`](Store::carry), [`settle`](Store::settle), [`hold`](Store::hold),
 //! [`follow`](Store::follow), [`adopt`](Store::adopt), [`seed`](Store::seed), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
 //! [`revive`](Store::revive). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
 //! Different bases, in the same directory too, and all calls that only ask need no such care; nor do

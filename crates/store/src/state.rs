@@ -14,6 +14,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Armed;
@@ -60,6 +61,8 @@ pub(crate) struct State {
     pub armed: File,
     by_gfid: File,
     pub lost: File,
+    /// Held while a note in `armed` is replaced, or taken back for what it says.
+    arming: Mutex<()>,
 }
 
 impl State {
@@ -98,6 +101,7 @@ impl State {
             pending: ensure_dir(&dir, "pending")?,
             buried: ensure_dir(&dir, "buried")?,
             lost: ensure_dir(&dir, "lost")?,
+            arming: Mutex::default(),
             dir,
         })
     }
@@ -181,6 +185,7 @@ impl State {
         let (name, new) = (base.to_string(), sys::unique(UNFINISHED));
         // In one step: a crash never leaves none.
         sys::symlink(armed.to_string().as_bytes(), &self.dir, new.as_str()).doing("make a note")?;
+        let _one = self.arming.lock().unwrap_or_else(PoisonError::into_inner);
         sys::replace((&self.dir, new.as_str()), (&self.armed, name.as_str())).doing("make a note")?;
         brick.settle(&self.armed)
     }
@@ -189,6 +194,15 @@ impl State {
     pub(crate) fn forget_armed(&self, base: Gfid) -> Result<()> {
         sys::unlink_in(&self.armed, base.to_string().as_str())?;
         sys::sync(&self.armed)
+    }
+
+    /// The same if it is of restore `id`.
+    pub(crate) fn forget_armed_as(&self, base: Gfid, id: Gfid) -> Result<()> {
+        let _one = self.arming.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.armed(base)? {
+            Some(armed) if armed.id == id => self.forget_armed(base),
+            _ => Ok(()),
+        }
     }
 
     /// What is noted of it. [`Error::Damaged`] if that can't be read.

@@ -83,7 +83,7 @@ const OPERATIONS: [Operation; 22] = [
     Operation {
         name: "settle",
         prepare: |b| vec![half_restored(b, "d/f")],
-        run: |_, store, files| store.conclude(files[0]),
+        run: |_, store, files| store.conclude(files[0], id(1)),
         finish: None,
     },
     Operation {
