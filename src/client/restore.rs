@@ -51,7 +51,7 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
 
 /// Whether the disperse translator has noted the end of restore `id` on as many bricks as it takes to read the file. So it may have
 /// although the carrier has failed: where that has cut a file short, it writes to its end once more (`ec_truncate_clean`), which
-/// changes nothing here, and which quota may refuse. And it may not have although the carrier has not failed: it answers first.
+/// changes nothing here, and for which there may be no space. And it may not have although the carrier has not failed: it answers first.
 fn is_noted(work: &mut Work, id: &str) -> bool {
     work.drain();
     let (bricks, needed) = (work.set.bricks(), work.set.needed());

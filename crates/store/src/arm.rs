@@ -9,19 +9,29 @@ use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::Access;
+use crate::catalogue::content_size;
 use crate::state::State;
 use crate::sys::{self, Doing};
+use crate::xattrs::Names;
 
 impl Store {
     /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
     ///
-    /// Refused, with nothing changed, as [`restore`](Store::restore), but not for quota, which counts what a carrier does.
+    /// Refused, with nothing changed, as [`restore`](Store::restore), but not for quota, which counts what a carrier does. But for
+    /// one case: where a file of a disperse volume becomes shorter, that translator writes to its new end once more
+    /// (`ec_truncate_clean`). If a limit refuses that while a brick is away it notes nothing, and the file would stay closed.
     pub fn arm(&self, base: Gfid, name: &SnapName, id: Gfid) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: copy the snapshot out of .fsnap"));
         }
-        self.restorable(&live, name)?;
+        let payload = self.restorable(&live, name)?;
+        let names = Names::of(&live.file)?;
+        if names.is_dispersed() && names.has_quota() && content_size(&payload)? < content_size(&live)? {
+            return Err(Error::unsupported(
+                "quota is on, and the file would become shorter: make it shorter first (`truncate`)",
+            ));
+        }
         let state = self.state()?;
         // A fragment that an earlier restore has changed, and nobody has said that all were, stays one: until this restore is
         // over.

@@ -124,7 +124,7 @@ pub(crate) fn write_entry(base: &File, name: &SnapName, record: &Record) -> Resu
 }
 
 /// The size of the content, which on a disperse volume is more than that of this brick's fragment.
-fn content_size(payload: &Inode) -> Result<u64> {
-    let fragment = xattrs::get(&payload.file, xattrs::EC_SIZE)?.and_then(|bytes| bytes.try_into().ok());
-    Ok(fragment.map_or(payload.stat.st_size.unsigned_abs(), u64::from_be_bytes))
+pub(crate) fn content_size(inode: &Inode) -> Result<u64> {
+    let fragment = xattrs::get(&inode.file, xattrs::EC_SIZE)?.and_then(|bytes| bytes.try_into().ok());
+    Ok(fragment.map_or(inode.stat.st_size.unsigned_abs(), u64::from_be_bytes))
 }

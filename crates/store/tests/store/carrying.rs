@@ -57,6 +57,11 @@ fn a_half_restored_fragment_stays_one() {
         drop(store);
         let store = b.store();
         assert_eq!(store.half_restored().unwrap(), [base]);
+        // Under quota it may not become shorter by one.
+        setx(b.join("f"), QUOTA, [0; 24]).unwrap();
+        setx(b.join("f"), "trusted.ec.size", 7_u64.to_be_bytes()).unwrap();
+        assert_eq!(store.arm(base, &name("a"), id(2)).unwrap_err().errno(), libc::EOPNOTSUPP);
+        setx(b.join("f"), "trusted.ec.size", 6_u64.to_be_bytes()).unwrap();
         // The next one may fail to come.
         store.arm(base, &name("a"), id(2)).unwrap();
         assert_eq!(store.half_restored().unwrap(), [base]);
