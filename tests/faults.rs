@@ -8,7 +8,6 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -223,7 +222,7 @@ fn with_fault(stage: &Stage, wish: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Writes to file `name`, what it has there already.
+/// Writes to file `name`, what it has there already: of the two contents neither is changed.
 fn write(stage: &Stage, name: &str) -> Child {
     let mut dd = stage.0.scene.command("dd");
     dd.args(["bs=1", "count=1", "conv=notrunc,fsync", "status=none"]);
@@ -237,25 +236,13 @@ fn ends(child: &mut Child) -> bool {
     try_wait_until("it ends", Duration::from_secs(3), ended).is_ok()
 }
 
-/// A file `f` with snapshots `s0` and `s1` of different sizes; the checksums of these. The first byte is the same in both, so
-/// that [`write`] changes neither, whenever the content changes under its hands.
-fn two_contents(stage: &Stage) -> [u64; 2] {
-    let file = stage.file("f");
-    [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
-        fill(&file, size, n);
-        fs::File::options().write(true).open(&file).unwrap().write_all_at(b"-", 0).unwrap();
-        stage.ok(["create", "f", "--name", &format!("s{n}")]);
-        checksum(&file)
-    })
-}
-
 #[test]
 fn a_restore_whose_command_is_killed() {
     for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
         println!("{layout:?}");
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let file = stage.file("f");
-        let sums = two_contents(&stage);
+        let sums = stage.two_contents();
         for (n, (step, pause)) in DEATHS.into_iter().enumerate() {
             let (old, new) = ((n + 1) % 2, n % 2);
             stage.restore("f", &format!("s{old}"));
@@ -351,7 +338,7 @@ fn a_restore_in_which_a_brick_is_killed() {
     for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let (volume, file) = (&stage.0.volume, stage.file("f"));
-        let sums = two_contents(&stage);
+        let sums = stage.two_contents();
         fs::write(stage.file("trigger"), b"").unwrap();
         let mut kills = 0;
         for at in (1..).step_by(stride) {
@@ -388,7 +375,7 @@ fn a_restore_in_which_all_bricks_lose_their_power() {
         println!("{layout:?}");
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let Setup { volume, disks, mount, .. } = &stage.0;
-        let (file, sums) = (stage.file("f"), two_contents(&stage));
+        let (file, sums) = (stage.file("f"), stage.two_contents());
         fs::write(stage.file("trigger"), b"").unwrap();
         let mut cuts = 0;
         for at in (1..).step_by(stride) {
@@ -439,7 +426,7 @@ fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
     for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let (volume, file) = (&stage.0.volume, stage.file("f"));
-        let sums = two_contents(&stage);
+        let sums = stage.two_contents();
         fs::write(stage.file("trigger"), b"").unwrap();
         let disk = |fails_from: u64| {
             fsnap(stage.file("trigger"), "fault", format!("eio:{fails_from}@/run/scene/b1/brick")).unwrap();

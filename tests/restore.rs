@@ -35,16 +35,6 @@ fn settled(stage: &Stage, layout: Layout) {
     }
 }
 
-/// A file `f` with snapshots `s0` and `s1` of different sizes; the checksums of these.
-fn two_contents(stage: &Stage) -> [u64; 2] {
-    let file = stage.file("f");
-    [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
-        fill(&file, size, n);
-        stage.ok(["create", "f", "--name", &format!("s{n}")]);
-        checksum(&file)
-    })
-}
-
 #[test]
 fn sizes() {
     sizes_on(&ALL[..3]);
@@ -270,13 +260,11 @@ fn killed_at_random_moments() {
     }
 }
 
-/// For whoever watches a brick's changes it is one of data: clients that keep attributes until they are told otherwise, the
-/// changelog, the file's times.
 /// What its command says of the end counts for nothing on a disperse volume: disperse may not have noted it yet.
 #[test]
 fn a_restore_that_is_settled_before_disperse_has_noted_its_end() {
     let stage = stage(DISPERSE, 3);
-    let (file, sums) = (stage.file("f"), two_contents(&stage));
+    let (file, sums) = (stage.file("f"), stage.two_contents());
     for (old, new) in [(1, 0), (0, 1)] {
         for carried in 1..=3 {
             stage.restore("f", &format!("s{old}"));
@@ -303,7 +291,7 @@ fn a_power_cut() {
     for (layout, bricks) in [(Layout::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
         let stage = stage(layout, bricks);
         let Setup { volume, disks, mount, .. } = &stage.0;
-        let sums = two_contents(&stage);
+        let sums = stage.two_contents();
         for new in [0, 1, 0] {
             stage.restore("f", &format!("s{new}"));
             (0..bricks).for_each(|brick| volume.kill_brick(brick));
@@ -318,6 +306,8 @@ fn a_power_cut() {
     }
 }
 
+/// For whoever watches a brick's changes it is one of data: clients that keep attributes until they are told otherwise, the
+/// changelog, the file's times.
 #[test]
 fn it_is_told_as_any_change_of_data() {
     let stage = Stage::new(volume(REPLICA, 3, 1024 * MIB, |volume| {

@@ -48,7 +48,7 @@ struct Live {
 }
 
 impl Live {
-    fn is_over(&self) -> bool {
+    fn has_expired(&self) -> bool {
         self.since.elapsed() >= LIFE
     }
 }
@@ -56,7 +56,7 @@ impl Live {
 impl Arms {
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<Gfid, Live>) -> T) -> T {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|_, restore| !restore.is_over());
+        live.retain(|_, restore| !restore.has_expired());
         let done = change(&mut live);
         self.count.store(live.len(), Ordering::Relaxed);
         done
@@ -98,7 +98,9 @@ impl Arms {
     /// Disperse has noted the end of restore `id` of `file`.
     fn ended(&self, file: Gfid, id: Gfid) {
         self.change(|live| {
-            live.get_mut(&file).filter(|restore| restore.id == id).map(|restore| restore.over = true)
+            if let Some(restore) = live.get_mut(&file).filter(|restore| restore.id == id) {
+                restore.over = true;
+            }
         });
     }
 

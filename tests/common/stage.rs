@@ -2,14 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use fsnap_testbed::{Layout, checksum, run};
+use fsnap_testbed::{Layout, checksum, fill, run};
 use serde_json::Value;
 
-use super::Setup;
+use super::{MIB, Setup};
 
 /// The program, built as the running test was. The root package can't ask cargo for a program of another.
 fn program() -> PathBuf {
@@ -80,6 +81,19 @@ impl Stage {
     #[track_caller]
     pub fn restore(&self, file: &str, name: &str) {
         self.ok(["restore", &format!("{file}@{name}"), "--yes", "--no-backup"]);
+    }
+
+    /// A file `f` with snapshots `s0` and `s1` of different sizes; the checksums of these. The first byte is the same in both, so
+    /// that who reads and writes it changes neither, whenever the content changes under his hands.
+    #[track_caller]
+    pub fn two_contents(&self) -> [u64; 2] {
+        let file = self.file("f");
+        [(0, 3 * MIB + 100), (1, MIB)].map(|(n, size)| {
+            fill(&file, size, n);
+            fs::File::options().write(true).open(&file).expect("f").write_all_at(b"-", 0).expect("write");
+            self.ok(["create", "f", "--name", &format!("s{n}")]);
+            checksum(&file)
+        })
     }
 
     /// Whichever brick of a disperse volume is away, files have that content. (Bricks of a replicate volume can be compared.)

@@ -17,9 +17,9 @@ use crate::xattrs::Names;
 impl Store {
     /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
     ///
-    /// Refused, with nothing changed, as [`restore`](Store::restore), but not for quota, which counts what a carrier does. But for
-    /// one case: where a file of a disperse volume becomes shorter, that translator writes to its new end once more
-    /// (`ec_truncate_clean`). If a limit refuses that while a brick is away it notes nothing, and the file would stay closed.
+    /// Refused, with nothing changed, as [`restore`](Store::restore). For quota, which counts what a carrier does, only where a file
+    /// of a disperse volume becomes shorter: that translator then writes to its new end once more (`ec_truncate_clean`), and if a
+    /// limit refuses that while a brick is away it notes nothing, and the file would stay closed.
     pub fn arm(&self, base: Gfid, name: &SnapName, id: Gfid) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
