@@ -3,14 +3,15 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use fsnap_core::acl::Caller;
 use fsnap_core::answer::{self, Snapshot, Status};
 use fsnap_core::command::{self, Arming, Command, Create, Question};
-use fsnap_core::{Error, Gfid, Result, layout};
+use fsnap_core::{Error, Gfid, Result, SnapName, layout};
 use fsnap_store::{Limits, Store};
 
-use super::pool::Key;
-use super::{Brick, State, guard, heal, restore, volume};
-use crate::ffi::{Call, Connection, Dict, GetReply, Mark, SetReply, dht_hash};
+use super::pool::{Entrance, Key};
+use super::{Brick, State, errand, guard, heal, restore, volume};
+use crate::ffi::{Call, Connection, Dict, GetReply, HeldTruncate, Inode, Inodes, Mark, SetReply, dht_hash};
 
 /// A setxattr: hands the reply back if it is no command of ours.
 pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
@@ -34,36 +35,130 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
     match parsed.and_then(|command| Ok((order.base_for_command(call, &command)?, command))) {
         Err(error) => reply.fail(order.refuse(error)),
         Ok((base, command)) => {
-            let (file, inodes) = (call.inode(), call.inodes());
-            let keys = order.keys(base, &command);
-            brick.pool.submit(keys.clone(), move |turn| {
-                let done = turn.in_time().and_then(|turn| {
-                    // It was deleted, or brought back, while this waited: the client looks again.
-                    if order.keys(base, &command) != keys {
-                        return Err(Error::Gone);
-                    }
-                    order.run(base, &command).map(|unsettled| (turn, unsettled))
-                });
-                let host = order.state.host;
-                match (order.account(done), command, file, inodes) {
-                    (Err(errno), _, file, inodes) => {
-                        // Before the answer: once a request is answered, the host may end.
-                        drop((file, inodes));
-                        reply.fail(errno);
-                    }
-                    (Ok(_), Command::Restore(_), Some(file), _) => reply.done_and_touched(host, file),
-                    (Ok((turn, Some(unsettled))), _, file, Some(inodes)) => {
-                        reply.mark(host, &inodes, &[unsettled], move |reply| {
-                            reply.done_with(host, file);
-                            drop(turn);
-                        });
-                    }
-                    (Ok(_), _, file, _) => reply.done_with(host, file),
-                }
-            });
+            let waiting = Waiting {
+                keys: order.keys(base, &command),
+                entrance: (*brick.pool).clone(),
+                file: call.inode(),
+                inodes: call.inodes(),
+                order,
+                base,
+                command,
+            };
+            waiting.go(reply);
         }
     }
     None
+}
+
+/// A command, and what it needs when its turn comes.
+struct Waiting {
+    order: Order,
+    base: Gfid,
+    command: Command,
+    /// What nobody else may be at work on.
+    keys: Vec<Key>,
+    entrance: Entrance,
+    file: Option<Inode>,
+    inodes: Option<Inodes>,
+}
+
+impl Waiting {
+    fn go(mut self, reply: SetReply) {
+        let asks = match self.command {
+            Command::Arm(_) => true,
+            Command::Restore(_) => !self.order.is_deleted(self.base),
+            _ => false,
+        };
+        match self.file.take() {
+            Some(file) if asks => self.after_asking(file, reply),
+            file => Waiting { file, ..self }.submit(reply),
+        }
+    }
+
+    /// A restore is a change of content: who stands above may forbid it.
+    fn after_asking(self, file: Inode, reply: SetReply) {
+        let checked = match &self.command {
+            Command::Restore(name) => self.order.may_restore(self.base, name),
+            _ => Ok(()),
+        };
+        if let Err(error) = checked {
+            return reply.fail(self.order.refuse(error));
+        }
+        let state = Arc::clone(&self.order.state);
+        match self.command {
+            Command::Restore(_) => self.carry(file, reply),
+            _ => errand::ask(&state, reply, file, |reply, allowed| match allowed {
+                Ok(()) => self.submit(reply),
+                Err(errno) => reply.fail(self.order.refused_above(errno)),
+            }),
+        }
+    }
+
+    /// A restore by setfattr: the truncate that asks carries it.
+    fn carry(self, file: Inode, reply: SetReply) {
+        let Waiting { order, base, command, keys, entrance, .. } = self;
+        let (state, order) = (Arc::clone(&order.state), Arc::new(order));
+        let (host, above) = (state.host, Arc::clone(&order));
+        let here = move |held: HeldTruncate| {
+            entrance.submit(keys.clone(), move |turn| {
+                let done = turn.in_time().and_then(|turn| {
+                    let done = order.run_as_it_was(base, &command, &keys)?;
+                    Ok((turn, done.size.ok_or(Error::Gone)?))
+                });
+                match order.account(done) {
+                    Ok((turn, size)) => {
+                        // The rest of a change of data: times, and what clients are told.
+                        held.proceed(host, size);
+                        drop(turn);
+                    }
+                    Err(errno) => held.fail(errno),
+                }
+            });
+        };
+        errand::send(&state, reply, file, here, move |reply, came, outcome| match outcome.errno() {
+            None if came => reply.done_as(&outcome),
+            Some(errno) if came => reply.fail(errno),
+            errno => match above.refused_above(errno.unwrap_or(libc::EIO)) {
+                // The kernel makes EOPNOTSUPP of it (`__vfs_setxattr_noperm`).
+                libc::EAGAIN => reply.fail(libc::EBUSY),
+                errno => reply.fail(errno),
+            },
+        });
+    }
+
+    fn submit(self, reply: SetReply) {
+        let Waiting { order, base, command, keys, entrance, file, inodes } = self;
+        entrance.submit(keys.clone(), move |turn| {
+            let done = turn.in_time().and_then(|turn| {
+                order.run_as_it_was(base, &command, &keys).map(|done| (turn, done.unsettled))
+            });
+            let host = order.state.host;
+            match (order.account(done), command, file, inodes) {
+                (Err(errno), _, file, inodes) => {
+                    // Before the answer: once a request is answered, the host may end.
+                    drop((file, inodes));
+                    reply.fail(errno);
+                }
+                (Ok(_), Command::Restore(_), Some(file), _) => reply.done_and_touched(host, file),
+                (Ok((turn, Some(unsettled))), _, file, Some(inodes)) => {
+                    reply.mark(host, &inodes, &[unsettled], move |reply| {
+                        reply.done_with(host, file);
+                        drop(turn);
+                    });
+                }
+                (Ok(_), _, file, _) => reply.done_with(host, file),
+            }
+        });
+    }
+}
+
+/// What a command that is done leaves to do.
+#[derive(Default)]
+struct Done {
+    /// What self-heal has to look at.
+    unsettled: Option<Mark>,
+    /// Of a file that was restored: its size.
+    size: Option<i64>,
 }
 
 /// A getxattr: hands the reply back if it is no question to us.
@@ -126,6 +221,7 @@ struct Order {
     /// The same, for the log.
     shown: String,
     by: Connection,
+    caller: Caller,
 }
 
 impl Order {
@@ -136,6 +232,7 @@ impl Order {
             file: call.gfid(),
             shown: call.shown(),
             by: call.connection(),
+            caller: call.caller(),
         }
     }
 
@@ -188,10 +285,24 @@ impl Order {
         std::iter::once(Key::File(base)).chain(was.map(|was| Key::name(was.parent, &was.name))).collect()
     }
 
-    /// Returns what self-heal has to look at.
-    fn run(&self, base: Gfid, command: &Command) -> Result<Option<Mark>> {
+    fn is_deleted(&self, base: Gfid) -> bool {
+        self.state.store().is_ok_and(|store| store.is_deleted(base))
+    }
+
+    fn may_restore(&self, base: Gfid, name: &SnapName) -> Result<()> {
+        volume::allow_direct_restore(&self.state.options(), self.state.volume_id)?;
+        self.state.store()?.may_restore(base, name)
+    }
+
+    /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the file was deleted, or brought back, while this waited for
+    /// `keys`.
+    fn run_as_it_was(&self, base: Gfid, command: &Command, keys: &[Key]) -> Result<Done> {
+        if self.keys(base, command) == keys { self.run(base, command) } else { Err(Error::Gone) }
+    }
+
+    fn run(&self, base: Gfid, command: &Command) -> Result<Done> {
         let (store, options) = (self.state.store()?, self.state.options());
-        let mut unsettled = None;
+        let mut done = Done::default();
         match command {
             Command::Create(_) if self.state.halves.has(base) => {
                 return Err(Error::Unhealed(restore::HALF.into()));
@@ -207,7 +318,7 @@ impl Order {
                     })?;
                 self.state.counters.cloned(cloned.clone_time);
                 if !cloned.marks.is_empty() {
-                    unsettled = Some(heal::unsettled_mark(cloned.gfid, cloned.marks));
+                    done.unsettled = Some(heal::unsettled_mark(cloned.gfid, cloned.marks));
                 }
             }
             // Not before a restore is over: a brick may have yet to find its content.
@@ -220,8 +331,17 @@ impl Order {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
                 // Being buried is not enough: it may have its name still, or again.
                 let time = match store.is_deleted(base) {
-                    true => store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?,
-                    false => store.restore(base, name)?,
+                    true => {
+                        store.strip_privileges(base, &self.caller)?;
+                        store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?
+                    }
+                    false => {
+                        store.may_restore(base, name)?;
+                        store.strip_privileges(base, &self.caller)?;
+                        let restored = store.restore(base, name)?;
+                        done.size = Some(restored.size);
+                        restored.time
+                    }
                 };
                 self.state.counters.cloned(time);
             }
@@ -229,12 +349,16 @@ impl Order {
             Command::Arm(Arming { name, id }) => {
                 volume::allow_carried_restore(self.state.volume_id)?;
                 self.state.arms.add(base, *id, self.by.clone())?;
-                store.arm(base, name, *id).inspect_err(|_| self.state.arms.remove(base, *id))?;
+                // With the setxattr, of which replicate and disperse know who has missed it, not with the carrier alone: a brick that
+                // missed that would give them back to the others.
+                let armed =
+                    store.arm(base, name, *id).and_then(|()| store.strip_privileges(base, &self.caller));
+                armed.inspect_err(|_| self.state.arms.remove(base, *id))?;
             }
             Command::Settle(id) => restore::settle(&self.state, base, *id)?,
         }
         tracing::info!("{} {} of {}: done", self.kind, command.subject(), self.shown);
-        Ok(unsettled)
+        Ok(done)
     }
 
     /// A create without a time gets the file's mtime, where no other brick has to come to the same: an arbiter, or a brick
@@ -306,6 +430,11 @@ impl Order {
         let errno = error.errno();
         let _ = self.account::<()>(Err(error));
         errno
+    }
+
+    /// The same of what a translator above has refused.
+    fn refused_above(&self, errno: i32) -> i32 {
+        self.refuse(Error::RefusedAbove(errno))
     }
 
     /// Counts how it ended, and logs why it did not go well.

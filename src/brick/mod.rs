@@ -4,6 +4,7 @@
 
 mod commands;
 mod counters;
+mod errand;
 mod guard;
 mod heal;
 mod life;
@@ -55,6 +56,7 @@ struct State {
     counters: Counters,
     doubts: heal::Doubts,
     awaited: heal::Awaited,
+    errands: errand::Errands,
     arms: restore::Arms,
     halves: restore::Halves,
 }
@@ -120,6 +122,7 @@ impl Translator for Brick {
             counters: Counters::default(),
             doubts: heal::Doubts::default(),
             awaited: heal::Awaited::default(),
+            errands: errand::Errands::default(),
             arms: restore::Arms::default(),
             halves: restore::Halves::default(),
         });
@@ -208,6 +211,18 @@ impl Translator for Brick {
 
     fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
         restore::carry(self, call, id, held);
+    }
+
+    fn has_errands(&self) -> bool {
+        self.state.errands.any()
+    }
+
+    fn is_errand(&self, call: &Call<'_>) -> bool {
+        self.state.errands.has(call)
+    }
+
+    fn run_errand(&self, call: &Call<'_>, held: HeldTruncate) {
+        self.state.errands.arrived(call, held);
     }
 
     fn is_half_restored(&self, file: Gfid) -> bool {

@@ -266,7 +266,7 @@ pub fn refuse_truncate(state: &State, call: &Call<'_>, file: Gfid) -> Option<i32
 /// The carrier of restore `id`: the file gets the content of the snapshot, and then the truncate, to the size that it has by
 /// now, goes on to storage/posix, for the times and whatever else belongs to a change of data.
 pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
-    let (file, shown, by) = (call.gfid(), call.shown(), call.connection());
+    let (file, shown, by, caller) = (call.gfid(), call.shown(), call.connection(), call.caller());
     let id = match parse_id(id) {
         Ok(id) => id,
         Err(error) => return held.fail(error.errno()),
@@ -282,15 +282,17 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
             if store.is_dispersed(file)? {
                 state.halves.add(file, Some(by));
             }
-            let (time, size) = store.carry(file, id).inspect_err(|_| {
+            // Once more: its owner may have given them back meanwhile.
+            let carried = store.strip_privileges(file, &caller).and_then(|()| store.carry(file, id));
+            let restored = carried.inspect_err(|_| {
                 // By an earlier one, or because it can't be taken back.
                 match state.halves.has(file) && store.is_half_restored(file) {
                     true => state.halves.add(file, None),
                     false => state.halves.remove(file),
                 }
             })?;
-            state.counters.cloned(time);
-            Ok((turn, size))
+            state.counters.cloned(restored.time);
+            Ok((turn, restored.size))
         });
         state.counters.count("carrier", &done);
         match done {

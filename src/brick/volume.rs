@@ -18,9 +18,10 @@ pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Resul
         return Err(Error::unsupported("restore by setfattr is switched off (option direct-restore)"));
     }
     let kind = match volume_id {
-        Some(id) => {
-            recorded(Path::new(VOLUMES), id).map_or(Ok(None), |info| unnoticed(&info).map(|()| info.kind))?
-        }
+        Some(id) => recorded(Path::new(VOLUMES), id).map_or(Ok(None), |info| {
+            trashed(&info)?;
+            unnoticed(&info).map(|()| info.kind)
+        })?,
         // No glusterd made this brick: a hand-written volfile says what it is.
         None => options.volume_type,
     };
@@ -37,11 +38,16 @@ pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Resul
 ///
 /// [`Error::Unsupported`] (`EOPNOTSUPP`) with `features.trash` on.
 pub fn allow_carried_restore(volume_id: Option<Gfid>) -> Result<()> {
-    match volume_id.and_then(|id| recorded(Path::new(VOLUMES), id)) {
-        Some(info) if info.trash => Err(Error::unsupported(
+    volume_id.and_then(|id| recorded(Path::new(VOLUMES), id)).map_or(Ok(()), |info| trashed(&info))
+}
+
+/// Refuses a restore that features/trash would make a copy of.
+fn trashed(info: &VolumeInfo) -> Result<()> {
+    match info.trash {
+        true => Err(Error::unsupported(
             "restore with features.trash on: it copies what a restore replaces, and loses track of the restore",
         )),
-        _ => Ok(()),
+        false => Ok(()),
     }
 }
 

@@ -118,6 +118,12 @@ impl<'a> Call<'a> {
         self.pid
     }
 
+    /// The request that it is a part of.
+    pub fn request(&self) -> Request {
+        // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that.
+        unsafe { Request::of(self.frame) }
+    }
+
     /// The connection that it came by.
     pub fn connection(&self) -> Connection {
         // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that; it holds a reference to its client.
@@ -127,6 +133,19 @@ impl<'a> Call<'a> {
     /// Whether a translator of the brick itself asks, on nobody's behalf.
     pub fn from_within(&self) -> bool {
         self.from_within
+    }
+}
+
+/// A request, as long as it is not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Request(usize);
+
+impl Request {
+    /// # Safety
+    /// `frame` is valid.
+    pub(super) unsafe fn of(frame: NonNull<sys::call_frame_t>) -> Self {
+        // SAFETY: the caller's contract. All frames of a request have one stack.
+        Request(unsafe { (*frame.as_ptr()).root }.addr())
     }
 }
 

@@ -81,7 +81,10 @@ pub(super) unsafe extern "C" fn truncate<T: Translator>(
     unsafe {
         let asked = Dict::new(xdata).and_then(|xdata| xdata.get(CARRIER));
         let taken = match asked {
-            Some(id) => takes::<T>((frame, this), loc, id, xdata),
+            Some(id) => takes::<T>((frame, this), loc, xdata, |role, call, held| role.carry(call, id, held)),
+            None if is_errand::<T>((frame, this)) => {
+                takes::<T>((frame, this), loc, xdata, |role, call, held| role.run_errand(call, held))
+            }
             None => refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate),
         };
         if taken { 0 } else { guard::truncate::<T>(frame, this, loc, offset, xdata) }
@@ -106,15 +109,29 @@ pub(super) unsafe extern "C" fn ftruncate<T: Translator>(
     }
 }
 
-/// A truncate that carries restore `id`; true if it is answered, or will be.
+/// Whether it is a truncate of our own.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn is_errand<T: Translator>((frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t)) -> bool {
+    // SAFETY: the host's promise.
+    let (role, frame) = unsafe { (role::<T>(this), NonNull::new(frame)) };
+    let (Some(role), Some(frame)) = (role.filter(|role| role.has_errands()), frame) else { return false };
+    fence("a truncate", false, || {
+        // SAFETY: the host's promise.
+        role.is_errand(&unsafe { Call::on_nothing(frame) })
+    })
+}
+
+/// A truncate that `take` is to have; true if it is answered, or will be.
 ///
 /// # Safety
 /// The arguments are a fop's.
 unsafe fn takes<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     loc: *mut sys::loc_t,
-    id: &[u8],
     xdata: *mut sys::dict_t,
+    take: impl FnOnce(&T, &Call<'_>, HeldTruncate),
 ) -> bool {
     fence("a carrier", true, || {
         // SAFETY: the host's promise.
@@ -128,7 +145,7 @@ unsafe fn takes<T: Translator>(
         // SAFETY: the host's promise.
         match unsafe { OwnedLoc::copy(loc).map(|loc| Arguments { loc, xdata: OwnedDict::again(xdata) }) } {
             Some(arguments) => {
-                role.carry(&call, id, HeldTruncate { pending, arguments: Box::new(arguments) });
+                take(role, &call, HeldTruncate { pending, arguments: Box::new(arguments) });
             }
             None => pending.fail(libc::ENOMEM),
         }

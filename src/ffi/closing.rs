@@ -103,7 +103,7 @@ impl Closing {
     /// Answers with `now`, if it is known, as what the file was before and is after the command: whatever a client
     /// believed, if it was something else, it learns that it was wrong.
     fn answer(self, now: Option<&sys::iatt>) {
-        let xdata = now.and_then(|now| OwnedDict::with_iatts(&[PRESTAT, POSTSTAT], now));
+        let xdata = now.and_then(OwnedDict::with_told);
         let Closing { reply, file, .. } = self;
         // Before the answer: once a request is answered, the host may end.
         drop(file);
@@ -115,11 +115,18 @@ impl Closing {
 ///
 /// md-cache finds a change only against times that it holds; after a write through the same mount it holds none, and
 /// takes what we answer for granted. Given times that are just out of date, it finds the change when it next asks.
-fn just_before(iatt: &sys::iatt) -> sys::iatt {
+pub(super) fn just_before(iatt: &sys::iatt) -> sys::iatt {
     let mut before = *iatt;
     before.ia_mtime_nsec = before.ia_mtime_nsec.saturating_sub(1);
     before.ia_ctime_nsec = before.ia_ctime_nsec.saturating_sub(1);
     before
+}
+
+impl OwnedDict {
+    /// What tells a client that a file had these attributes before, and has them after. `None` if the host is out of memory.
+    pub(super) fn with_told(now: &sys::iatt) -> Option<Self> {
+        OwnedDict::with_iatts(&[PRESTAT, POSTSTAT], now)
+    }
 }
 
 /// `GF_PRESTAT` and `GF_POSTSTAT` of glusterfs.h.

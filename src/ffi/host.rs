@@ -86,6 +86,16 @@ impl Host {
         }
     }
 
+    /// The topmost translator of the graph.
+    pub(super) fn top(&self) -> *mut sys::xlator_t {
+        let mut xlator = self.0.as_ptr();
+        // SAFETY: as in `above`.
+        while let Some(link) = unsafe { (*xlator).parents.as_ref() } {
+            xlator = link.xlator;
+        }
+        xlator
+    }
+
     /// Whether the brick is an arbiter: its files have no content.
     pub fn is_arbiter(&self) -> bool {
         self.above(c"features/arbiter").is_some()

@@ -12,6 +12,7 @@ mod carrier;
 mod closing;
 mod cluster;
 mod dict;
+mod errand;
 mod fence;
 mod filter;
 mod guard;
@@ -36,10 +37,11 @@ mod sys {
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 
-pub use call::{Call, Connection, Inode, Inodes};
+pub use call::{Call, Connection, Inode, Inodes, Request};
 pub use carrier::HeldTruncate;
 pub use cluster::{File, Node, Range, own_locks};
 pub use dict::Dict;
+pub use errand::Outcome;
 pub use fence::fence;
 pub use filter::HiddenXattrs;
 pub use guard::{Change, How, Place};

@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 
+#include <glusterfs/client_t.h>
 #include <glusterfs/defaults.h>
 
 /* The parameters of STACK_WIND_COOKIE are evaluated only where the fop is called: hence `wound`. */
@@ -124,6 +125,29 @@ fsnap_wind_fxattrop(call_frame_t *frame, void *cookie, fop_fxattrop_cbk_t cbk, x
     int wound = 0;
     STACK_WIND_COOKIE(frame, cbk, cookie, to, to->fops->fxattrop, (wound = 1, fd), operation, dict, xdata);
     return wound;
+}
+
+call_frame_t *
+fsnap_frame_like(call_frame_t *frame)
+{
+    call_frame_t *copy = copy_frame(frame);
+    if (!copy)
+        return NULL;
+    copy->root->op = GF_FOP_TRUNCATE;
+    copy->root->flags = MDATA_CTIME | MDATA_MTIME;
+    clock_gettime(CLOCK_REALTIME, &copy->root->ctime);
+    if (frame->root->client)
+        copy->root->client = gf_client_ref(frame->root->client);
+    return copy;
+}
+
+void
+fsnap_end_frame(call_frame_t *frame)
+{
+    client_t *client = frame->root->client;
+    STACK_DESTROY(frame->root);
+    if (client)
+        gf_client_unref(client);
 }
 
 static int32_t

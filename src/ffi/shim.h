@@ -29,6 +29,11 @@ int fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk,
                        gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata);
 int fsnap_wind_fxattrop(call_frame_t *frame, void *cookie, fop_fxattrop_cbk_t cbk, xlator_t *to, fd_t *fd,
                         gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata);
+/* A frame of its own, for a truncate at this moment by whoever has made the request of FRAME: the same user, groups, process, lock
+ * owner and connection. NULL if the host is out of memory. */
+call_frame_t *fsnap_frame_like(call_frame_t *frame);
+/* Ends such a frame. */
+void fsnap_end_frame(call_frame_t *frame);
 /* An xattrop of THIS's own, on behalf of self-heal, whose answer nobody waits for. Returns 0 if the host is out of memory. */
 int fsnap_send_xattrop(xlator_t *this, xlator_t *to, loc_t *loc, gf_xattrop_flags_t operation, dict_t *dict);
 /* Of all names. */

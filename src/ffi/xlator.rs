@@ -75,6 +75,15 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// A truncate that carries the restore with this id.
     fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate);
 
+    /// Whether truncates of our own are on their way. Asked at each truncate, so it must cost next to nothing.
+    fn has_errands(&self) -> bool;
+
+    /// Whether this truncate is one of them.
+    fn is_errand(&self, call: &Call<'_>) -> bool;
+
+    /// Takes such a truncate.
+    fn run_errand(&self, call: &Call<'_>, held: HeldTruncate);
+
     /// Whether `file` may be a fragment that does not go with the others, so that data fops deserve a look. Asked at each, so it
     /// must cost next to nothing.
     fn is_half_restored(&self, file: Gfid) -> bool;

@@ -126,8 +126,11 @@ fn sentence(deed: Deed, errno: Errno) -> String {
              (`gluster volume status`)"
         }
         (Restore, Errno::EROFS) => {
-            "the mount is read-only, or too few bricks are up to write, or a snapshot was given whose file is not \
-             beside it: give FILE@NAME"
+            "the volume or the file is write-once (features.worm, features.worm-file-level), or the mount is read-only, or too \
+             few bricks are up to write, or a snapshot was given whose file is not beside it: give FILE@NAME"
+        }
+        (Restore, Errno::EAGAIN) => {
+            "somebody has a mandatory lock on the file (locks.mandatory-locking): restore it when that is released"
         }
         (_, Errno::EROFS) => {
             "the mount is read-only, or too few bricks are up to write (`gluster volume status`)"
@@ -217,6 +220,8 @@ mod tests {
             (Deed::Look, Errno::EACCES, "read permission"),
             (Deed::Delete, Errno::EACCES, "write permission"),
             (Deed::Hold, Errno::EMFILE, "EMFILE"),
+            (Deed::Restore, Errno::EROFS, "write-once"),
+            (Deed::Restore, Errno::EAGAIN, "mandatory lock"),
         ] {
             assert!(sentence(deed, errno).contains(part), "{deed:?} {errno}");
         }

@@ -22,7 +22,8 @@ use crate::volume;
 const BACKUP: &str = "before-restore-";
 
 /// What a refused restore is answered with: nothing was changed.
-const REFUSALS: [Errno; 7] = [
+const REFUSALS: [Errno; 8] = [
+    Errno::EAGAIN,
     Errno::EOPNOTSUPP,
     Errno::EACCES,
     Errno::EPERM,

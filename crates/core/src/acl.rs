@@ -28,7 +28,8 @@ pub struct Caller {
 }
 
 impl Caller {
-    fn in_group(&self, gid: u32) -> bool {
+    /// Whether this is a member of the group.
+    pub fn is_in(&self, gid: u32) -> bool {
         self.gid == gid || self.groups.contains(&gid)
     }
 }
@@ -100,8 +101,8 @@ impl Acl {
             return unmasked && has(named);
         }
         let mut groups = self.0.iter().filter(|e| match e.tag {
-            GROUP_OBJ => caller.in_group(group),
-            GROUP => caller.in_group(e.id),
+            GROUP_OBJ => caller.is_in(group),
+            GROUP => caller.is_in(e.id),
             _ => false,
         });
         match groups.next() {

@@ -85,6 +85,12 @@ pub enum Error {
     /// `EIO`: what is on disk is not what fsnap wrote, or was not written whole.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// The errno by which a translator above has refused a change of the file's content.
+    #[error(
+        "another translator forbids changes of this file's content, as it would a write (features.worm, a mandatory lock, a lease, \
+         read-only): {}", std::io::Error::from_raw_os_error(*_0)
+    )]
+    RefusedAbove(i32),
     /// The errno of a system call that failed.
     #[error("{what}: {}", std::io::Error::from_raw_os_error(*errno))]
     Os {
@@ -121,6 +127,7 @@ impl Error {
             Error::Gone => libc::ESTALE,
             Error::NotEmpty(_) => libc::ENOTEMPTY,
             Error::Damaged(_) | Error::Unhealed(_) => libc::EIO,
+            Error::RefusedAbove(errno) => *errno,
             Error::Os { errno, .. } => match *errno {
                 libc::ENOSYS => libc::EOPNOTSUPP,
                 libc::ENOENT | libc::ESTALE | libc::ENODATA | libc::EEXIST => libc::EIO,

@@ -1,17 +1,15 @@
 //! A restore that a carrier brings: a truncate that has passed the locks and the bookkeeping of the cluster translators, as
 //! every change of data has. The brick is armed for it first, so that it knows the carrier when it comes.
 
-use std::time::Duration;
-
 use fsnap_core::record::Armed;
 use fsnap_core::{Error, Gfid, Result, SnapName};
-use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::Access;
 use crate::catalogue::content_size;
+use crate::restore::Restored;
 use crate::state::State;
-use crate::sys::{self, Doing};
+use crate::sys;
 use crate::xattrs::Names;
 
 impl Store {
@@ -40,18 +38,17 @@ impl Store {
         sys::sync(&state.armed)
     }
 
-    /// Does restore `id` of `base`, for which this brick is armed; returns for how long the file's writers had to wait, and
-    /// the file's size now, in bytes. The rest as [`restore`](Store::restore), but for quota.
+    /// Does restore `id` of `base`, for which this brick is armed. The rest as [`restore`](Store::restore), but for quota.
     ///
     /// [`Error::Unhealed`] (`EIO`) if it is not armed for that: another brick may be.
-    pub fn carry(&self, base: Gfid, id: Gfid) -> Result<(Duration, i64)> {
+    pub fn carry(&self, base: Gfid, id: Gfid) -> Result<Restored> {
         let state = self.state()?;
         let armed = state.armed(base)?.filter(|armed| armed.id == id);
         let armed =
             armed.ok_or(Error::Unhealed("this brick has missed that a restore was to come".into()))?;
         let live = self.brick.open_file(base, Access::Write)?;
         let time = self.restore_into(&live, &armed.name)?;
-        Ok((time, fstat(&live.file).doing("stat")?.st_size))
+        Restored::now(&live, time)
     }
 
     /// Forgets, durably, restore `id` of `base`, which is over; nothing if this brick does not know of it.

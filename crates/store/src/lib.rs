@@ -8,7 +8,7 @@
 //! change a base or its snapshots no two on the same base at a time**: [`create`](Store::create),
 //! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`arm`](Store::arm),
 //! [`carry`](Store::carry), [`settle`](Store::settle), [`hold`](Store::hold),
-//! [`follow`](Store::follow), [`adopt`](Store::adopt), [`seed`](Store::seed), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
+//! [`strip_privileges`](Store::strip_privileges), [`follow`](Store::follow), [`adopt`](Store::adopt), [`seed`](Store::seed), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
 //! [`revive`](Store::revive). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
 //! Different bases, in the same directory too, and all calls that only ask need no such care; nor do
 //! [`snap_dir`](Store::snap_dir) and [`clear_snap_dir`](Store::clear_snap_dir), of any number of threads.
@@ -61,6 +61,7 @@ pub use create::{Cloned, Limits};
 pub use guard::Kind;
 pub use heal::{Catalogue, Outstanding};
 pub use lookup::Entry;
+pub use restore::Restored;
 
 use brick::Brick;
 use few::Few;

@@ -16,8 +16,23 @@ use crate::payload::{self, set_times};
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, Names};
 
+/// A file that was restored.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored {
+    /// For how long its writers had to wait.
+    pub time: Duration,
+    /// Its size on this brick now, in bytes.
+    pub size: i64,
+}
+
+impl Restored {
+    pub(crate) fn now(live: &Inode, time: Duration) -> Result<Self> {
+        Ok(Restored { time, size: fstat(&live.file).doing("stat")?.st_size })
+    }
+}
+
 impl Store {
-    /// Makes the content of `base` that of its snapshot `name`; returns for how long the file's writers had to wait.
+    /// Makes the content of `base` that of its snapshot `name`.
     /// The inode, and all else about it, stays. When this returns it is durable; after a crash the file has the old
     /// content or the snapshot's as soon as the brick is [`open`](Store::open)ed again.
     ///
@@ -31,14 +46,25 @@ impl Store {
     /// can't be finished), [`Error::Unhealed`] (`EIO`: self-heal has yet to fill the snapshot). Else what a system call says, and the old content is back; if that fails as well the log
     /// tells, [`Error::Damaged`] is returned, the file [is torn](Store::is_torn), and the restore is tried again at the next one
     /// of the file or [`Store::open`].
-    pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Duration> {
+    pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Restored> {
         let live = self.brick.open_file(base, Access::Write)?;
-        if self.only_grave(&live)?.is_some() {
+        self.check_restore(&live, name)?;
+        let time = self.restore_into(&live, name)?;
+        Restored::now(&live, time)
+    }
+
+    /// Whether it may be restored now, and nothing more: what [`restore`](Store::restore) refuses.
+    pub fn may_restore(&self, base: Gfid, name: &SnapName) -> Result<()> {
+        self.check_restore(&self.brick.open_file(base, Access::Write)?, name)
+    }
+
+    fn check_restore(&self, live: &Inode, name: &SnapName) -> Result<()> {
+        if self.only_grave(live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: bring it back first"));
         }
         // Of a carrier it knows.
         refuse_quota(&Names::of(&live.file)?)?;
-        self.restore_into(&live, name)
+        self.restorable(live, name).map(drop)
     }
 
     /// The same for a file that may be a tombstone.

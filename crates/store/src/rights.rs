@@ -2,14 +2,52 @@
 
 use std::fs::File;
 
-use fsnap_core::acl::{ACCESS, Acl};
-use fsnap_core::{Error, Result};
+use fsnap_core::acl::{ACCESS, Acl, Caller};
+use fsnap_core::{Error, Gfid, Result};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 
+use crate::Store;
+use crate::brick::Access;
 use crate::fault;
 use crate::sys::Doing;
 use crate::xattrs;
+
+/// What a program may do that not all who run it may.
+const CAPABILITY: &str = "security.capability";
+
+impl Store {
+    /// Takes from `file` what must not stay when `by` changes its content, which would then run with it: setuid, setgid (what is
+    /// no group's program it marks for mandatory locks, and stays for its members) and `security.capability`. As the kernel does at
+    /// every write and truncate (`file_remove_privs`): root's changes take the last alone. To be called before the content changes.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
+    pub fn strip_privileges(&self, file: Gfid, by: &Caller) -> Result<()> {
+        let inode = self.brick.open_file(file, Access::Read)?;
+        let mode = inode.stat.st_mode & 0o7777;
+        let left = if by.uid == 0 { mode } else { without_ids(mode, by.is_in(inode.stat.st_gid)) };
+        let capable = xattrs::get(&inode.file, CAPABILITY)?.is_some();
+        if capable {
+            xattrs::remove(&inode.file, CAPABILITY)?;
+        }
+        if left != mode {
+            set_mode(&inode.file, left)?;
+        }
+        if capable || left != mode { self.brick.settle(&inode.file) } else { Ok(()) }
+    }
+}
+
+/// Source: `setattr_should_drop_suidgid` of the kernel.
+fn without_ids(mode: u32, member: bool) -> u32 {
+    let group_runs_it = mode & libc::S_IXGRP != 0;
+    let gone = if group_runs_it || !member { libc::S_ISUID | libc::S_ISGID } else { libc::S_ISUID };
+    mode & !gone
+}
+
+fn set_mode(file: &File, mode: u32) -> Result<()> {
+    let mode = Mode::from_bits_truncate(mode);
+    fault::point("fchmod").and_then(|()| fchmod(file, mode)).doing("chmod")
+}
 
 #[derive(PartialEq, Eq)]
 pub(crate) struct Rights {
@@ -48,8 +86,7 @@ impl Rights {
         if self.acl.is_none() && xattrs::get(file, ACCESS)?.is_some() {
             xattrs::remove(file, ACCESS)?;
         }
-        let mode = Mode::from_bits_truncate(self.mode);
-        fault::point("fchmod").and_then(|()| fchmod(file, mode)).doing("chmod")?;
+        set_mode(file, self.mode)?;
         match &self.acl {
             Some(acl) => xattrs::set(file, ACCESS, &acl.encode()),
             None => Ok(()),
@@ -63,6 +100,27 @@ impl Rights {
             Ok(now) if now == *self => Ok(()),
             Ok(_) | Err(Error::Damaged(_)) => self.apply(file),
             Err(e) => Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_write_takes() {
+        for (mode, member, left) in [
+            (0o4755, true, 0o755),
+            (0o6755, true, 0o755),
+            (0o2755, true, 0o755),
+            (0o2644, true, 0o2644),
+            (0o2644, false, 0o644),
+            (0o6644, true, 0o2644),
+            (0o1777, false, 0o1777),
+            (0o640, true, 0o640),
+        ] {
+            assert_eq!(without_ids(mode, member), left, "{mode:o}");
         }
     }
 }

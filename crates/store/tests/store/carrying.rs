@@ -24,7 +24,7 @@ fn only_what_was_armed_is_carried() {
         store.arm(base, &name("a"), id(1)).unwrap();
         assert_eq!(store.carry(base, id(2)).unwrap_err().errno(), libc::EIO);
         assert!(fs::read(b.join("f")).unwrap() == new);
-        let (_, size) = store.carry(base, id(1)).unwrap();
+        let size = store.carry(base, id(1)).unwrap().size;
         assert_eq!((size, stage(&store)), (30_000, Some((true, id(1)))));
         assert!(fs::read(b.join("f")).unwrap() == old);
         store.settle(base, id(2)).unwrap();
