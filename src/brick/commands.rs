@@ -10,7 +10,7 @@ use fsnap_core::{Error, Gfid, Result, SnapName, layout};
 use fsnap_store::{Limits, Store};
 
 use super::pool::{Entrance, Key};
-use super::{Brick, State, errand, guard, heal, restore, volume};
+use super::{Brick, State, errand, guard, handles, heal, restore, volume};
 use crate::ffi::{Call, Connection, Dict, GetReply, HeldTruncate, Inode, Inodes, Mark, SetReply, dht_hash};
 
 /// A setxattr: hands the reply back if it is no command of ours.
@@ -37,7 +37,6 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
         Ok((base, command)) => {
             let waiting = Waiting {
                 keys: order.keys(base, &command),
-                entrance: (*brick.pool).clone(),
                 file: call.inode(),
                 inodes: call.inodes(),
                 order,
@@ -57,7 +56,6 @@ struct Waiting {
     command: Command,
     /// What nobody else may be at work on.
     keys: Vec<Key>,
-    entrance: Entrance,
     file: Option<Inode>,
     inodes: Option<Inodes>,
 }
@@ -96,10 +94,11 @@ impl Waiting {
 
     /// A restore by setfattr: the truncate that asks carries it.
     fn carry(self, file: Inode, reply: SetReply) {
-        let Waiting { order, base, command, keys, entrance, .. } = self;
+        let Waiting { order, base, command, keys, .. } = self;
         let (state, order) = (Arc::clone(&order.state), Arc::new(order));
         let (host, above) = (state.host, Arc::clone(&order));
         let here = move |held: HeldTruncate| {
+            let entrance = order.entrance.clone();
             entrance.submit(keys.clone(), move |turn| {
                 let done = turn.in_time().and_then(|turn| {
                     let done = order.run_as_it_was(base, &command, &keys)?;
@@ -127,7 +126,8 @@ impl Waiting {
     }
 
     fn submit(self, reply: SetReply) {
-        let Waiting { order, base, command, keys, entrance, file, inodes } = self;
+        let Waiting { order, base, command, keys, file, inodes } = self;
+        let entrance = order.entrance.clone();
         entrance.submit(keys.clone(), move |turn| {
             let done = turn.in_time().and_then(|turn| {
                 order.run_as_it_was(base, &command, &keys).map(|done| (turn, done.unsettled))
@@ -220,6 +220,9 @@ struct Order {
     file: Gfid,
     /// The same, for the log.
     shown: String,
+    /// The way to it from the brick's root, if the host tells it.
+    path: Option<Vec<u8>>,
+    entrance: Entrance,
     by: Connection,
     caller: Caller,
 }
@@ -231,6 +234,8 @@ impl Order {
             kind,
             file: call.gfid(),
             shown: call.shown(),
+            path: call.path().map(<[u8]>::to_vec),
+            entrance: (*brick.pool).clone(),
             by: call.connection(),
             caller: call.caller(),
         }
@@ -297,7 +302,20 @@ impl Order {
     /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the file was deleted, or brought back, while this waited for
     /// `keys`.
     fn run_as_it_was(&self, base: Gfid, command: &Command, keys: &[Key]) -> Result<Done> {
-        if self.keys(base, command) == keys { self.run(base, command) } else { Err(Error::Gone) }
+        if self.keys(base, command) != keys {
+            return Err(Error::Gone);
+        }
+        match self.run(base, command) {
+            // The handle of a directory above may be gone, or nobody have noted where it is.
+            Err(Error::Gone | Error::Damaged(_)) if self.mends_way(base) => self.run(base, command),
+            done => done,
+        }
+    }
+
+    fn mends_way(&self, base: Gfid) -> bool {
+        let (Ok(store), Some(path)) = (self.state.store(), &self.path) else { return false };
+        let mended = handles::mend(store, &self.entrance, path);
+        self.file == base && store.note_path(base, path).is_ok_and(|noted| noted) || mended
     }
 
     fn run(&self, base: Gfid, command: &Command) -> Result<Done> {

@@ -1,6 +1,6 @@
 //! The life of a file that has snapshots: they follow its renames, and outlive its last name or keep it from going.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use fsnap_store::{Catalogue, Entry, Kind, Store};
 
 use super::guard::is_heal;
 use super::pool::{Entered, Entrance, Key};
-use super::{Brick, State, heal};
-use crate::ffi::{Call, Held, Inodes, Mark, Removal, Ticket};
+use super::{Brick, State, handles, heal};
+use crate::ffi::{Call, Held, Inodes, Mark, Removal, Route, Spot, Ticket};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
@@ -39,45 +39,58 @@ pub fn remove<'a>(
     };
     let healing = is_heal(call);
     match *removal {
-        Removal::Unlink { parent, name, file, internal } => {
-            let names = Names { from: None, to: Place::new(parent, name, file), internal, healing };
-            take(brick, store, names, &[file], ticket);
+        Removal::Unlink { at, file, internal } => {
+            let Some(to) = Place::new(store, &at, file) else { return Some(ticket) };
+            take(brick, store, Names { from: None, to, internal, healing }, &[file], ticket);
             None
         }
         Removal::Rename { from, to, files } => {
-            let from = Some(Place::new(from.0, from.1, files[0]));
-            let names = Names { from, to: Place::new(to.0, to.1, files[1]), internal: false, healing };
-            take(brick, store, names, &files, ticket);
+            let places = Place::new(store, &from, files[0]).zip(Place::new(store, &to, files[1]));
+            let Some((from, to)) = places else { return Some(ticket) };
+            take(brick, store, Names { from: Some(from), to, internal: false, healing }, &files, ticket);
             None
         }
         Removal::Link { file, to } => {
-            link(brick, vec![Key::name(to.0, to.1.to_bytes()), Key::File(file)], ticket);
+            let Some(to) = Place::new(store, &to, file) else { return Some(ticket) };
+            link(brick, to, file, ticket);
             None
         }
-        Removal::Rmdir { dir, whole_tree } => match may_go(store, dir, whole_tree, healing) {
-            Ok(()) => Some(ticket),
-            Err(error) => {
-                tracing::warn!("{error}");
-                ticket.fail(error.errno());
-                None
+        Removal::Rmdir { dir, whole_tree, path } => {
+            if let (true, Some(path), Ok(false)) = (store.is_used(), path, store.has_handle(dir)) {
+                handles::mend(store, &brick.pool, path);
             }
-        },
+            match may_go(store, dir, whole_tree, healing) {
+                Ok(()) => Some(ticket),
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    ticket.fail(error.errno());
+                    None
+                }
+            }
+        }
     }
 }
 
 /// Passes a link on when nobody is at work on the file or the name: storage/posix notes the name on the file a moment after
 /// it has given it, and neither a removal nor a command is to see the file without.
-fn link(brick: &Brick, keys: Vec<Key>, ticket: Ticket<'_>) {
-    let host = brick.state.host;
+fn link(brick: &Brick, to: Place, file: Gfid, ticket: Ticket<'_>) {
+    let (host, keys) = (brick.state.host, vec![to.key(), Key::File(file)]);
     if let Some(entered) = brick.pool.enter(&keys) {
-        return ticket.proceed(host, move |_| drop(entered));
+        return ticket.proceed(host, Route::AsGiven, move |_| drop(entered));
     }
     let Some(held) = ticket.hold() else { return };
+    let (state, entrance) = (Arc::clone(&brick.state), (*brick.pool).clone());
     brick.pool.submit_short(keys, move |turn| match turn.in_time() {
-        Ok(entered) => held.proceed(host, move |_| {
-            drop(entered);
-            Vec::new()
-        }),
+        Ok(entered) => {
+            if let Ok(store) = state.store() {
+                // What it finds does not matter, but that there is a way to it.
+                let _ = to.entry(store, &entrance);
+            }
+            held.proceed(host, move |_| {
+                drop(entered);
+                Vec::new()
+            });
+        }
         Err(error) => {
             tracing::warn!("no link is made: {error}");
             held.fail(error.errno());
@@ -108,16 +121,38 @@ fn may_go(store: &Store, dir: Gfid, whole_tree: bool, healing: bool) -> Result<(
 }
 
 /// A name in a directory.
+#[derive(Clone)]
 struct Place {
     parent: Gfid,
     name: CString,
+    /// The way to the directory from the brick's root, if the host tells it.
+    way: Option<Vec<u8>>,
     /// What the host believes to have it; null if it does not know.
     believed: Gfid,
+    /// The host says another place as well, where it is not: see `is_displaced` of ffi. The directory may have no gfid yet: then `parent` is
+    /// null.
+    displaced: bool,
 }
 
 impl Place {
-    fn new(parent: Gfid, name: &CStr, believed: Gfid) -> Self {
-        Place { parent, name: name.to_owned(), believed }
+    /// Where storage/posix will look: it goes by the path if there is one. `None` if that leads nowhere, which it will say itself.
+    fn new(store: &Store, spot: &Spot<'_>, believed: Gfid) -> Option<Self> {
+        let (way, last) = split(spot.path);
+        let place = Place {
+            parent: spot.parent,
+            name: spot.name.to_owned(),
+            way: way.map(<[u8]>::to_vec),
+            believed,
+            displaced: false,
+        };
+        match (way, last.and_then(|last| CString::new(last).ok())) {
+            (Some(way), Some(name)) if name != place.name && store.is_used() => {
+                store.entry_by_path(way, name.to_bytes()).ok()?;
+                let parent = store.dir_at(way).unwrap_or(Gfid::from_bytes([0; 16]));
+                Some(Place { parent, name, displaced: true, ..place })
+            }
+            _ => Some(place),
+        }
     }
 
     fn key(&self) -> Key {
@@ -129,16 +164,23 @@ impl Place {
         heal::entries_mark(self.parent.snap_dir(), vec![file.tombstone(self.name.to_bytes())])
     }
 
-    /// What has the name on the disk.
-    fn entry(&self, store: &Store) -> Result<Entry> {
-        store.entry(self.parent, self.name.to_bytes())
+    /// What has the name on the disk. Where a handle above it is gone it is put back.
+    fn entry(&self, store: &Store, entrance: &Entrance) -> Result<Entry> {
+        let entry = || store.entry(self.parent, self.name.to_bytes());
+        match (entry(), &self.way) {
+            (_, Some(way)) if self.displaced => store.entry_by_path(way, self.name.to_bytes()),
+            (Err(Error::Gone | Error::Damaged(_)), Some(way)) if handles::mend(store, entrance, way) => {
+                entry()
+            }
+            (found, _) => found,
+        }
     }
 
     /// The same of a name that is to be renamed. [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is
     /// not what the host believes, or has no gfid yet: storage/posix would move what has the name, and note the new name
     /// on what the host believes in.
-    fn believed_entry(&self, store: &Store) -> Result<Entry> {
-        match self.entry(store)? {
+    fn believed_entry(&self, store: &Store, entrance: &Entrance) -> Result<Entry> {
+        match self.entry(store, entrance)? {
             Entry::Unnamed => Err(Error::Gone),
             Entry::File(gfid) | Entry::Dir(gfid) if gfid != self.believed && !self.believed.is_null() => {
                 Err(Error::Gone)
@@ -146,9 +188,36 @@ impl Place {
             entry => Ok(entry),
         }
     }
+
+    /// Whether `file`, which has this name, has snapshots. The caller has it to himself: where its handle is gone that is put back
+    /// if it has.
+    fn has_snapshots(&self, store: &Store, file: Gfid) -> Result<bool> {
+        match store.has_snapshots(file) {
+            Err(Error::Gone) if store.may_have_snapshots_at(self.parent, self.name.to_bytes())? => {
+                self.put_handle_back(store)?;
+                store.has_snapshots(file)
+            }
+            Err(Error::Gone) => Ok(false),
+            other => other,
+        }
+    }
+
+    fn put_handle_back(&self, store: &Store) -> Result<()> {
+        store.put_back_at(self.parent, self.name.to_bytes())
+    }
+}
+
+/// The way to a directory, and the name in it, of a path.
+fn split(path: Option<&[u8]>) -> (Option<&[u8]>, Option<&[u8]>) {
+    let slash = |path: &[u8]| path.iter().rposition(|&byte| byte == b'/');
+    match path.and_then(|path| Some((path, slash(path)?))) {
+        Some((path, slash)) => (Some(&path[..slash]), Some(&path[slash + 1..])),
+        None => (None, None),
+    }
 }
 
 /// What an unlink or a rename is about.
+#[derive(Clone)]
 struct Names {
     /// The name that a rename takes from a file.
     from: Option<Place>,
@@ -178,15 +247,15 @@ impl Names {
     /// storage/posix comes to it. [`Error::Gone`] (`ESTALE`) if the host is mistaken about who has the name, and for a
     /// rename of a name to itself, which storage/posix takes for one over another file: it would remove the handle. (The
     /// client's kernel does nothing for it, once it has looked.)
-    fn look(&self, store: &Store) -> Result<Found> {
+    fn look(&self, store: &Store, entrance: &Entrance) -> Result<Found> {
         if !store.is_used() {
             return Ok(Found::default());
         }
         if self.from.as_ref().is_some_and(|from| from.key() == self.to.key()) {
             return Err(Error::Gone);
         }
-        let from = self.from.as_ref().map(|from| from.believed_entry(store)).transpose()?;
-        let to = self.to.entry(store)?;
+        let from = self.from.as_ref().map(|from| from.believed_entry(store, entrance)).transpose()?;
+        let to = self.to.entry(store, entrance)?;
         let moved = match from.unwrap_or(to) {
             Entry::Nothing => return Err(Error::NoEntry),
             Entry::File(gfid) | Entry::Dir(gfid) if from.is_some() => Some(gfid),
@@ -202,13 +271,13 @@ impl Names {
     }
 
     /// The same, when the names are ours.
-    fn look_and_make_room(&self, store: &Store) -> Result<Found> {
-        let found = self.look(store)?;
+    fn look_and_make_room(&self, store: &Store, entrance: &Entrance) -> Result<Found> {
+        let found = self.look(store, entrance)?;
         match found.same.filter(|_| self.healing) {
             None => Ok(found),
             Some(file) => {
                 store.make_room_aside(file, self.to.parent, self.to.name.to_bytes())?;
-                self.look(store)
+                self.look(store, entrance)
             }
         }
     }
@@ -225,6 +294,43 @@ impl Names {
         };
         if let Err(error) = store.note_name(file, from.parent, from.name.to_bytes()) {
             tracing::error!("noting the name of {file} again: {error}");
+        }
+    }
+
+    /// After a rename of `file`, which has snapshots: they go with it. Where the host has said the new place by path alone,
+    /// storage/posix has noted the wrong one; and where the new directory has no gfid yet, which somebody gives it as soon as it is
+    /// looked for, they go later.
+    fn bring(&self, state: &Arc<State>, entrance: &Entrance, file: Gfid, tries: u32) {
+        let brought = state.store().and_then(|store| {
+            if let (true, Some(from), Some(way)) = (self.to.displaced, &self.from, &self.to.way) {
+                store.note_name(file, store.dir_at(way)?, self.to.name.to_bytes())?;
+                store.forget_name(file, from.parent, self.to.name.to_bytes())?;
+            }
+            store.follow(file)
+        });
+        match brought {
+            Ok(()) => {}
+            Err(Error::Gone) if self.to.displaced && tries > 0 && entrance.takes_tasks() => {
+                let (names, state, again) = (self.clone(), Arc::clone(state), entrance.clone());
+                entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
+                    if turn.in_time().is_ok() {
+                        names.bring(&state, &again, file, tries - 1);
+                    }
+                });
+            }
+            Err(error) => tracing::error!("moving the snapshots of {file}: {error}"),
+        }
+    }
+
+    /// After a removal that was not `done`: storage/posix has taken the handle of a directory that was to be renamed, or of a file
+    /// that was to go, before it tried, and does not put it back.
+    fn mend(&self, state: &State, done: bool) {
+        if done {
+            return;
+        }
+        let place = self.from.as_ref().unwrap_or(&self.to);
+        if let Err(error) = state.store().and_then(|store| place.put_handle_back(store)) {
+            tracing::error!("putting back the handle of what was not removed or renamed: {error}");
         }
     }
 
@@ -276,11 +382,12 @@ impl Names {
 
     /// What will be lost, what will follow.
     fn plan(&self, store: &Store, found: &Found) -> Result<Plan> {
-        let with_snapshots = |file: Option<Gfid>| match file {
-            Some(file) => Ok(store.has_snapshots(file)?.then_some(file)),
+        let with_snapshots = |place: &Place, file: Option<Gfid>| match file {
+            Some(file) => Ok::<_, Error>(place.has_snapshots(store, file)?.then_some(file)),
             None => Ok(None),
         };
-        let (moved, lost) = (with_snapshots(found.moved)?, with_snapshots(found.lost)?);
+        let moved = self.from.as_ref().map(|from| with_snapshots(from, found.moved)).transpose()?.flatten();
+        let lost = with_snapshots(&self.to, found.lost)?;
         // A link file takes the place of the data on this brick because the data that it points to has, on another.
         let too_late = lost.is_some()
             && (self.healing || self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
@@ -363,15 +470,17 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
     let mut files = believed.to_vec();
     for _ in 0..2 {
         let Some(entered) = brick.pool.enter(&names.keys(&files)) else { break };
-        match at_once(&brick.state, store, &names, &mut files) {
+        match at_once(brick, store, &names, &mut files) {
             Err(error) => {
                 names.refused(&error);
                 return ticket.fail(error.errno());
             }
             Ok(Next::Pass(found)) => {
                 let state = Arc::clone(&brick.state);
-                return ticket.proceed(brick.state.host, move |_| {
+                let route = if store.is_used() { Route::ByGfid } else { Route::AsGiven };
+                return ticket.proceed(brick.state.host, route, move |done| {
                     names.remember(&state, &found);
+                    names.mend(&state, done);
                     drop(entered);
                 });
             }
@@ -394,8 +503,9 @@ enum Next {
     Again,
 }
 
-fn at_once(state: &State, store: &Store, names: &Names, files: &mut Vec<Gfid>) -> Result<Next> {
-    let found = names.look_and_make_room(store)?;
+fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -> Result<Next> {
+    let (state, entrance) = (&brick.state, &*brick.pool);
+    let found = names.look_and_make_room(store, entrance)?;
     if !found.is_within(files) {
         *files = found.files();
         return Ok(Next::Again);
@@ -460,6 +570,7 @@ impl Job {
                 let (host, inodes) = (self.state.host, held.inodes());
                 held.proceed(host, move |done| {
                     self.names.remember(&self.state, &found);
+                    self.names.mend(&self.state, done);
                     self.follow_up(&plan, prepared, done, inodes);
                     let mut marks = if done { plan.heal.marks(&self.state) } else { Vec::new() };
                     if let (true, Some(lost), Some(Prepared::Buried)) = (done, plan.lost, prepared) {
@@ -486,12 +597,16 @@ impl Job {
 
     fn prepare(&self, files: &[Gfid]) -> Result<Ready> {
         let store = self.state.store()?;
-        let found = self.names.look_and_make_room(store)?;
+        let found = self.names.look_and_make_room(store, &self.entrance)?;
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
         self.names.check(store, &found)?;
         let plan = self.names.plan(store, &found)?;
+        if let Some(lost) = plan.lost.filter(|_| !self.names.to.displaced) {
+            // It may not be noted: see `Names::bring`.
+            store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
+        }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
         Ok(Ready::Now(found, plan, prepared))
     }
@@ -529,7 +644,7 @@ impl Job {
             }
         }
         if let Some(moved) = plan.moved.filter(|_| done) {
-            log("moving the snapshots", moved, store.follow(moved));
+            self.names.bring(&self.state, &self.entrance, moved, TRIES);
         }
     }
 }

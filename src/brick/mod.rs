@@ -6,6 +6,7 @@ mod commands;
 mod counters;
 mod errand;
 mod guard;
+mod handles;
 mod heal;
 mod life;
 mod moving;

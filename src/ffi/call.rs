@@ -87,6 +87,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The way to the file from the brick's root, if the host tells it.
+    pub fn path(&self) -> Option<&[u8]> {
+        self.path.map(CStr::to_bytes).filter(|path| path.first() == Some(&b'/'))
+    }
+
     /// The inodes of the brick. `None` if the host gave no inode.
     pub fn inodes(&self) -> Option<Inodes> {
         // SAFETY: an inode is valid during the call.

@@ -49,7 +49,7 @@ pub use heal::{GFID_REQ, HeldMake, HeldSet};
 pub use host::{Host, dht_hash};
 pub use listing::Hides;
 pub use mark::{EC_DIRTY, Mark};
-pub use removal::{Held, Removal, Ticket};
+pub use removal::{Held, Removal, Route, Spot, Ticket};
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;
 pub use xlator::Translator;

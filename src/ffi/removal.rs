@@ -17,14 +17,51 @@ use super::reply::{Fop, Pending};
 use super::sys;
 use super::xlator::{Translator, role};
 
+/// A name in a directory, as a fop tells it.
+#[derive(Clone, Copy)]
+pub struct Spot<'a> {
+    /// The directory.
+    pub parent: Gfid,
+    /// The name in it.
+    pub name: &'a CStr,
+    /// The way to it from the brick's root, if that is told. storage/posix goes by it.
+    pub path: Option<&'a [u8]>,
+}
+
+impl<'a> Spot<'a> {
+    /// # Safety
+    /// `loc` comes from the host, and is valid as long as the result is used.
+    unsafe fn of(loc: &'a sys::loc_t) -> Option<Self> {
+        // SAFETY: the caller's contract.
+        unsafe { entry(loc).map(|(parent, name)| Spot { parent, name, path: path_of(loc) }) }
+    }
+}
+
+/// The path that a loc tells, if it is one from the root (`LOC_HAS_ABSPATH`).
+///
+/// # Safety
+/// `loc` comes from the host, and is valid as long as the result is used.
+unsafe fn path_of(loc: &sys::loc_t) -> Option<&[u8]> {
+    let path = NonNull::new(loc.path.cast_mut())?;
+    // SAFETY: a path in a loc is a C string, valid as long as the loc.
+    Some(unsafe { CStr::from_ptr(path.as_ptr()) }.to_bytes()).filter(|path| path.first() == Some(&b'/'))
+}
+
+/// How a fop goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// As it came.
+    AsGiven,
+    /// By the directory's gfid and the name alone, where the path is of no other place.
+    ByGfid,
+}
+
 /// A name that is about to go or to come.
 pub enum Removal<'a> {
     /// unlink of a file.
     Unlink {
-        /// The directory.
-        parent: Gfid,
-        /// The name in it.
-        name: &'a CStr,
+        /// The name.
+        at: Spot<'a>,
         /// The file that the host believes to have that name.
         file: Gfid,
         /// By DHT, as a part of something that an application asked for (`GLUSTERFS_INTERNAL_FOP_KEY`).
@@ -32,10 +69,10 @@ pub enum Removal<'a> {
     },
     /// rename of a file or directory, over what has the new name.
     Rename {
-        /// The directory and the old name in it.
-        from: (Gfid, &'a CStr),
-        /// The directory and the new name in it.
-        to: (Gfid, &'a CStr),
+        /// The old name.
+        from: Spot<'a>,
+        /// The new name.
+        to: Spot<'a>,
         /// The files that the host believes to have these names.
         files: [Gfid; 2],
     },
@@ -43,11 +80,13 @@ pub enum Removal<'a> {
     Link {
         /// The file.
         file: Gfid,
-        /// The directory and the new name in it.
-        to: (Gfid, &'a CStr),
+        /// The new name.
+        to: Spot<'a>,
     },
     /// rmdir of a directory.
     Rmdir {
+        /// The way to it from the brick's root, if that is told.
+        path: Option<&'a [u8]>,
         /// The directory.
         dir: Gfid,
         /// With all that it holds.
@@ -71,7 +110,7 @@ impl Ticket<'_> {
     }
 
     /// Passes the fop on to the translator beneath; `after` runs when it is done, before it is answered.
-    pub fn proceed(self, host: Host, after: impl FnOnce(bool) + Send + 'static) {
+    pub fn proceed(self, host: Host, route: Route, after: impl FnOnce(bool) + Send + 'static) {
         let after = |done| {
             after(done);
             Vec::new()
@@ -79,7 +118,12 @@ impl Ticket<'_> {
         let Ticket { pending, oldloc, newloc, flags, xdata } = self;
         // Shallow copies: what they point to the host keeps until it is answered. Like all translators storage/posix takes
         // what it needs of a loc before it returns.
-        let (mut old, mut new) = (by_gfid(oldloc), newloc.map(by_gfid));
+        let take = |loc: &sys::loc_t| match route {
+            Route::ByGfid if !is_displaced(loc) => by_gfid(loc),
+            // SAFETY: plain data; whoever uses the copy keeps what it points to.
+            _ => unsafe { std::ptr::read(loc) },
+        };
+        let (mut old, mut new) = (take(oldloc), newloc.map(take));
         let new = new.as_mut().map_or(null_mut(), |loc| &raw mut *loc);
         let underway = Underway { arguments: None, host, fop: pending.fop(), after: Box::new(after) };
         // SAFETY: valid until `wind` returns, and what they point to until the answer.
@@ -97,7 +141,9 @@ impl Ticket<'_> {
             self.pending.fail(libc::ENOMEM);
             return None;
         };
-        let arguments = Box::new(Arguments { old, new: new.flatten(), flags: self.flags, xdata });
+        // A copy has its name from the path.
+        let displaced = self.newloc.is_some_and(is_displaced);
+        let arguments = Box::new(Arguments { old, new: new.flatten(), displaced, flags: self.flags, xdata });
         Some(Held { pending: self.pending, arguments })
     }
 }
@@ -106,6 +152,8 @@ impl Ticket<'_> {
 struct Arguments {
     old: OwnedLoc,
     new: Option<OwnedLoc>,
+    /// The path of the new one counts.
+    displaced: bool,
     flags: c_int,
     xdata: Option<OwnedDict>,
 }
@@ -142,11 +190,15 @@ impl Held {
     }
 
     /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is
-    /// answered. What it returns self-heal is told before that as well, if it is an unlink or a rename.
+    /// answered. What it returns self-heal is told before that as well, if it is an unlink or a rename. It goes by gfid.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
         let Held { pending, arguments } = self;
-        let (mut old, mut new) =
-            (by_gfid(arguments.old.get()), arguments.new.as_ref().map(|loc| by_gfid(loc.get())));
+        let new_one = |loc: &OwnedLoc| match arguments.displaced {
+            // SAFETY: plain data; the arguments keep what it points to.
+            true => unsafe { std::ptr::read(loc.get()) },
+            false => by_gfid(loc.get()),
+        };
+        let (mut old, mut new) = (by_gfid(arguments.old.get()), arguments.new.as_ref().map(new_one));
         let new = new.as_mut().map_or(null_mut(), |loc| &raw mut *loc);
         let args = (&raw mut old, new, arguments.flags, OwnedDict::ptr_of(arguments.xdata.as_ref()));
         let underway =
@@ -156,19 +208,29 @@ impl Held {
     }
 }
 
+/// Whether the path of `loc` is that of another place than what else it says: whoever makes a place of his own (features/trash)
+/// replaces the path of a copy of another one, and nothing more. Then the path is what counts.
+fn is_displaced(loc: &sys::loc_t) -> bool {
+    // SAFETY: a path and a name in a loc are C strings, valid as long as the loc.
+    let (path, name) = unsafe {
+        let name = NonNull::new(loc.name.cast_mut()).map(|name| CStr::from_ptr(name.as_ptr()).to_bytes());
+        (path_of(loc), name)
+    };
+    path.zip(name).is_some_and(|(path, name)| path.rsplit(|&byte| byte == b'/').next() != Some(name))
+}
+
 /// A shallow copy of `loc` that says where by the directory's gfid and the name alone. With a path storage/posix would go
 /// by that, and so into another directory than the one that was looked at, if one above was renamed meanwhile.
 fn by_gfid(loc: &sys::loc_t) -> sys::loc_t {
     // SAFETY: plain data; whoever uses the copy keeps what it points to.
     let mut copy = unsafe { std::ptr::read(loc) };
-    // SAFETY: an inode in a loc is valid as long as the loc, and a path is a C string.
-    let (parent, path) =
-        unsafe { (copy.parent.as_ref(), (!copy.path.is_null()).then(|| CStr::from_ptr(copy.path))) };
+    // SAFETY: an inode in a loc is valid as long as the loc, and so is its path.
+    let (parent, path) = unsafe { (copy.parent.as_ref(), path_of(loc)) };
     if let Some(parent) = parent.filter(|parent| parent.gfid != [0; 16]) {
         copy.pargfid = parent.gfid;
     }
     // The handle of a directory is a chain of symlinks, one for each level: the kernel follows no more than 40.
-    let depth = path.map_or(0, |path| path.to_bytes().iter().filter(|&&byte| byte == b'/').count());
+    let depth = path.map_or(0, |path| path.iter().filter(|&&byte| byte == b'/').count());
     if depth < 35 && copy.pargfid != [0; 16] {
         copy.path = std::ptr::null();
     }
@@ -371,12 +433,12 @@ pub(super) unsafe extern "C" fn unlink<T: Translator>(
         if let Some(errno) = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Unlink, xdata) {
             return sys::default_unlink_failure_cbk(frame, errno);
         }
-        let Some((parent, name)) = entry(&*loc) else {
+        let Some(at) = Spot::of(&*loc) else {
             return sys::default_unlink(frame, this, loc, flags, xdata);
         };
         let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
         let internal = Dict::new(xdata).is_some_and(|xdata| xdata.get(c"glusterfs-internal-fop").is_some());
-        let removal = Removal::Unlink { parent, name, file: gfid_of(&*loc), internal };
+        let removal = Removal::Unlink { at, file: gfid_of(&*loc), internal };
         if asked::<T>((frame, this), Fop::Unlink, removal, ticket) {
             return 0;
         }
@@ -396,7 +458,8 @@ pub(super) unsafe extern "C" fn rmdir<T: Translator>(
         if let Some(errno) = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Other, xdata) {
             return sys::default_rmdir_failure_cbk(frame, errno);
         }
-        let removal = Removal::Rmdir { dir: gfid_of(&*loc), whole_tree: flags & WHOLE_TREE != 0 };
+        let whole_tree = flags & WHOLE_TREE != 0;
+        let removal = Removal::Rmdir { path: path_of(&*loc), dir: gfid_of(&*loc), whole_tree };
         let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
         if asked::<T>((frame, this), Fop::Rmdir, removal, ticket) {
             return 0;
@@ -418,7 +481,7 @@ pub(super) unsafe extern "C" fn rename<T: Translator>(
         if let Some(errno) = refusal::<T>((frame, this), &places, How::Other, xdata) {
             return sys::default_rename_failure_cbk(frame, errno);
         }
-        if let (Some(from), Some(to)) = (entry(&*oldloc), entry(&*newloc)) {
+        if let (Some(from), Some(to)) = (Spot::of(&*oldloc), Spot::of(&*newloc)) {
             let removal = Removal::Rename { from, to, files: [gfid_of(&*oldloc), gfid_of(&*newloc)] };
             let ticket =
                 |pending| Ticket { pending, oldloc: &*oldloc, newloc: Some(&*newloc), flags: 0, xdata };
@@ -443,7 +506,7 @@ pub(super) unsafe extern "C" fn link<T: Translator>(
         if let Some(errno) = refusal::<T>((frame, this), &places, How::Other, xdata) {
             return sys::default_link_failure_cbk(frame, errno);
         }
-        if let Some(to) = entry(&*newloc) {
+        if let Some(to) = Spot::of(&*newloc) {
             let removal = Removal::Link { file: gfid_of(&*oldloc), to };
             let ticket =
                 |pending| Ticket { pending, oldloc: &*oldloc, newloc: Some(&*newloc), flags: 0, xdata };

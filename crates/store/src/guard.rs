@@ -80,6 +80,14 @@ impl Store {
             Err(e) => Err(e),
         }
     }
+
+    /// Whether what has the name `name` in directory `parent`, and may have lost its handle, may have snapshots.
+    ///
+    /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
+    pub fn may_have_snapshots_at(&self, parent: Gfid, name: &[u8]) -> Result<bool> {
+        let dir = self.brick.open_dir(parent)?;
+        xattrs::any_in(&dir.file, name, ENTRY_PREFIX)
+    }
 }
 
 fn kind_of_file(inode: &Inode) -> Kind {

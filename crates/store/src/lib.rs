@@ -34,6 +34,7 @@ mod few;
 mod follow;
 mod grave;
 mod guard;
+mod handles;
 mod heal;
 mod in_use;
 mod intent;
@@ -59,6 +60,7 @@ use fsnap_core::Result;
 
 pub use create::{Cloned, Limits};
 pub use guard::Kind;
+pub use handles::WithoutHandle;
 pub use heal::{Catalogue, Outstanding};
 pub use lookup::Entry;
 pub use restore::Restored;

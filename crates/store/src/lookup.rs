@@ -1,5 +1,7 @@
 //! What is in a place: questions about directories that the translator asks before it lets others change them.
 
+use std::fs::File;
+
 use fsnap_core::layout::{self, Layout};
 use fsnap_core::{Error, Gfid, Result};
 
@@ -33,15 +35,12 @@ impl Store {
     ///
     /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
     pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<Entry> {
-        let parent = self.brick.open_dir(parent)?;
-        let Some(seen) = sys::stat_in(&parent.file, name)? else { return Ok(Entry::Nothing) };
-        // Without opening it, whatever it is. A rename in between is the caller's business.
-        match xattrs::gfid_in(&parent.file, name) {
-            Ok(Some(gfid)) if sys::kind(&seen) == libc::S_IFDIR => Ok(Entry::Dir(gfid)),
-            Ok(Some(gfid)) => Ok(Entry::File(gfid)),
-            Ok(None) | Err(Error::Damaged(_)) => Ok(Entry::Unnamed),
-            Err(e) => Err(e),
-        }
+        entry_in(&self.brick.open_dir(parent)?.file, name)
+    }
+
+    /// The same in the directory that `way` leads to from the brick's root, which need not have a gfid.
+    pub fn entry_by_path(&self, way: &[u8], name: &[u8]) -> Result<Entry> {
+        entry_in(&self.brick.dir_by_path(way)?, name)
     }
 
     /// Whether `file` is, on this brick, a link file of DHT. False if it can't be told.
@@ -74,5 +73,16 @@ impl Store {
             }
         }
         Ok(false)
+    }
+}
+
+fn entry_in(parent: &File, name: &[u8]) -> Result<Entry> {
+    let Some(seen) = sys::stat_in(parent, name)? else { return Ok(Entry::Nothing) };
+    // Without opening it, whatever it is. A rename in between is the caller's business.
+    match xattrs::gfid_in(parent, name) {
+        Ok(Some(gfid)) if sys::kind(&seen) == libc::S_IFDIR => Ok(Entry::Dir(gfid)),
+        Ok(Some(gfid)) => Ok(Entry::File(gfid)),
+        Ok(None) | Err(Error::Damaged(_)) => Ok(Entry::Unnamed),
+        Err(e) => Err(e),
     }
 }

@@ -77,19 +77,44 @@ impl Store {
         Err(Error::Damaged(format!("{} is in none of the places that its gfid2path xattrs tell", base.gfid)))
     }
 
-    /// Notes on `file`, if it is a regular file and has that name, that it has. storage/posix takes a rename from one hard
-    /// link of a file to another, which does nothing, for a move.
+    /// Notes on `file`, if it is a regular file and has that name, that it has, where it is not noted. storage/posix takes a rename
+    /// from one hard link of a file to another, which does nothing, for a move; and one to where it is told by path alone for one to
+    /// where the file was. True if it is noted now and was not.
     ///
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
-    pub fn note_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
+    pub fn note_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<bool> {
         let base = match self.brick.open_file(file, Access::Read) {
-            Err(Error::Gone | Error::NotRegular) => return Ok(()),
+            Err(Error::Gone | Error::NotRegular) => return Ok(false),
             other => other?,
         };
         let link = Link { parent, name: name.to_vec() };
+        if links(&base.file).is_ok_and(|links| links.contains(&link)) {
+            return Ok(false);
+        }
+        let has_it = self.brick.dir_of(&link, &base.stat)?.is_some();
+        if has_it {
+            note(&base.file, &link).and_then(|()| self.brick.settle(&base.file))?;
+        }
+        Ok(has_it)
+    }
+
+    /// The same of what lies at `path` from the brick's root, if that is `file`.
+    pub fn note_path(&self, file: Gfid, path: &[u8]) -> Result<bool> {
+        match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => self.note_name(file, self.dir_at(&path[..slash])?, &path[slash + 1..]),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes from `file` the note that it has that name, if it has not.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn forget_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
+        let base = self.brick.open_file(file, Access::Read)?;
+        let link = Link { parent, name: name.to_vec() };
         match self.brick.dir_of(&link, &base.stat)? {
-            Some(_) => note(&base.file, &link).and_then(|()| self.brick.settle(&base.file)),
-            None => Ok(()),
+            Some(_) => Ok(()),
+            None => forget(&base.file, &[link]).and_then(|()| self.brick.settle(&base.file)),
         }
     }
 }

@@ -113,6 +113,16 @@ pub(crate) fn give_name<P: NixPath + ?Sized>(file: &File, dir: impl AsFd, name: 
     linkat(AT_FDCWD, unnamed.as_str(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)
 }
 
+/// Gives what has the name `old` one more. `EEXIST` if that is taken.
+#[track_caller]
+pub(crate) fn link<P: NixPath + ?Sized, Q: NixPath + ?Sized>(
+    (from, old): (&File, &P),
+    (to, new): (&File, &Q),
+) -> nix::Result<()> {
+    fault::point("link")?;
+    linkat(from, old, to, new, AtFlags::empty())
+}
+
 /// The names in a directory, without `.` and `..`.
 pub(crate) fn names_in(dir: &File) -> Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();

@@ -61,12 +61,25 @@ pub(crate) fn gfid(file: &File) -> Result<Option<Gfid>> {
 
 /// The gfid of what has the name `name` in `dir`, without opening it; `None` if it has none, or is not there.
 pub(crate) fn gfid_in(dir: &File, name: &[u8]) -> Result<Option<Gfid>> {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-    path.extend(name);
-    match xattr::get(OsStr::from_bytes(&path), GFID) {
+    match xattr::get(OsStr::from_bytes(&path_in(dir, name)), GFID) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         other => other.doing("getxattr")?.map(|bytes| Gfid::from_xattr(&bytes)).transpose(),
     }
+}
+
+/// Whether what has the name `name` in `dir` has xattrs that start with `prefix`, without opening it. False if it is not there.
+pub(crate) fn any_in(dir: &File, name: &[u8], prefix: &str) -> Result<bool> {
+    match xattr::list(OsStr::from_bytes(&path_in(dir, name))) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        other => Ok(other.doing("listxattr")?.any(|name| name.as_bytes().starts_with(prefix.as_bytes()))),
+    }
+}
+
+/// A path by which a system call that needs one comes to the entry `name` of `dir`.
+fn path_in(dir: &File, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend(name);
+    path
 }
 
 /// Which snapshot the file is, if it is one. [`Error::Damaged`] if its record can't be read.
