@@ -38,7 +38,7 @@ impl Scan<'_> {
                 Some(gfid),
                 format!(
                     "its handle {} is missing or another file: commands can't find the file, nor its \
-                         snapshots. Look at what is there; if nothing is, hard-link the file to it",
+                         snapshots. Look at what is there; if nothing is, hard-link the file to it, or rename it on a mount",
                     handle.display()
                 ),
                 None,

@@ -25,7 +25,7 @@ pub use problem::{Kind, Problem, Severity, escaped};
 
 use crate::brick::{Access, Brick, open_leaf};
 use crate::in_use;
-use crate::sys::Doing;
+use crate::sys::{self, Doing};
 use crate::xattrs;
 use own::Own;
 use walk::Tree;
@@ -105,6 +105,8 @@ enum Subject {
     SnapDir(PathBuf),
     /// A file that has something of fsnap's, or lies in a `.fsnap`; `known` if another name of it is looked at as well.
     File { path: PathBuf, known: bool },
+    /// What is not fsnap's, and was met without its handle.
+    Handle(PathBuf),
     /// `.glusterfs/fsnap` as a whole.
     Own,
     /// An entry of it.
@@ -129,6 +131,7 @@ enum Fix {
     RemoveNote(Gfid),
     MakeNote { payload: Gfid, base: Gfid },
     LinkHandle(Gfid),
+    LinkDir(Gfid, Link),
     LinkSnapDir { parent: Gfid },
     Quarantine(Gfid),
     Sweep(Vec<u8>),
@@ -206,7 +209,8 @@ impl<'a> Scan<'a> {
         let snap_dirs = scan.tree.snap_dirs.clone().into_iter().map(Subject::SnapDir);
         let unreadable: Vec<_> =
             scan.tree.unreadable.iter().map(|problem| Subject::Unreadable(problem.path.clone())).collect();
-        for subject in snap_dirs.chain(unreadable).chain(notes).chain([Subject::Own]) {
+        let handles = scan.tree.without_handle.clone().into_iter().map(Subject::Handle);
+        for subject in snap_dirs.chain(handles).chain(unreadable).chain(notes).chain([Subject::Own]) {
             scan.look(subject);
         }
         Ok(scan)
@@ -254,6 +258,7 @@ impl<'a> Scan<'a> {
         match subject {
             Subject::SnapDir(path) => self.snap_dir(path, &mut finds),
             Subject::File { path, known } => self.file(path, *known, &mut finds),
+            Subject::Handle(path) => self.lost_handle(path, &mut finds),
             Subject::Own => self.own_dir(&mut finds),
             Subject::OwnEntry(name) => self.own_entry(name, &mut finds),
             Subject::Note(name) => self.note(name, &mut finds),
@@ -334,6 +339,36 @@ impl<'a> Scan<'a> {
             }
         };
         finds.add(Kind::SnapDirHandle, path, Some(gfid), text, fix);
+    }
+
+    fn lost_handle(&self, path: &Path, finds: &mut Finds) {
+        let look = |finds: &mut Finds| -> Result<()> {
+            let dir = walk::open_dir(self.brick, walk::parent(path)).doing("open a directory")?;
+            let name = walk::leaf(path).as_bytes();
+            let (Some(stat), Some(gfid)) = (sys::stat_in(&dir, name)?, xattrs::gfid_in(&dir, name)?) else {
+                return Ok(());
+            };
+            if self.handle_stat(gfid)?.is_some() {
+                return Ok(());
+            }
+            let fix = match (sys::kind(&stat), walk::readable_gfid(&dir)?) {
+                (libc::S_IFDIR, None) => None,
+                (libc::S_IFDIR, Some(parent)) => {
+                    Some(Fix::LinkDir(gfid, Link { parent, name: name.to_vec() }))
+                }
+                _ => Some(Fix::LinkHandle(gfid)),
+            };
+            let text = format!(
+                "its handle {} is missing: it has no snapshots, and commands can't find it. Repair makes it, and so does the next \
+                 unlink or rename in a directory like that",
+                gfid.handle().display()
+            );
+            finds.add(Kind::HandleMissing, path, Some(gfid), text, fix);
+            Ok(())
+        };
+        if let Err(e) = look(finds) {
+            finds.add_unreadable(path, &e);
+        }
     }
 
     fn file(&self, path: &Path, known: bool, finds: &mut Finds) {

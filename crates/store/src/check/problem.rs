@@ -184,6 +184,8 @@ kinds! {
     IntentPending "intent-pending" Warning
     /// An intent that can't be read.
     IntentDamaged "intent-damaged" Error
+    /// A file without snapshots, or a directory, has no handle.
+    HandleMissing "handle-missing" Warning
     /// A file in a place of fsnap's that is not fsnap's.
     Alien "alien" Warning
     /// What an interrupted command has left.

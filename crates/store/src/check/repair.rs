@@ -49,15 +49,18 @@ fn apply(brick: &Brick, state: &State, path: &Path, fix: &Fix) -> Result<()> {
         Fix::MakeNote { payload, base } => state.note_base(brick, *payload, *base),
         Fix::LinkHandle(gfid) => link_handle(brick, path, *gfid),
         Fix::LinkSnapDir { parent } => {
-            let gfid = parent.snap_dir();
-            let target = Link { parent: *parent, name: SNAP_DIR.into() }.soft_handle();
-            sys::symlink(target.as_slice(), brick.make_handle_dir(gfid)?, gfid.to_string().as_str())
-                .doing("make the handle of .fsnap")
+            link_dir(brick, parent.snap_dir(), &Link { parent: *parent, name: SNAP_DIR.into() })
         }
+        Fix::LinkDir(gfid, place) => link_dir(brick, *gfid, place),
         Fix::Quarantine(gfid) => quarantine(brick, state, path, *gfid),
         Fix::Sweep(name) => sys::remove_dir(&state.dir, name.as_slice()).doing("remove a directory"),
         Fix::Discard(name) => sys::unlink_in(&state.lost, name.as_slice()),
     }
+}
+
+fn link_dir(brick: &Brick, gfid: Gfid, place: &Link) -> Result<()> {
+    sys::symlink(&place.soft_handle(), brick.make_handle_dir(gfid)?, gfid.to_string().as_str())
+        .doing("make the handle of a directory")
 }
 
 fn link_handle(brick: &Brick, path: &Path, gfid: Gfid) -> Result<()> {

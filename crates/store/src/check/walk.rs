@@ -33,6 +33,8 @@ pub(super) struct Tree {
     pub claimed: HashSet<Gfid>,
     /// The gfids of files with a catalogue, and of those that a tombstone is named after.
     pub bases: HashSet<Gfid>,
+    /// Files and directories that are not fsnap's, and have no handle.
+    pub without_handle: Vec<PathBuf>,
     /// What could not be looked at.
     pub unreadable: Vec<Problem>,
 }
@@ -125,6 +127,12 @@ impl Tree {
             self.snap_dirs.push(path.to_owned());
         }
         let own = is_own_snap_dir(brick, path, &dir)?;
+        // Of a .fsnap that is told elsewhere.
+        if leaf(path) != SNAP_DIR
+            && let Some(gfid) = readable_gfid(&dir)?
+        {
+            self.needs_handle(brick, path, gfid)?;
+        }
         let mut listing =
             Dir::openat(&dir, ".", DIR | OFlag::O_NOATIME, Mode::empty()).doing("open a directory")?;
         for entry in listing.iter() {
@@ -143,7 +151,7 @@ impl Tree {
             };
             match kind {
                 Type::Directory if !own => pending.push(path.join(name)),
-                Type::File => self.file(&dir, path.join(name), entry.ino(), own),
+                Type::File => self.file(brick, &dir, path.join(name), entry.ino(), own)?,
                 // Nothing but files belongs there.
                 _ if own => self.files.push(path.join(name)),
                 _ => {}
@@ -153,13 +161,13 @@ impl Tree {
     }
 
     /// Looks at the xattrs of a file without opening it.
-    fn file(&mut self, dir: &File, path: PathBuf, inode: u64, own: bool) {
+    fn file(&mut self, brick: &Brick, dir: &File, path: PathBuf, inode: u64, own: bool) -> Result<()> {
         let at = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(leaf(&path));
         let names: Vec<OsString> = match xattr::list(&at).doing("listxattr") {
             Ok(names) => names.collect(),
             Err(e) => {
                 self.unreadable.extend(unreadable(&path, &e));
-                return;
+                return Ok(());
             }
         };
         let starts = |name: &OsStr, prefix: &str| name.as_bytes().starts_with(prefix.as_bytes());
@@ -185,6 +193,16 @@ impl Tree {
         }
         if own || is_payload || is_base {
             self.files.push(path);
+        } else if let Some(gfid) = gfid {
+            self.needs_handle(brick, &path, gfid)?;
         }
+        Ok(())
+    }
+
+    fn needs_handle(&mut self, brick: &Brick, path: &Path, gfid: Gfid) -> Result<()> {
+        if gfid != Gfid::ROOT && sys::stat_in(&brick.root, &gfid.handle())?.is_none() {
+            self.without_handle.push(path.to_owned());
+        }
+        Ok(())
     }
 }
