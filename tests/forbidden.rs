@@ -127,6 +127,30 @@ fn a_file_under_a_mandatory_lock() {
     }
 }
 
+/// Those that have nothing against it do not stand in its way.
+#[test]
+fn nobody_forbids_it() {
+    for (layout, bricks) in KINDS {
+        let options = [
+            ("features.leases", "on"),
+            ("features.sdfs", "on"),
+            ("features.selinux", "on"),
+            ("features.worm-file-level", "on"),
+            ("locks.mandatory-locking", "optimal"),
+            ("performance.io-thread-count", "1"),
+        ];
+        let scene = scene(layout, bricks, &options);
+        scene.is_allowed();
+        if layout == Layout::Distribute {
+            let file = scene.stage.file("f");
+            fill(&file, MIB + 5, 2);
+            fsnap(&file, "restore", "s").unwrap();
+            sees(&file, scene.snapshot);
+            assert_eq!(fsnap(&file, "restore", "none"), Err(Errno::ENODATA));
+        }
+    }
+}
+
 const OWNER: u32 = 4001;
 const MEMBER: u32 = 4002;
 const GROUP: u32 = 4000;
