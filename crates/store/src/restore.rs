@@ -32,6 +32,7 @@ impl Store {
     /// tells, [`Error::Damaged`] is returned, the file [is torn](Store::is_torn), and the restore is tried again at the next one
     /// of the file or [`Store::open`].
     pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Duration> {
+        let _change = self.change()?;
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: bring it back first"));

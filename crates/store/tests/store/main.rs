@@ -15,3 +15,4 @@ mod places;
 mod real;
 mod refusals;
 mod restoring;
+mod tenancy;
