@@ -38,11 +38,12 @@ pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> O
             let keys = order.keys(base, &command);
             brick.pool.submit(keys.clone(), move |turn| {
                 let done = turn.in_time().and_then(|turn| {
+                    let change = order.state.begin()?;
                     // It was deleted, or brought back, while this waited: the client looks again.
                     if order.keys(base, &command) != keys {
                         return Err(Error::Gone);
                     }
-                    order.run(base, &command).map(|unsettled| (turn, unsettled))
+                    order.run(base, &command).map(|unsettled| ((turn, change), unsettled))
                 });
                 let host = order.state.host;
                 match (order.account(done), command, file, inodes) {

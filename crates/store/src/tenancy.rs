@@ -117,7 +117,7 @@ impl Tenancy {
     fn wait(&self) {
         let mut now = self.now();
         if now.changes > 0 {
-            tracing::info!("this brick was opened before: waiting for {} changes under way", now.changes);
+            tracing::info!("this brick was opened before: waiting for the changes under way");
         }
         while now.changes > 0 {
             now = self.ended.wait(now).unwrap_or_else(PoisonError::into_inner);
