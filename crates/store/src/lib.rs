@@ -39,6 +39,7 @@ mod in_use;
 mod intent;
 mod ioctl;
 mod lookup;
+mod many;
 mod names;
 mod payload;
 mod pending;

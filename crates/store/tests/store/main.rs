@@ -16,3 +16,4 @@ mod real;
 mod refusals;
 mod restoring;
 mod tenancy;
+mod xattrs;
