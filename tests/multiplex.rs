@@ -6,22 +6,20 @@ mod load;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use common::{MIB, fsnap, names, sound};
-use fsnap_testbed::{Errno, Fs};
+use fsnap_testbed::{Disk, Errno, Fs, Scene, Volume};
 use load::latency;
 
 /// How many extents make a restore take longer than it takes to stop a volume and to start it.
 const EXTENTS: u64 = 120_000;
 const ACKNOWLEDGED: &[u8] = b"acknowledged";
 
-/// GlusterFS says that a volume is stopped long before the brick's graph is taken apart. A restore that is under way then has
-/// ended before the next graph lets anybody in: else it would take what is written by then. One that waits for its turn does
-/// not begin.
-#[test]
-fn what_the_next_instance_acknowledges_stays() {
+/// Two volumes whose bricks share a process: one that keeps it going, and one to stop.
+fn shared_process() -> (Scene, Vec<Disk>, Volume, Volume) {
     let scene = common::scene_with_fsnap();
     scene.start_glusterd();
     scene.gluster(["volume", "set", "all", "cluster.brick-multiplex", "on"]).unwrap();
@@ -29,6 +27,21 @@ fn what_the_next_instance_acknowledges_stays() {
     let [keep, volume] =
         [("keep", 0), ("v", 1)].map(|(name, n)| scene.volume(name).disks(&disks[n..=n]).with_fsnap().start());
     assert_eq!(keep.brick_pid(0), volume.brick_pid(0), "one process");
+    (scene, disks, keep, volume)
+}
+
+/// Starts it again without a look at whether anything of the last instance is there.
+fn restart(volume: &Volume) {
+    volume.gluster(["volume", "stop", volume.name(), "force"]).unwrap();
+    volume.start();
+}
+
+/// GlusterFS says that a volume is stopped long before the brick's graph is taken apart. A restore that is under way then has
+/// ended before the next graph lets anybody in: else it would take what is written by then. One that waits for its turn does
+/// not begin.
+#[test]
+fn what_the_next_instance_acknowledges_stays() {
+    let (scene, _disks, _keep, volume) = shared_process();
     let (mount, second) = (volume.mount("/run/scene/m"), volume.mount("/run/scene/m2"));
     let (file, there) = (mount.path().join("f"), second.path().join("f"));
     fs::write(&file, b"").unwrap();
@@ -44,8 +57,7 @@ fn what_the_next_instance_acknowledges_stays() {
     sleep(clone / 20);
 
     let start = Instant::now();
-    volume.gluster(["volume", "stop", "v", "force"]).unwrap();
-    volume.start();
+    restart(&volume);
     let fresh = volume.mount("/run/scene/fresh");
     let live = OpenOptions::new().write(true).open(fresh.path().join("f")).unwrap();
     live.write_all_at(ACKNOWLEDGED, 0).unwrap();
@@ -63,6 +75,37 @@ fn what_the_next_instance_acknowledges_stays() {
     }
     assert_eq!(names(fresh.path().join("f")), ["a"]);
     sound(&volume);
-    // protocol/server takes the end of the last instance for that of the next one.
-    volume.mount("/run/scene/last");
+}
+
+/// protocol/server takes the end of the last instance, which may come late when it has work, for that of the next one, and lets
+/// nobody in any more.
+#[test]
+fn clients_find_the_next_instance() {
+    let (_scene, _disks, _keep, volume) = shared_process();
+    let mount = volume.mount("/run/scene/m");
+    let end = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for hand in 0..4 {
+            let file = mount.path().join(format!("f{hand}"));
+            let end = &end;
+            scope.spawn(move || {
+                while !end.load(Relaxed) {
+                    // The brick comes and goes.
+                    let _ =
+                        fs::write(&file, vec![hand; 256 << 10]).and_then(|()| File::open(&file)?.sync_all());
+                    let _ = fsnap(&file, "create", "s").and_then(|()| fsnap(&file, "delete", "s"));
+                }
+            });
+        }
+        for round in 0..8 {
+            restart(&volume);
+            let fresh = volume.mount(format!("/run/scene/fresh{round}"));
+            fs::write(fresh.path().join("here"), b"x").unwrap();
+            drop(fresh);
+            mount.wait_connected(1);
+            sleep(Duration::from_millis(300));
+        }
+        end.store(true, Relaxed);
+    });
+    sound(&volume);
 }
