@@ -22,7 +22,7 @@ const SHORT: Duration = Duration::from_millis(200);
 /// Opens one more store of the brick, on a thread of its own.
 fn open<'s>(scope: &'s Scope<'s, '_>, b: &'s Brick) -> Receiver<Result<Store>> {
     let (tell, told) = mpsc::channel();
-    scope.spawn(move || tell.send(Store::open(&b.path)));
+    scope.spawn(move || drop(tell.send(Store::open(&b.path))));
     told
 }
 
