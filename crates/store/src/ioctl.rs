@@ -188,6 +188,8 @@ const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
 const EXCHANGE_RANGE_TO_EOF: u64 = 1 << 0;
 
 mod raw {
+    use std::mem::offset_of;
+
     /// `struct xfs_exchange_range` of fs/xfs/libxfs/xfs_fs.h.
     #[repr(C)]
     #[derive(Default)]
@@ -230,6 +232,13 @@ mod raw {
         pub kind: libc::c_int,
         pub fid: [u8; 12],
     }
+
+    // As the kernel's headers lay them out for 64 bits.
+    const _: () = {
+        assert!(size_of::<StatRequest>() == 64 + 192 && offset_of!(BulkStat, generation) == 64);
+        assert!(size_of::<HandleRequest>() == 56 && size_of::<ListRequest>() == 88);
+        assert!(size_of::<SearchKey>() == 104 && size_of::<Search>() == 112);
+    };
 
     // _IOR('X', 127, struct xfs_bulkstat_req), whose room counts for nothing.
     nix::ioctl_readwrite_bad!(bulkstat, nix::request_code_read!(b'X', 127, 64), StatRequest);
