@@ -101,8 +101,9 @@ impl Waiting {
             let entrance = order.entrance.clone();
             entrance.submit(keys.clone(), move |turn| {
                 let done = turn.in_time().and_then(|turn| {
+                    let change = order.state.begin()?;
                     let done = order.run_as_it_was(base, &command, &keys)?;
-                    Ok((turn, done.size.ok_or(Error::Gone)?))
+                    Ok(((turn, change), done.size.ok_or(Error::Gone)?))
                 });
                 match order.account(done) {
                     Ok((turn, size)) => {
@@ -130,7 +131,8 @@ impl Waiting {
         let entrance = order.entrance.clone();
         entrance.submit(keys.clone(), move |turn| {
             let done = turn.in_time().and_then(|turn| {
-                order.run_as_it_was(base, &command, &keys).map(|done| (turn, done.unsettled))
+                let change = order.state.begin()?;
+                order.run_as_it_was(base, &command, &keys).map(|done| ((turn, change), done.unsettled))
             });
             let host = order.state.host;
             match (order.account(done), command, file, inodes) {

@@ -157,7 +157,10 @@ pub fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) 
             tracing::warn!("the catalogue of {base} is not healed: {error}");
             error.errno()
         };
-        let adopted = turn.in_time().and_then(|turn| state.store()?.adopt(base, &truth).map(|()| turn));
+        let adopted = turn.in_time().and_then(|turn| {
+            let change = state.begin()?;
+            state.store()?.adopt(base, &truth).map(|()| (turn, change))
+        });
         match adopted {
             Err(error) => held.fail(refused(&error)),
             Ok(turn) => held.proceed(state.host, move || {
@@ -264,7 +267,10 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let state = Arc::clone(&brick.state);
     let keys = vec![Key::File(file), Key::name(parent, name.to_bytes())];
     brick.pool.submit_short(keys, move |turn| {
-        let ready = turn.in_time().and_then(|turn| state.store()?.make_way(file, parent).map(|()| turn));
+        let ready = turn.in_time().and_then(|turn| {
+            let change = state.begin()?;
+            state.store()?.make_way(file, parent).map(|()| (turn, change))
+        });
         match ready {
             Err(error) => {
                 tracing::info!("self-heal does not give {file} a name: {error}");
@@ -291,9 +297,10 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
 fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let (state, name) = (Arc::clone(&brick.state), name.to_owned());
     brick.pool.submit_short(vec![Key::File(file)], move |turn| {
-        let expected = turn
-            .in_time()
-            .and_then(|turn| state.store()?.expect_tombstone(file, parent, name.to_bytes()).map(|()| turn));
+        let expected = turn.in_time().and_then(|turn| {
+            let change = state.begin()?;
+            state.store()?.expect_tombstone(file, parent, name.to_bytes()).map(|()| (turn, change))
+        });
         match expected {
             Err(error) => {
                 tracing::info!("self-heal does not make {name:?} in {parent}: {error}");
@@ -334,7 +341,10 @@ fn snapshot(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldM
         Err(error) => return held.fail(refused(&error)),
     };
     brick.pool.submit_short(vec![Key::File(base)], move |turn| {
-        let wanted = turn.in_time().and_then(|turn| state.store()?.wanted(payload).map(|_| turn));
+        let wanted = turn.in_time().and_then(|turn| {
+            let change = state.begin()?;
+            state.store()?.wanted(payload).map(|_| (turn, change))
+        });
         match wanted {
             Err(error) => held.fail(refused(&error)),
             Ok(turn) => held.proceed(state.host, move |made| {

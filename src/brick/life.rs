@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Catalogue, Entry, Kind, Store};
+use fsnap_store::{Catalogue, Change, Entry, Kind, Store};
 
 use super::guard::is_heal;
 use super::pool::{Entered, Entrance, Key};
@@ -418,6 +418,12 @@ struct Plan {
     heal: Heal,
 }
 
+impl Plan {
+    fn is_nothing(&self) -> bool {
+        self.moved.is_none() && self.lost.is_none() && matches!(self.heal, Heal::No)
+    }
+}
+
 /// What it means for a file with snapshots that self-heal takes a name from it.
 enum Heal {
     /// Nothing but what it would mean if an application did.
@@ -470,6 +476,8 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
     let mut files = believed.to_vec();
     for _ in 0..2 {
         let Some(entered) = brick.pool.enter(&names.keys(&files)) else { break };
+        // What has no snapshots goes without it as well, as it would without us.
+        let change = brick.state.begin().ok();
         match at_once(brick, store, &names, &mut files) {
             Err(error) => {
                 names.refused(&error);
@@ -481,7 +489,7 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
                 return ticket.proceed(brick.state.host, route, move |done| {
                     names.remember(&state, &found);
                     names.mend(&state, done);
-                    drop(entered);
+                    drop((entered, change));
                 });
             }
             Ok(Next::Prepare) => break,
@@ -512,7 +520,7 @@ fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -
     }
     names.check(store, &found)?;
     let plan = names.plan(store, &found)?;
-    if plan.moved.is_none() && plan.lost.is_none() && matches!(plan.heal, Heal::No) {
+    if plan.is_nothing() {
         return Ok(Next::Pass(found));
     }
     allowed(state, &plan)?;
@@ -529,7 +537,7 @@ fn allowed(state: &State, plan: &Plan) -> Result<()> {
 
 /// Whether a worker has what it needs.
 enum Ready {
-    Now(Found, Plan, Option<Prepared>),
+    Now(Found, Plan, Option<Prepared>, Option<Change>),
     /// It should have other files to itself.
     Not(Vec<Gfid>),
 }
@@ -566,7 +574,7 @@ impl Job {
                     None => self.refuse(held, &Error::Renamed),
                 }
             }
-            Ok(Ready::Now(found, plan, prepared)) => {
+            Ok(Ready::Now(found, plan, prepared, change)) => {
                 let (host, inodes) = (self.state.host, held.inodes());
                 held.proceed(host, move |done| {
                     self.names.remember(&self.state, &found);
@@ -576,7 +584,7 @@ impl Job {
                     if let (true, Some(lost), Some(Prepared::Buried)) = (done, plan.lost, prepared) {
                         marks.extend(self.missed_tombstone(lost));
                     }
-                    drop(entered);
+                    drop((entered, change));
                     marks
                 });
             }
@@ -597,18 +605,20 @@ impl Job {
 
     fn prepare(&self, files: &[Gfid]) -> Result<Ready> {
         let store = self.state.store()?;
+        let change = self.state.begin();
         let found = self.names.look_and_make_room(store, &self.entrance)?;
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
         self.names.check(store, &found)?;
         let plan = self.names.plan(store, &found)?;
+        let change = if plan.is_nothing() { change.ok() } else { Some(change?) };
         if let Some(lost) = plan.lost.filter(|_| !self.names.to.displaced) {
             // It may not be noted: see `Names::bring`.
             store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
         }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
-        Ok(Ready::Now(found, plan, prepared))
+        Ok(Ready::Now(found, plan, prepared, change))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
@@ -696,6 +706,8 @@ fn empty_grave(state: &Arc<State>, entrance: &Entrance, file: Gfid, inodes: Inod
         }
         match turn.in_time() {
             Ok(_entered) if !inodes.is_open(file) => {
+                // The next one will.
+                let Ok(_change) = state.begin() else { return };
                 if let Err(error) = store.empty_grave(file) {
                     tracing::error!("emptying the grave of {file}: {error}");
                 }

@@ -8,6 +8,7 @@ mod errand;
 mod guard;
 mod handles;
 mod heal;
+mod instances;
 mod life;
 mod moving;
 mod namespace;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use fsnap_core::options::{NAMES, Options};
-use fsnap_core::{Gfid, Result};
+use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::Store;
 
 use crate::ffi::{
@@ -67,6 +68,23 @@ impl State {
         Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Begins a change that takes several calls of the store, or goes on beneath us: until it is dropped nobody else gets the
+    /// brick.
+    ///
+    /// [`Error::Leaving`] (`ENOTCONN`) if the host is about to take this graph apart, or has built the next one.
+    fn begin(&self) -> Result<fsnap_store::Change> {
+        let store = self.store()?;
+        self.leave_in_time();
+        store.begin()
+    }
+
+    /// Leaves the brick to the next graph, or process, if the host is about to take this one apart.
+    fn leave_in_time(&self) {
+        if let Some(store) = self.store.get().filter(|_| self.host.is_going()) {
+            store.leave();
+        }
+    }
+
     /// The store, opened if it is not yet. An error is not for good: the next command tries again.
     fn store(&self) -> Result<&Store> {
         if let Some(store) = self.store.get() {
@@ -75,6 +93,10 @@ impl State {
         let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = self.store.get() {
             return Ok(store);
+        }
+        // The next one has it already, or is about to.
+        if self.host.is_going() {
+            return Err(Error::Leaving);
         }
         let store = Store::open(&self.directory)
             .inspect_err(|why| tracing::error!("no snapshots on this brick: {why}"))?;
@@ -104,6 +126,12 @@ fn read_options(get: &dyn Fn(&str) -> Option<Vec<u8>>) -> Arc<Options> {
         tracing::warn!("{complaint}");
     }
     Arc::new(options)
+}
+
+impl Drop for Brick {
+    fn drop(&mut self) {
+        instances::went(&self.state.directory, self.state.host);
+    }
 }
 
 impl Translator for Brick {
@@ -141,11 +169,13 @@ impl Translator for Brick {
         self.pool.reopen();
         // Why it can't be opened is in the log.
         let _ = self.state.store();
+        instances::came(&self.state.directory, self.state.host);
     }
 
     /// The host lets go of inodes and of storage/posix next.
     fn closing(&self) {
         self.pool.close();
+        self.state.leave_in_time();
     }
 
     fn dump(&self, out: &mut StateDump) {
@@ -244,6 +274,7 @@ impl Translator for Brick {
 
     fn disconnected(&self, connection: &Connection) {
         self.state.arms.left(connection);
+        self.state.leave_in_time();
     }
 
     fn is_armed(&self) -> bool {

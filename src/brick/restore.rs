@@ -175,7 +175,10 @@ pub fn mend(brick: &Brick, file: Gfid) {
     let state = Arc::clone(&brick.state);
     brick.pool.submit(vec![Key::File(file)], move |turn| {
         // Why it could not be done is in the log.
-        let _ = turn.in_time().and_then(|_turn| state.store()?.mend(file));
+        let _ = turn.in_time().and_then(|_turn| {
+            let _change = state.begin()?;
+            state.store()?.mend(file)
+        });
     });
 }
 
@@ -274,7 +277,7 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
     let state = Arc::clone(&brick.state);
     brick.pool.submit(vec![Key::File(file)], move |turn| {
         let done = turn.in_time().and_then(|turn| {
-            let store = state.store()?;
+            let (change, store) = (state.begin()?, state.store()?);
             // It may have waited, and whoever sent it be gone, with the lock that kept others away.
             if !state.arms.has_id(file, id) {
                 return Err(Error::Unhealed("its client is gone, or came too late".into()));
@@ -292,7 +295,7 @@ pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
                 }
             })?;
             state.counters.cloned(restored.time);
-            Ok((turn, restored.size))
+            Ok(((turn, change), restored.size))
         });
         state.counters.count("carrier", &done);
         match done {

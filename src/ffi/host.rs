@@ -20,7 +20,7 @@ pub(super) fn this() -> *mut sys::xlator_t {
 }
 
 /// The translator's own `xlator_t`. Valid from `init` to the end of `fini`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Host(NonNull<sys::xlator_t>);
 
 // SAFETY: what is read through it (name, options, children) does not change between init and fini.
@@ -86,14 +86,33 @@ impl Host {
         }
     }
 
-    /// The topmost translator of the graph.
+    /// Whether the host is about to take this graph apart: set at once by `volume stop`, on the brick's topmost translator, where
+    /// others go on in the process (`glusterfs_handle_terminate`). `GF_EVENT_PARENT_DOWN` may come long after that.
+    pub fn is_going(&self) -> bool {
+        // SAFETY: as in `top`. The host sets the number, which is aligned, from a thread of its own, and never back.
+        unsafe { (&raw const (*self.top()).cleanup_starting).read_volatile() != 0 }
+    }
+
+    /// Says to protocol/server once more that this brick is up.
+    pub fn says_that_it_is_up(&self) {
+        // SAFETY: as in `top`; protocol/server takes the event from any thread (its `conf->mutex`), and more than once.
+        unsafe {
+            sys::default_notify(self.top(), sys::GF_EVENT_CHILD_UP.cast_signed(), std::ptr::null_mut())
+        };
+    }
+
+    /// The topmost translator of the brick, by which protocol/server knows it.
     pub(super) fn top(&self) -> *mut sys::xlator_t {
         let mut xlator = self.0.as_ptr();
-        // SAFETY: as in `above`.
-        while let Some(link) = unsafe { (*xlator).parents.as_ref() } {
-            xlator = link.xlator;
+        loop {
+            // SAFETY: as in `above`.
+            unsafe {
+                match (*xlator).parents.as_ref().map(|parent| parent.xlator) {
+                    Some(parent) if CStr::from_ptr((*parent).type_) != c"protocol/server" => xlator = parent,
+                    _ => return xlator,
+                }
+            }
         }
-        xlator
     }
 
     /// Whether the brick is an arbiter: its files have no content.

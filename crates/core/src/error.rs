@@ -52,6 +52,9 @@ pub enum Error {
     /// `EBUSY`: the file is being restored.
     #[error("the file is being restored: try again when that is over, at the latest in a minute")]
     Restoring,
+    /// `ENOTCONN`: the brick is going down, or was started again meanwhile.
+    #[error("the brick is going down: ask again when it is back")]
+    Leaving,
     /// `EBUSY`: the brick must be stopped for this.
     #[error("the brick is in use ({0}): stop it first")]
     InUse(String),
@@ -124,6 +127,7 @@ impl Error {
             Error::TooMany(_) => libc::EDQUOT,
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,
+            Error::Leaving => libc::ENOTCONN,
             Error::Gone => libc::ESTALE,
             Error::NotEmpty(_) => libc::ENOTEMPTY,
             Error::Damaged(_) | Error::Unhealed(_) => libc::EIO,

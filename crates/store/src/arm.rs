@@ -19,6 +19,7 @@ impl Store {
     /// of a disperse volume becomes shorter: that translator then writes to its new end once more (`ec_truncate_clean`), and if a
     /// limit refuses that while a brick is away it notes nothing, and the file would stay closed.
     pub fn arm(&self, base: Gfid, name: &SnapName, id: Gfid) -> Result<()> {
+        let _change = self.change()?;
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: copy the snapshot out of .fsnap"));
@@ -42,6 +43,7 @@ impl Store {
     ///
     /// [`Error::Unhealed`] (`EIO`) if it is not armed for that: another brick may be.
     pub fn carry(&self, base: Gfid, id: Gfid) -> Result<Restored> {
+        let _change = self.change()?;
         let state = self.state()?;
         let armed = state.armed(base)?.filter(|armed| armed.id == id);
         let armed =
@@ -55,6 +57,7 @@ impl Store {
     ///
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn settle(&self, base: Gfid, id: Gfid) -> Result<()> {
+        let _change = self.change()?;
         match self.state.get() {
             Some(state) => state.forget_armed_as(base, id),
             None => Ok(()),
@@ -66,6 +69,7 @@ impl Store {
     ///
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn conclude(&self, base: Gfid, id: Gfid) -> Result<()> {
+        let _change = self.change()?;
         sys::sync(&self.brick.open_file(base, Access::Read)?.file)?;
         self.settle(base, id)
     }

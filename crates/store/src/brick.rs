@@ -16,7 +16,7 @@ use nix::sys::statfs::{XFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 
 use crate::sys::{self, DIR, Doing, STEP, open_in, same_inode};
-use crate::xattrs;
+use crate::xattrs::{self, Names};
 
 /// The directory in a brick's root that holds what is GlusterFS's own.
 pub(crate) const GLUSTERFS: &str = ".glusterfs";
@@ -180,12 +180,17 @@ impl Brick {
         }
     }
 
-    /// Whether what has the handle of `gfid` has xattrs that start with `prefix`, by one system call: so it looks neither
-    /// at the kind of file nor at the way to it. [`Error::Gone`] if there is nothing.
+    /// Whether what has the handle of `gfid` has xattrs that start with `prefix`, which is in `trusted.`, by one system call: so
+    /// it looks neither at the kind of file nor at the way to it. (If there are too many for that, only files have any.)
+    /// [`Error::Gone`] if there is nothing.
     pub(crate) fn may_have_xattrs(&self, gfid: Gfid, prefix: &str) -> Result<bool> {
         let path = format!("/proc/self/fd/{}/{}", self.root.as_raw_fd(), gfid.handle().display());
         match xattr::list(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Gone),
+            Err(e) if e.raw_os_error() == Some(libc::E2BIG) => match self.open_file(gfid, Access::Read) {
+                Err(Error::NotRegular) => Ok(false),
+                other => Ok(Names::of(&other?.file)?.raw_starting(prefix).next().is_some()),
+            },
             other => {
                 let mut names = other.doing("listxattr")?;
                 Ok(names.any(|name| name.as_bytes().starts_with(prefix.as_bytes())))

@@ -64,6 +64,7 @@ impl Store {
     /// [`Error::Damaged`] (`EIO`: something on the disk is not what it should be, or a restore was begun and could
     /// not be finished). Else what a system call says; then what was made is taken back.
     pub fn create(&self, file: Gfid, what: &Create, limits: &Limits) -> Result<Cloned> {
+        let _change = self.change()?;
         let base = self.brick.open_file(file, Access::Read)?;
         let names = Names::of(&base.file)?;
         self.check_base(&base, &names)?;

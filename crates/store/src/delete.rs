@@ -19,6 +19,7 @@ impl Store {
     /// [`Error::NoSnapshot`] (`ENODATA`), [`Error::Held`] (`EBUSY`), [`Error::Damaged`] (`EIO`) if the entry can't be
     /// read, [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn delete(&self, base: Gfid, name: &SnapName) -> Result<()> {
+        let _change = self.change()?;
         let inode = self.brick.open_file(base, Access::Read)?;
         let record = xattrs::expect_entry(&inode.file, name)?;
         if record.held {
@@ -71,6 +72,7 @@ impl Store {
     ///
     /// As [`delete`](Store::delete); [`Error::Damaged`] (`EIO`) if `payload` is no snapshot.
     pub fn delete_by(&self, payload: Gfid, name: &SnapName) -> Result<()> {
+        let _change = self.change()?;
         let inode = self.brick.open_file(payload, Access::Read)?;
         let record = xattrs::payload_record(&inode.file)?
             .ok_or_else(|| Error::Damaged(format!("{payload} is no snapshot")))?;
@@ -92,6 +94,7 @@ impl Store {
     /// [`Error::Held`] (`EBUSY`), with nothing changed, if any of them is held; [`Error::Damaged`] (`EIO`), with nothing
     /// changed, if an entry can't be read; else as [`delete`](Store::delete).
     pub fn purge(&self, base: Gfid) -> Result<()> {
+        let _change = self.change()?;
         let file = self.brick.open_file(base, Access::Read)?.file;
         let names = Names::of(&file)?.snapshots()?;
         for name in &names {

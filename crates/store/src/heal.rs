@@ -55,6 +55,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn adopt(&self, base: Gfid, truth: &Catalogue) -> Result<()> {
+        let _change = self.change()?;
         let inode = self.brick.open_file(base, Access::Read)?;
         let names = Names::of(&inode.file)?;
         for key in names.raw_starting(ENTRY_PREFIX) {
@@ -110,6 +111,7 @@ impl Store {
     ///
     /// As [`adopt`](Store::adopt).
     pub fn disown(&self, base: Gfid) -> Result<()> {
+        let _change = self.change()?;
         self.adopt(base, &Catalogue::default())?;
         self.after_delete(&self.brick.open_file(base, Access::Read)?);
         Ok(())
@@ -135,6 +137,7 @@ impl Store {
     ///
     /// [`Error::Gone`] (`ESTALE`), or what a system call says.
     pub fn make_room_aside(&self, file: Gfid, dir: Gfid, name: &[u8]) -> Result<()> {
+        let _change = self.change()?;
         let dir = self.brick.open_dir(dir)?;
         if dir.is_anonymous() {
             let file = self.brick.open_file(file, Access::Read)?;
@@ -166,6 +169,7 @@ impl Store {
     /// [`Error::Unhealed`] (`EIO`) then, and the file is gone, but not if it was put aside; [`Error::Gone`] (`ESTALE`),
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn make_way(&self, base: Gfid, parent: Gfid) -> Result<()> {
+        let _change = self.change()?;
         if self.is_anonymous(parent)? {
             return Err(Error::Unhealed("it was put aside on another brick alone".into()));
         }
@@ -181,6 +185,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn rise(&self, base: Gfid) -> Result<()> {
+        let _change = self.change()?;
         if self.is_buried(base) {
             self.unbury(base)?;
         }
@@ -193,6 +198,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn outstanding(&self, base: Gfid) -> Result<Outstanding> {
+        let _change = self.change()?;
         let inode = self.brick.open_file(base, Access::Read)?;
         // Self-heal takes it for durable when this is answered.
         sys::sync(&inode.file)?;
@@ -299,6 +305,7 @@ impl Store {
     /// [`Error::Unhealed`] (`EIO`) then, and if the file has another place here, or the name does not tell its own;
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn expect_tombstone(&self, base: Gfid, snap_dir: Gfid, name: &[u8]) -> Result<()> {
+        let _change = self.change()?;
         let file = name.len().checked_sub(base.tombstone(b"").len()).map(|len| &name[..len]);
         let file = file.filter(|file| !file.is_empty() && base.tombstone(file) == name);
         let parent = self.brick.soft_handle_of(snap_dir)?.map(|link| link.parent);
@@ -341,6 +348,7 @@ impl Store {
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn healed(&self, payload: Gfid) -> Result<()> {
+        let _change = self.change()?;
         xattrs::remove(&self.brick.open_file(payload, Access::Read)?.file, HEALING)
     }
 
@@ -350,6 +358,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`) if either is not there, or what a system call says: `EOPNOTSUPP` where blocks can't be
     /// shared. The record is there then, and heal goes on.
     pub fn seed(&self, payload: Gfid, base: Gfid) -> Result<()> {
+        let _change = self.change()?;
         let record = record_of(&self.brick, base, payload)?.ok_or(Error::Gone)?;
         let (payload, base) =
             (self.brick.open_file(payload, Access::Write)?, self.brick.open_file(base, Access::Read)?);

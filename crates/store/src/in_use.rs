@@ -1,7 +1,7 @@
-//! Who is at work on a brick: what keeps a repair and a running brick apart.
+//! Who is at work on a brick: what keeps a repair, a running brick, and one that has not ended yet apart.
 //!
-//! A [`Store`](crate::Store) holds a shared lock (flock) on `.glusterfs`, a repair an exclusive one. The lock is the
-//! inode's, so it is seen from every container on the machine. A brick without fsnap, or that has not come so far, is
+//! A [`Store`](crate::Store) holds a lock (flock) on `.glusterfs`, and so does a repair: there is never more than one of them. The
+//! lock is the inode's, so it is seen from every container on the machine. A brick without fsnap, or that has not come so far, is
 //! told by its process, which has the brick's directory open (`posix_init` of storage/posix).
 
 use std::fs;
@@ -20,15 +20,20 @@ use crate::sys::{self, DIR, Doing, open_in};
 /// A lock on a brick; dropping it gives it up.
 pub(crate) type Lock = Flock<File>;
 
-/// Says that a store is at work. Waits for a repair that is.
-pub(crate) fn share(brick: &Brick) -> Result<Lock> {
-    match lock(brick, FlockArg::LockSharedNonblock)? {
+/// Says that a store is at work. Waits for a repair that is, and for a store of another process.
+pub(crate) fn hold(brick: &Brick) -> Result<Lock> {
+    match lock(brick, FlockArg::LockExclusiveNonblock)? {
         Ok(lock) => return Ok(lock),
-        Err(Errno::EWOULDBLOCK) => tracing::warn!("waiting for fsnap-check, which repairs this brick"),
+        Err(Errno::EWOULDBLOCK) => {
+            tracing::warn!(
+                "waiting for who is at work on this brick: fsnap-check, which repairs it, or another process, which has not let \
+                 go of it yet"
+            );
+        }
         Err(e) => return Err(e).doing("lock .glusterfs"),
     }
     loop {
-        match lock(brick, FlockArg::LockShared)? {
+        match lock(brick, FlockArg::LockExclusive)? {
             Err(Errno::EINTR) => {}
             other => return other.doing("lock .glusterfs"),
         }

@@ -86,6 +86,7 @@ impl Store {
     /// What a system call says; then it is as torn as before. [`Error::Damaged`] (`EIO`) or [`Error::Gone`] (`ESTALE`) if it can
     /// never be finished: the intent is in quarantine then, and the file is not closed any more, whatever its content is.
     pub fn mend(&self, file: Gfid) -> Result<()> {
+        let _change = self.change()?;
         if self.is_torn(file) { self.finish_earlier_restore(self.state()?, file) } else { Ok(()) }
     }
 

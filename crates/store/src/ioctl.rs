@@ -2,7 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr::{null, null_mut};
+
+use nix::errno::Errno;
 
 use crate::fault;
 
@@ -52,6 +55,132 @@ pub(crate) fn follow_nocow(src: &File, dst: &File) -> nix::Result<()> {
     unsafe { raw::set_flags(dst.as_raw_fd(), (&raw const nocow).cast()) }.map(drop)
 }
 
+/// The root directory of the file system that `file` is on, which is XFS, wherever that is mounted.
+pub(crate) fn xfs_root(file: &File) -> nix::Result<File> {
+    let mut request =
+        raw::StatRequest { ino: BULK_ROOT, flags: BULK_SPECIAL, icount: 1, ..Default::default() };
+    // SAFETY: XFS_IOC_BULKSTAT reads the header through the pointer, writes it, and behind it `icount` structs of 192 bytes, for
+    // which there is room; it lives and is exclusively borrowed during the call, as the descriptor stays open during it.
+    unsafe { raw::bulkstat(file.as_raw_fd(), &raw mut request) }?;
+    if request.ocount != 1 {
+        return Err(Errno::ENOENT);
+    }
+    let mut handle = raw::FileHandle { bytes: 12, kind: FILEID_INO64_GEN, fid: [0; 12] };
+    handle.fid[..8].copy_from_slice(&request.found.ino.to_ne_bytes());
+    handle.fid[8..].copy_from_slice(&request.found.generation.to_ne_bytes());
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: open_by_handle_at(2) reads two numbers through the pointer and as many bytes behind them as the first says, which
+    // are there; the handle lives during the call, as the descriptor stays open during it.
+    let fd = unsafe { libc::open_by_handle_at(file.as_raw_fd(), (&raw mut handle).cast(), flags) };
+    let fd = Errno::result(fd)?;
+    // SAFETY: the call has just opened it, for nobody else.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// What XFS calls a file by.
+pub(crate) struct Handle {
+    bytes: [u8; 64],
+    len: u32,
+}
+
+/// The handle of `file`, which is on XFS.
+pub(crate) fn handle(file: &File) -> nix::Result<Handle> {
+    let mut handle = Handle { bytes: [0; 64], len: 0 };
+    let mut request = raw::HandleRequest {
+        fd: file.as_raw_fd().cast_unsigned(),
+        path: null(),
+        oflags: 0,
+        ihandle: null(),
+        ihandlen: 0,
+        ohandle: handle.bytes.as_mut_ptr(),
+        ohandlen: &raw mut handle.len,
+    };
+    // SAFETY: XFS_IOC_FD_TO_HANDLE reads one such struct through the pointer, and writes a handle, which is a `struct xfs_handle`
+    // of 24 bytes, and its length through the two pointers in it; all live and are exclusively borrowed during the call, as the
+    // descriptor, of which it is asked and which is in the struct, stays open during it.
+    unsafe { raw::fd_to_handle(file.as_raw_fd(), &raw mut request) }?;
+    // It is as long as it says, or nothing that this knows.
+    if handle.len as usize > handle.bytes.len() { Err(Errno::EOVERFLOW) } else { Ok(handle) }
+}
+
+/// How far a list has come.
+#[derive(Default)]
+pub(crate) struct Cursor([u32; 4]);
+
+/// A piece of the list of xattrs of the file with this handle, from `at` on: a `struct xfs_attrlist`. `dir` is any directory of
+/// that file system; `flags` says which namespace.
+pub(crate) fn xattrs_of_handle(
+    dir: &File,
+    handle: &Handle,
+    flags: u32,
+    at: &mut Cursor,
+) -> nix::Result<Vec<u8>> {
+    // No more is allowed.
+    let mut piece = vec![0; 1 << 16];
+    let mut request = raw::ListRequest {
+        file: raw::HandleRequest {
+            fd: 0,
+            path: null(),
+            oflags: 0,
+            ihandle: handle.bytes.as_ptr(),
+            ihandlen: handle.len,
+            ohandle: null_mut(),
+            ohandlen: null_mut(),
+        },
+        pos: at.0,
+        flags,
+        buflen: piece.len() as u32,
+        buffer: piece.as_mut_ptr(),
+    };
+    // SAFETY: XFS_IOC_ATTRLIST_BY_HANDLE reads one such struct through the pointer, and `ihandlen` bytes through `ihandle`, which
+    // are there; it writes `buflen` bytes at most through `buffer`, and `pos`. All live during the call, and what is written is
+    // exclusively borrowed; the descriptor stays open during it.
+    unsafe { raw::attrlist_by_handle(dir.as_raw_fd(), (&raw mut request).cast_const()) }?;
+    at.0 = request.pos;
+    Ok(piece)
+}
+
+/// A piece of the xattrs of `file`, which is on btrfs, has the number `inode`, and is what they are of: those whose hashes are
+/// `from` or more, as items behind each other, and how many these are.
+pub(crate) fn xattr_items(file: &File, inode: u64, from: u64) -> nix::Result<(u32, Vec<u8>)> {
+    // Twice what the largest item takes.
+    const ROOM: usize = 128 << 10;
+    let key = raw::SearchKey {
+        min_objectid: inode,
+        max_objectid: inode,
+        min_offset: from,
+        max_offset: u64::MAX,
+        max_transid: u64::MAX,
+        min_type: BTRFS_XATTR_ITEM_KEY,
+        max_type: BTRFS_XATTR_ITEM_KEY,
+        nr_items: u32::MAX,
+        ..raw::SearchKey::default()
+    };
+    // On the heap: the host's threads have small stacks.
+    let mut request: Vec<u64> = vec![0; (size_of::<raw::Search>() + ROOM) / size_of::<u64>()];
+    let place = request.as_mut_ptr().cast::<raw::Search>();
+    // SAFETY: the vector is large enough for the struct and `ROOM` bytes behind it, and aligned for it. BTRFS_IOC_TREE_SEARCH_V2
+    // reads the struct, and writes its key and `buf_size` bytes at most behind it; the vector lives and is exclusively borrowed
+    // during the call, as the descriptor stays open during it. Any bytes are a key.
+    let items = unsafe {
+        place.write(raw::Search { key, buf_size: ROOM as u64 });
+        raw::tree_search(file.as_raw_fd(), place)?;
+        (*place).key.nr_items
+    };
+    let words = &request[size_of::<raw::Search>() / size_of::<u64>()..];
+    Ok((items, words.iter().flat_map(|word| word.to_ne_bytes()).collect()))
+}
+
+// XFS_BULK_IREQ_SPECIAL_ROOT and XFS_BULK_IREQ_SPECIAL of fs/xfs/libxfs/xfs_fs.h.
+const BULK_ROOT: u64 = 1;
+const BULK_SPECIAL: u32 = 1 << 1;
+// FILEID_INO32_GEN of include/linux/exportfs.h and XFS_FILEID_TYPE_64FLAG of fs/xfs/xfs_export.h: 8 bytes of inode number, 4 of
+// generation.
+const FILEID_INO64_GEN: libc::c_int = 0x01 | 0x80;
+
+// From include/uapi/linux/btrfs_tree.h.
+const BTRFS_XATTR_ITEM_KEY: u32 = 24;
+
 // From include/uapi/linux/fs.h.
 const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
 
@@ -59,6 +188,8 @@ const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
 const EXCHANGE_RANGE_TO_EOF: u64 = 1 << 0;
 
 mod raw {
+    use std::mem::offset_of;
+
     /// `struct xfs_exchange_range` of fs/xfs/libxfs/xfs_fs.h.
     #[repr(C)]
     #[derive(Default)]
@@ -71,6 +202,99 @@ mod raw {
         pub flags: u64,
     }
 
+    /// `struct xfs_bulkstat_req` there: a `struct xfs_bulk_ireq`, and room for what is found.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct StatRequest {
+        pub ino: u64,
+        pub flags: u32,
+        pub icount: u32,
+        pub ocount: u32,
+        pub agno: u32,
+        pub reserved: [u64; 5],
+        pub found: BulkStat,
+    }
+
+    /// `struct xfs_bulkstat` there.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct BulkStat {
+        pub ino: u64,
+        pub unread: [u64; 7],
+        pub generation: u32,
+        pub unread_too: [u32; 31],
+    }
+
+    /// `struct file_handle` of open_by_handle_at(2).
+    #[repr(C)]
+    pub struct FileHandle {
+        pub bytes: libc::c_uint,
+        pub kind: libc::c_int,
+        pub fid: [u8; 12],
+    }
+
+    // As the kernel's headers lay them out for 64 bits.
+    const _: () = {
+        assert!(size_of::<StatRequest>() == 64 + 192 && offset_of!(BulkStat, generation) == 64);
+        assert!(size_of::<HandleRequest>() == 56 && size_of::<ListRequest>() == 88);
+        assert!(size_of::<SearchKey>() == 104 && size_of::<Search>() == 112);
+    };
+
+    // _IOR('X', 127, struct xfs_bulkstat_req), whose room counts for nothing.
+    nix::ioctl_readwrite_bad!(bulkstat, nix::request_code_read!(b'X', 127, 64), StatRequest);
+
+    /// `struct xfs_fsop_handlereq` there.
+    #[repr(C)]
+    pub struct HandleRequest {
+        pub fd: u32,
+        pub path: *const u8,
+        pub oflags: u32,
+        pub ihandle: *const u8,
+        pub ihandlen: u32,
+        pub ohandle: *mut u8,
+        pub ohandlen: *mut u32,
+    }
+
+    /// `struct xfs_fsop_attrlist_handlereq` there.
+    #[repr(C)]
+    pub struct ListRequest {
+        pub file: HandleRequest,
+        pub pos: [u32; 4],
+        pub flags: u32,
+        pub buflen: u32,
+        pub buffer: *mut u8,
+    }
+
+    /// `struct btrfs_ioctl_search_key` of include/uapi/linux/btrfs.h. The tree 0 is that of the file.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    pub struct SearchKey {
+        pub tree_id: u64,
+        pub min_objectid: u64,
+        pub max_objectid: u64,
+        pub min_offset: u64,
+        pub max_offset: u64,
+        pub min_transid: u64,
+        pub max_transid: u64,
+        pub min_type: u32,
+        pub max_type: u32,
+        pub nr_items: u32,
+        pub unused: u32,
+        pub unused_too: [u64; 4],
+    }
+
+    /// `struct btrfs_ioctl_search_args_v2` there, without the room for what is found, which follows it.
+    #[repr(C)]
+    pub struct Search {
+        pub key: SearchKey,
+        pub buf_size: u64,
+    }
+
+    // _IOWR('X', 106, struct xfs_fsop_handlereq) and _IOW('X', 122, struct xfs_fsop_attrlist_handlereq) there.
+    nix::ioctl_readwrite!(fd_to_handle, b'X', 106, HandleRequest);
+    nix::ioctl_write_ptr!(attrlist_by_handle, b'X', 122, ListRequest);
+    // _IOWR(0x94, 17, struct btrfs_ioctl_search_args_v2) in include/uapi/linux/btrfs.h.
+    nix::ioctl_readwrite!(tree_search, 0x94, 17, Search);
     // _IOW('X', 129, struct xfs_exchange_range) there.
     nix::ioctl_write_ptr!(exchange_range, b'X', 129, ExchangeRange);
     // As there: _IOR('f', 1, long) and _IOW('f', 2, long).

@@ -40,6 +40,7 @@ mod in_use;
 mod intent;
 mod ioctl;
 mod lookup;
+mod many;
 mod names;
 mod payload;
 mod pending;
@@ -50,11 +51,12 @@ mod rmdir;
 mod snapdir;
 mod state;
 mod sys;
+mod tenancy;
 mod xattrs;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use fsnap_core::Result;
 
@@ -64,18 +66,20 @@ pub use handles::WithoutHandle;
 pub use heal::{Catalogue, Outstanding};
 pub use lookup::Entry;
 pub use restore::Restored;
+pub use tenancy::Change;
 
 use brick::Brick;
 use few::Few;
-use in_use::Lock;
 use state::State;
+use tenancy::Tenancy;
 
-/// An opened brick. There must be no more than one for a brick at a time, in whichever process: opening replays what
-/// looks interrupted.
+/// An opened brick. No more than one at a time changes a brick, in whichever process: opening replays what looks
+/// interrupted. Of two in one process it is the later one, and of two processes the one that came first, until it
+/// [leaves](Store::leave) or ends.
 pub struct Store {
     brick: Brick,
-    /// Keeps repairs away.
-    _in_use: Lock,
+    /// Keeps repairs and other stores away.
+    tenancy: Arc<Tenancy>,
     state: OnceLock<State>,
     reflink: bool,
     exchanges: bool,
@@ -93,20 +97,23 @@ impl Store {
     /// it did to deleted files. What can't be finished
     /// is logged, never a reason to fail.
     ///
-    /// It waits for as long as a [repair](check) of the brick is at work.
+    /// It waits for as long as a [repair](check) of the brick is at work, or another process has it open; and for the changes
+    /// that an earlier store of this process has under way. That one begins no more: they are
+    /// [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`).
     ///
     /// Nothing is written to a brick that fsnap was never used on: `.glusterfs/fsnap` is made when it is needed.
     ///
     /// [`Error::Unsupported`](fsnap_core::Error::Unsupported) (`EOPNOTSUPP`) if there is no `.glusterfs` (storage/posix
-    /// makes it) or if another version of fsnap was at work here; else what a system call says.
+    /// makes it) or if another version of fsnap was at work here; [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`) if
+    /// this process has opened it once more meanwhile; else what a system call says.
     pub fn open(brick: &Path) -> Result<Self> {
         let brick = Brick::open(brick)?;
-        let in_use = in_use::share(&brick)?;
+        let (tenancy, _opening) = Tenancy::take(&brick)?;
         let reflink = probe(&brick);
         let exchanges = reflink && probe_exchange(&brick);
         let store = Store {
             brick,
-            _in_use: in_use,
+            tenancy,
             state: OnceLock::new(),
             reflink,
             exchanges,

@@ -110,6 +110,7 @@ impl Store {
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn forget_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
+        let _change = self.change()?;
         let base = self.brick.open_file(file, Access::Read)?;
         let link = Link { parent, name: name.to_vec() };
         match self.brick.dir_of(&link, &base.stat)? {

@@ -41,7 +41,8 @@ pub(crate) fn make(
         xattrs::set(&file, format!("{}{}", xattrs::PGFID, link.parent), &1u32.to_be_bytes())?;
     }
     let single = COPIED.iter().filter(|name| names.has(name)).map(|name| name.as_bytes());
-    xattrs::copy(&base.file, &file, single.chain(names.raw_starting(APPLICATION)))?;
+    let own = Names::of_application(&base.file)?;
+    xattrs::copy(&base.file, &file, single.chain(own.raw_starting(APPLICATION)))?;
     for name in names.starting(afr::PREFIX) {
         let mark = xattrs::get(&base.file, name)?.and_then(|value| afr::inherited(name.as_bytes(), &value));
         mark.map_or(Ok(()), |mark| xattrs::set(&file, name, &mark))?;

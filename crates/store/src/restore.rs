@@ -47,6 +47,7 @@ impl Store {
     /// tells, [`Error::Damaged`] is returned, the file [is torn](Store::is_torn), and the restore is tried again at the next one
     /// of the file or [`Store::open`].
     pub fn restore(&self, base: Gfid, name: &SnapName) -> Result<Restored> {
+        let _change = self.change()?;
         let live = self.brick.open_file(base, Access::Write)?;
         self.check_restore(&live, name)?;
         let time = self.restore_into(&live, name)?;

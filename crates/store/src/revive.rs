@@ -31,6 +31,7 @@ impl Store {
         name: &SnapName,
         may: impl Fn(Gfid, &[u8]) -> Result<()>,
     ) -> Result<Duration> {
+        let _change = self.change()?;
         let base = self.brick.open_file(base, Access::Write)?;
         let Some(grave) = self.only_grave(&base)? else {
             return Err(Error::unsupported("the file was not deleted"));

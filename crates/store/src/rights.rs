@@ -23,6 +23,7 @@ impl Store {
     ///
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn strip_privileges(&self, file: Gfid, by: &Caller) -> Result<()> {
+        let _change = self.change()?;
         let inode = self.brick.open_file(file, Access::Read)?;
         let mode = inode.stat.st_mode & 0o7777;
         let left = if by.uid == 0 { mode } else { without_ids(mode, by.is_in(inode.stat.st_gid)) };

@@ -32,6 +32,7 @@ impl Store {
             other => other?,
         };
         let Some(snaps) = find_own(&dir.file, dir.gfid)? else { return Ok(()) };
+        let _change = self.change()?;
         if has_another(&dir.file, SNAP_DIR.as_bytes())? {
             return Ok(());
         }

@@ -39,6 +39,7 @@ impl Store {
     /// there, [`Error::ReadOnly`] (`EROFS`) if it is a `.fsnap` itself or lies in one, [`Error::Unsupported`]
     /// (`EOPNOTSUPP`) if it belongs to `.glusterfs` or something else has the name `.fsnap` in it.
     pub fn snap_dir(&self, parent: Gfid, who: Option<&Caller>) -> Result<Gfid> {
+        let _change = self.change()?;
         let parent = self.brick.open_dir(parent)?;
         if let Some(who) = who {
             let stat = fstat(&parent.file).doing("stat")?;

@@ -10,6 +10,7 @@ use fsnap_core::{Error, Gfid, Result, SnapName, acl};
 use xattr::FileExt;
 
 use crate::fault;
+use crate::many::{self, Space};
 use crate::sys::Doing;
 
 /// The gfid, 16 bytes.
@@ -107,13 +108,25 @@ pub(crate) fn expect_entry(base: &File, name: &SnapName) -> Result<Record> {
     entry(base, name)?.ok_or_else(|| Error::NoSnapshot(name.to_string()))
 }
 
-/// The names of all xattrs of a file at one moment.
+/// The names of the xattrs of a file at one moment.
 pub(crate) struct Names(Vec<Vec<u8>>);
 
 impl Names {
+    /// All of GlusterFS and fsnap. If there are too many for one list the application's are not among them.
     pub(crate) fn of(file: &File) -> Result<Self> {
-        let names = file.list_xattr().doing("listxattr")?;
-        Ok(Names(names.map(OsStringExt::into_vec).collect()))
+        Names::at_least(file, Space::Trusted)
+    }
+
+    /// All of the application.
+    pub(crate) fn of_application(file: &File) -> Result<Self> {
+        Names::at_least(file, Space::User)
+    }
+
+    fn at_least(file: &File, space: Space) -> Result<Self> {
+        match file.list_xattr() {
+            Err(e) if e.raw_os_error() == Some(libc::E2BIG) => many::names(file, space).map(Names),
+            other => Ok(Names(other.doing("listxattr")?.map(OsStringExt::into_vec).collect())),
+        }
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record, SEQ};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 use nix::dir::{Dir, Type};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
 use super::problem::{Kind, Problem};
-use crate::brick::{Brick, GLUSTERFS, MAX_DEPTH};
+use crate::brick::{Access, Brick, GLUSTERFS, MAX_DEPTH, open_leaf};
 use crate::sys::{self, DIR, Doing, STEP, open_in};
-use crate::xattrs;
+use crate::xattrs::{self, Names};
 
 /// What was met. On a brick that is in use all of it may have changed since.
 #[derive(Default)]
@@ -111,6 +112,23 @@ pub(super) fn readable_gfid(file: &File) -> Result<Option<Gfid>> {
     }
 }
 
+/// The names of the xattrs of the file `name` in `dir`, by the path `at`. It is opened only if there are too many for one list;
+/// then the application's are left out.
+fn names_of(dir: &File, at: &Path, name: &OsStr) -> Result<Vec<OsString>> {
+    match xattr::list(at) {
+        Err(e) if e.raw_os_error() == Some(libc::E2BIG) => {
+            match open_leaf(dir, name.as_bytes(), Access::Read)? {
+                None => Err(Errno::ENOENT).doing("open"),
+                Some((file, _)) => {
+                    let names = Names::of(&file)?;
+                    Ok(names.raw_starting("").map(|name| OsStr::from_bytes(name).to_owned()).collect())
+                }
+            }
+        }
+        other => Ok(other.doing("listxattr")?.collect()),
+    }
+}
+
 /// The file whose tombstone has this name.
 fn tombstone_of(name: &[u8]) -> Option<Gfid> {
     let gfid = Gfid::parse(std::str::from_utf8(name.last_chunk::<36>()?).ok()?).ok()?;
@@ -163,8 +181,8 @@ impl Tree {
     /// Looks at the xattrs of a file without opening it.
     fn file(&mut self, brick: &Brick, dir: &File, path: PathBuf, inode: u64, own: bool) -> Result<()> {
         let at = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(leaf(&path));
-        let names: Vec<OsString> = match xattr::list(&at).doing("listxattr") {
-            Ok(names) => names.collect(),
+        let names: Vec<OsString> = match names_of(dir, &at, leaf(&path)) {
+            Ok(names) => names,
             Err(e) => {
                 self.unreadable.extend(unreadable(&path, &e));
                 return Ok(());

@@ -15,3 +15,5 @@ mod places;
 mod real;
 mod refusals;
 mod restoring;
+mod tenancy;
+mod xattrs;

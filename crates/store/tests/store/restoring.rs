@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use fsnap_core::Gfid;
 use fsnap_core::record::Intent;
+use fsnap_store::Store;
 use fsnap_testbed::{Fs, content};
 
 use crate::common::*;
@@ -111,9 +112,12 @@ fn write_intent(b: &Brick, file_name: &str, text: &str) {
 
 /// A brick with a file whose restore of `a` was cut short.
 fn half_restored(b: &Brick) -> (Gfid, Gfid) {
-    let store = b.store();
+    half_restored_by(b, &b.store())
+}
+
+fn half_restored_by(b: &Brick, store: &Store) -> (Gfid, Gfid) {
     let base = b.make_file("f", &content(MIB + 5, 1));
-    let payload = snap(&store, base, "a").gfid;
+    let payload = snap(store, base, "a").gfid;
     fs::write(b.join("f"), b"").unwrap();
     write_intent(b, &base.to_string(), &Intent { base, payload, name: name("a") }.to_string());
     (base, payload)
@@ -141,7 +145,7 @@ fn an_interrupted_restore_is_finished_before_another() {
     let b = brick(Fs::Xfs);
     let store = b.store();
     store.snap_dir(Gfid::ROOT, None).unwrap();
-    let (base, _) = half_restored(&b);
+    let (base, _) = half_restored_by(&b, &store);
     let error = b.refuses(libc::EIO, || store.create(base, &bare("b"), &PLENTY));
     assert!(error.to_string().contains("interrupted"), "{error}");
     store.restore(base, &name("a")).unwrap();

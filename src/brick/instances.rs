@@ -1,0 +1,36 @@
+//! The instances of one brick in this process: with brick multiplexing the next may be up before the last is down.
+//!
+//! protocol/server keeps by the brick's name whether it is up (`server_process_child_event`). The last one's end, which may be
+//! long in coming, then counts as the end of the next one: no client gets in any more ("Not received child_up"). So that one
+//! says once more that it is up when the last is gone.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ffi::Host;
+
+/// Those that are up, by the brick's directory.
+static UP: Mutex<Vec<(PathBuf, Host)>> = Mutex::new(Vec::new());
+
+fn up() -> MutexGuard<'static, Vec<(PathBuf, Host)>> {
+    UP.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One is up.
+pub fn came(directory: &Path, host: Host) {
+    let mut up = up();
+    if !up.iter().any(|(_, other)| *other == host) {
+        up.push((directory.to_owned(), host));
+    }
+}
+
+/// One is gone, and its translators above have been told.
+pub fn went(directory: &Path, host: Host) {
+    // Until the end: those that are in there are not taken apart meanwhile.
+    let mut up = up();
+    up.retain(|(_, other)| *other != host);
+    for (_, next) in up.iter().filter(|(other, next)| other == directory && !next.is_going()) {
+        tracing::info!("an earlier instance of this brick is gone: clients are let in again");
+        next.says_that_it_is_up();
+    }
+}
