@@ -58,46 +58,49 @@ fn one(stage: &Stage, layout: Layout) {
 
     // One that has them from the beginning, and one that gets them when it has a snapshot.
     for early in [true, false] {
-        let file = stage.file("f");
+        // Names in .fsnap that come again may read as what they were, for two seconds.
+        let [f, g, h] = ["f", "g", "h"].map(|name| format!("{name}{}", u8::from(early)));
+        let file = stage.file(&f);
         fs::write(&file, b"first").unwrap();
         if early {
             fill(&file);
         }
-        stage.ok(["create", "f", "--name", "a"]);
+        stage.ok(["create", &f, "--name", "a"]);
         if !early {
             fill(&file);
         }
         fs::write(&file, b"second, longer").unwrap();
-        stage.ok(["create", "f", "--name", "b"]);
+        stage.ok(["create", &f, "--name", "b"]);
         assert_eq!(names(&file), ["a", "b"]);
-        has_all(&stage.file(".fsnap/f@b"));
+        has_all(&stage.file(format!(".fsnap/{f}@b")));
         fsnap(&file, "hold", "a").unwrap();
         assert_eq!(fsnap(&file, "delete", "a"), Err(Errno::EBUSY));
         fsnap(&file, "release", "a").unwrap();
-        stage.restore("f", "a");
-        common::sees(&file, fsnap_testbed::checksum(stage.file(".fsnap/f@a")));
+        stage.restore(&f, "a");
+        common::sees(&file, fsnap_testbed::checksum(stage.file(format!(".fsnap/{f}@a"))));
 
-        fs::hard_link(&file, stage.file("g")).unwrap();
+        fs::hard_link(&file, stage.file(&g)).unwrap();
         fs::remove_file(&file).unwrap();
-        fs::rename(stage.file("g"), stage.file("h")).unwrap();
-        assert_eq!(names(stage.file("h")), ["a", "b"]);
-        assert_eq!(fs::read(stage.file(".fsnap/h@b")).unwrap(), b"second, longer");
-        fs::remove_file(stage.file("h")).unwrap();
+        fs::rename(stage.file(&g), stage.file(&h)).unwrap();
+        assert_eq!(names(stage.file(&h)), ["a", "b"]);
+        assert_eq!(fs::read(stage.file(format!(".fsnap/{h}@b"))).unwrap(), b"second, longer");
+        fs::remove_file(stage.file(&h)).unwrap();
 
-        let deleted = ls(stage.file(".fsnap")).into_iter().find(|name| name.starts_with("h@b@")).unwrap();
+        let deleted =
+            ls(stage.file(".fsnap")).into_iter().find(|name| name.starts_with(&format!("{h}@b@"))).unwrap();
         let deleted = stage.file(".fsnap").join(deleted);
         assert_eq!(names(&deleted), ["a", "b"]);
         if layout == Layout::Distribute {
             fsnap(&deleted, "restore", "b").unwrap();
-            has_all(&stage.file("h"));
-            fsnap(stage.file("h"), "delete", "a").unwrap();
-            fs::remove_file(stage.file("h")).unwrap();
+            has_all(&stage.file(&h));
+            fsnap(stage.file(&h), "delete", "a").unwrap();
+            fs::remove_file(stage.file(&h)).unwrap();
         } else {
             fsnap(&deleted, "delete", "a").unwrap();
         }
         fsnap(&deleted, "delete", "b").unwrap();
         wait_until("nothing is left of it", common::agree::SAME_WITHIN, || {
-            ls(stage.file(".fsnap")).iter().all(|name| !name.starts_with('h'))
+            ls(stage.file(".fsnap")).iter().all(|name| !name.starts_with(&h))
         });
     }
 }

@@ -68,10 +68,12 @@ pub(crate) fn gfid_in(dir: &File, name: &[u8]) -> Result<Option<Gfid>> {
     }
 }
 
-/// Whether what has the name `name` in `dir` has xattrs that start with `prefix`, without opening it. False if it is not there.
+/// Whether what has the name `name` in `dir` may have xattrs that start with `prefix`, without opening it: it may if there are too
+/// many to tell. False if it is not there.
 pub(crate) fn any_in(dir: &File, name: &[u8], prefix: &str) -> Result<bool> {
     match xattr::list(OsStr::from_bytes(&path_in(dir, name))) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) if e.raw_os_error() == Some(libc::E2BIG) => Ok(true),
         other => Ok(other.doing("listxattr")?.any(|name| name.as_bytes().starts_with(prefix.as_bytes()))),
     }
 }
