@@ -173,13 +173,18 @@ pub fn client(setup: &Setup, name: &str, args: &[&str]) -> Vec<(String, Errno)> 
 #[track_caller]
 pub fn sound(volume: &Volume) {
     for n in 0..volume.bricks().len() {
-        let options = check::Options { repair: false, pause: Duration::from_secs(1) };
-        let report = check::run(&volume.brick_path(n), &options).expect("a brick");
-        // The handle of a .fsnap is made by whoever looks for it next.
-        let wrong = |problem: &&check::Problem| {
-            problem.kind.severity() != check::Severity::Info && problem.kind != check::Kind::SnapDirHandle
-        };
-        let wrong: Vec<_> = report.problems.iter().filter(wrong).collect();
+        let wrong = problems(volume, n);
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+/// What the checker finds wrong with a brick, which may be in use.
+pub fn problems(volume: &Volume, n: usize) -> Vec<check::Problem> {
+    let options = check::Options { repair: false, pause: Duration::from_secs(1) };
+    let report = check::run(&volume.brick_path(n), &options).expect("a brick");
+    // The handle of a .fsnap is made by whoever looks for it next.
+    let wrong = |problem: &check::Problem| {
+        problem.kind.severity() != check::Severity::Info && problem.kind != check::Kind::SnapDirHandle
+    };
+    report.problems.into_iter().filter(wrong).collect()
 }
