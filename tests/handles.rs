@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{MIB, Setup, ask, distribute, fsnap, ls, names, sound, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill, getx, setx, wait_until};
+use fsnap_testbed::{Errno, Layout, checksum, fill, getx, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -211,7 +211,24 @@ fn trash() {
             fsnap(&file, "create", "s").unwrap();
             fsnap(sub.join(found), "delete", "s").unwrap();
             assert_eq!(names(&file), ["s"]);
-            setx(&file, "user.x", "1").unwrap();
+
+            // Where trash has just made the directory, it has no gfid yet: they go there later, and are in nobody's way.
+            let (deep, there) = (dir.join("deep"), sub.join("deep"));
+            fs::create_dir(&deep).unwrap();
+            let file = deep.join("h");
+            fill(&file, MIB, 9);
+            let sum = checksum(&file);
+            fsnap(&file, "create", "s").unwrap();
+            fs::remove_file(&file).unwrap();
+            fill(&file, MIB, 10);
+            fsnap(&file, "create", "s").unwrap();
+            assert_eq!(names(&file), ["s"]);
+            wait_until("the bin has the directory", WITHIN, || there.is_dir());
+            wait_until("they are there", WITHIN, || {
+                let found = ls(&there.join(".fsnap"));
+                found.len() == 1 && checksum(there.join(".fsnap").join(&found[0])) == sum
+            });
+            assert_eq!(ls(deep.join(".fsnap")), ["h@s"]);
         });
         sound(&setup.volume);
     }

@@ -302,22 +302,33 @@ impl Names {
     /// looked for, they go later.
     fn bring(&self, state: &Arc<State>, entrance: &Entrance, file: Gfid, tries: u32) {
         let brought = state.store().and_then(|store| {
-            if let (true, Some(from), Some(way)) = (self.to.displaced, &self.from, &self.to.way) {
-                store.note_name(file, store.dir_at(way)?, self.to.name.to_bytes())?;
-                store.forget_name(file, from.parent, self.to.name.to_bytes())?;
-            }
-            store.follow(file)
+            let Some((from, way)) =
+                self.from.as_ref().zip(self.to.way.as_ref()).filter(|_| self.to.displaced)
+            else {
+                return store.follow(file).map(|()| true);
+            };
+            let parent = match store.dir_at(way) {
+                Err(Error::Gone) if tries == TRIES => {
+                    store.follow_away(file, from.parent, from.name.to_bytes())?;
+                    return Ok(false);
+                }
+                Err(Error::Gone) if tries > 0 => return Ok(false),
+                other => other?,
+            };
+            store.note_name(file, parent, self.to.name.to_bytes())?;
+            store.forget_name(file, from.parent, self.to.name.to_bytes())?;
+            store.follow(file).map(|()| true)
         });
         match brought {
-            Ok(()) => {}
-            Err(Error::Gone) if self.to.displaced && tries > 0 && entrance.takes_tasks() => {
+            Ok(false) if entrance.takes_tasks() => {
                 let (names, state, again) = (self.clone(), Arc::clone(state), entrance.clone());
                 entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
-                    if turn.in_time().is_ok() {
+                    if let (Ok(_entered), Ok(_change)) = (turn.in_time(), state.begin()) {
                         names.bring(&state, &again, file, tries - 1);
                     }
                 });
             }
+            Ok(_) => {}
             Err(error) => tracing::error!("moving the snapshots of {file}: {error}"),
         }
     }

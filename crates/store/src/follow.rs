@@ -72,21 +72,34 @@ impl Store {
     pub fn follow(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
         let base = self.brick.open_file(base, Access::Read)?;
+        self.follow_by(&base, |base| self.spots(base))
+    }
+
+    /// The same where nobody can tell yet where the file is, which was moved from the place `name` in directory `parent`: its
+    /// snapshots get the names that those of a deleted file have, so that a new file there can have some of the same names.
+    pub fn follow_away(&self, base: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
+        let _change = self.change()?;
+        let base = self.brick.open_file(base, Access::Read)?;
+        let was = Link { parent, name: name.to_vec() };
+        self.follow_by(&base, |_| Ok(vec![Spot::Grave(was.clone())]))
+    }
+
+    fn follow_by(&self, base: &Inode, spots: impl Fn(&Inode) -> Result<Vec<Spot>>) -> Result<()> {
         let mut tries = 0;
         loop {
-            match self.follow_once(&base) {
+            match self.follow_once(base, &spots) {
                 Err(Error::Os { errno: libc::ENOENT, .. } | Error::Gone) if tries < TRIES => tries += 1,
                 other => return other,
             }
         }
     }
 
-    fn follow_once(&self, base: &Inode) -> Result<()> {
+    fn follow_once(&self, base: &Inode, spots: impl Fn(&Inode) -> Result<Vec<Spot>>) -> Result<()> {
         let snapshots = Names::of(&base.file)?.snapshots()?;
         if snapshots.is_empty() {
             return Ok(());
         }
-        let current = self.spots(base)?;
+        let current = spots(base)?;
         let (mut home, mut last, mut result) = (None, None, Ok(()));
         for name in &snapshots {
             match self.bring(base, name, &current, &mut home) {
