@@ -62,6 +62,7 @@ impl Store {
     /// [`Error::NoSnapshot`] (`ENODATA`), [`Error::Damaged`] (`EIO`), [`Error::Gone`] (`ESTALE`),
     /// [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn hold(&self, base: Gfid, name: &SnapName, held: bool) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         let file = self.brick.open_file(base, Access::Read)?.file;
         let record = xattrs::expect_entry(&file, name)?;
         if record.held == held {

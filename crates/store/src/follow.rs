@@ -70,6 +70,7 @@ impl Store {
     /// go, or what a system call says. What befalls one snapshot does not keep the others; the last such error is
     /// returned.
     pub fn follow(&self, base: Gfid) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         let mut tries = 0;
         loop {

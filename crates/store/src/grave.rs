@@ -66,6 +66,7 @@ impl Store {
     /// [`Error::Unsupported`] (`EOPNOTSUPP`: no gfid2path xattr, a foreign `.fsnap`), [`Error::Damaged`] (`EIO`: something
     /// else is in the place), or what a system call says. Then what was made is taken back.
     pub fn bury(&self, base: Gfid) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         if Names::of(&base.file)?.has(PAYLOAD) {
             return Err(Error::ReadOnly("a snapshot has no snapshots of its own"));
@@ -131,6 +132,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn unbury(&self, base: Gfid) -> Result<bool> {
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         let Some(was) = self.buried_at(base.gfid)? else {
             self.buried.set(base.gfid, false);
@@ -169,6 +171,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn empty_grave(&self, base: Gfid) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Write)?;
         let Some(grave) = self.only_grave(&base)? else { return Ok(()) };
         // A rename over the file leaves the xattr of the name that is another file's now.
@@ -233,6 +236,7 @@ impl Store {
     ///
     /// What a system call says.
     pub fn forget_burial(&self, base: Gfid) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         self.buried.set(base, false);
         self.state()?.forget_buried(base)
     }

@@ -42,6 +42,7 @@ mod lookup;
 mod names;
 mod payload;
 mod pending;
+mod reserve;
 mod restore;
 mod revive;
 mod rights;
@@ -65,6 +66,7 @@ pub use lookup::Entry;
 use brick::Brick;
 use few::Few;
 use in_use::Lock;
+use reserve::Permit;
 use state::State;
 
 /// An opened brick. There must be no more than one for a brick at a time, in whichever process: opening replays what
@@ -113,6 +115,7 @@ impl Store {
         };
         if let Some(state) = State::find(&store.brick)? {
             let state = store.state.get_or_init(|| state);
+            let reserve = store.may_use_reserve();
             if let Err(e) = state.sweep() {
                 tracing::warn!("cannot tidy .glusterfs/fsnap: {e}");
             }
@@ -122,6 +125,8 @@ impl Store {
                 tracing::warn!("cannot tidy .glusterfs/fsnap/armed: {e}");
             }
             store.tidy_graves(state);
+            drop(reserve);
+            state.reserve.top_up();
         }
         Ok(store)
     }
@@ -141,6 +146,18 @@ impl Store {
     /// nobody sees the middle of a restore.
     pub fn exchanges(&self) -> bool {
         self.exchanges
+    }
+
+    /// Lets this thread use what is kept for a full disk, for what makes room or must not fail.
+    fn may_use_reserve(&self) -> Permit {
+        reserve::permit(self.state.get().map(|state| &state.reserve))
+    }
+
+    /// Makes that whole again, if there is room.
+    fn top_up_reserve(&self) {
+        if let Some(state) = self.state.get() {
+            state.reserve.top_up();
+        }
     }
 
     /// fsnap's own directory, made if it is not there.

@@ -82,6 +82,7 @@ impl Store {
     ///
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn note_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         let base = match self.brick.open_file(file, Access::Read) {
             Err(Error::Gone | Error::NotRegular) => return Ok(()),
             other => other?,

@@ -7,8 +7,7 @@ use fsnap_core::{Error, Result};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 
-use crate::fault;
-use crate::sys::Doing;
+use crate::sys::{Doing, change};
 use crate::xattrs;
 
 #[derive(PartialEq, Eq)]
@@ -44,12 +43,12 @@ impl Rights {
     pub(crate) fn apply(&self, file: &File) -> Result<()> {
         // In this order: a new owner may clear bits of the mode, and an ACL rewrites the group's.
         let owner = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
-        fault::point("fchown").and_then(|()| fchown(file, owner.0, owner.1)).doing("chown")?;
+        change!("fchown", fchown(file, owner.0, owner.1)).doing("chown")?;
         if self.acl.is_none() && xattrs::get(file, ACCESS)?.is_some() {
             xattrs::remove(file, ACCESS)?;
         }
         let mode = Mode::from_bits_truncate(self.mode);
-        fault::point("fchmod").and_then(|()| fchmod(file, mode)).doing("chmod")?;
+        change!("fchmod", fchmod(file, mode)).doing("chmod")?;
         match &self.acl {
             Some(acl) => xattrs::set(file, ACCESS, &acl.encode()),
             None => Ok(()),
