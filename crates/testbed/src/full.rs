@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::unistd::syncfs;
 
 use crate::{Disk, Fs, run, setx};
 
@@ -26,6 +27,14 @@ impl Disk {
         if self.fs().kind() == "xfs" {
             run(self.scene().command("xfs_growfs").args(["-m", "1"]).arg(self.at()));
         }
+    }
+
+    /// Writes out all that is not on the disk yet.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn sync(&self) {
+        syncfs(&File::open(self.path()).expect("cannot open a disk")).expect("syncfs");
     }
 
     /// Fills the disk by files in its root; returns the directory that they are in.
@@ -54,7 +63,7 @@ pub fn fill_up(dir: &Path, fs: Fs, full: Full) {
     if full == Full::Inodes {
         fill_inodes(dir, if fs == Fs::Btrfs { 100 } else { 0 });
         // Btrfs may have got some of its own back since.
-        sync(dir);
+        syncfs(&File::open(dir).expect("cannot open a directory")).expect("syncfs");
         fill_inodes(dir, 0);
     }
 }
@@ -83,13 +92,9 @@ fn fill_inodes(dir: &Path, xattrs: u32) {
             .and_then(|_| (0..xattrs).try_for_each(|n| setx(&at, format!("user.{n}"), value)));
         match made {
             Ok(()) => {}
-            Err(Errno::ENOSPC) => return,
+            // GlusterFS answers the others of a file that it could only half make.
+            Err(Errno::ENOSPC | Errno::ENOENT | Errno::ESTALE) => return,
             Err(e) => panic!("cannot fill the disk: {e}"),
         }
     }
-}
-
-fn sync(dir: &Path) {
-    let dir = File::open(dir).expect("cannot open a directory");
-    nix::unistd::syncfs(&dir).expect("syncfs");
 }
