@@ -164,9 +164,8 @@ impl Reserve {
                 })
             }
             Piece::Space(_) => {
-                let value = vec![0; XATTRS.1];
-                let all = (0..XATTRS.0).try_for_each(|n| xattrs::set(&file, format!("user.{n}"), &value));
-                all.inspect_err(|_| drop(sys::unlink_in(dir, name.as_str())))
+                let (count, bytes) = XATTRS;
+                xattrs::pad(&file, count, bytes).inspect_err(|_| drop(sys::unlink_in(dir, name.as_str())))
             }
         }
     }

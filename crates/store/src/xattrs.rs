@@ -44,6 +44,14 @@ pub(crate) fn set(file: &File, name: impl AsRef<OsStr>, value: &[u8]) -> Result<
     change!("setxattr", file.set_xattr(name.as_ref(), value).map_err(errno)).doing("setxattr")
 }
 
+/// Gives the file so many xattrs of so many bytes that mean nothing, for the space that they take.
+#[track_caller]
+pub(crate) fn pad(file: &File, count: u32, bytes: usize) -> Result<()> {
+    let value = vec![0; bytes];
+    let one = |n: u32| file.set_xattr(format!("user.{n}"), &value).map_err(errno);
+    change!("setxattr", (0..count).try_for_each(one)).doing("setxattr")
+}
+
 /// Removes an xattr if it is there.
 #[track_caller]
 pub(crate) fn remove(file: &File, name: impl AsRef<OsStr>) -> Result<()> {

@@ -491,6 +491,16 @@ fn a_full_disk() {
     }
 }
 
+/// Nor is there anything in reserve.
+#[test]
+fn a_disk_that_stays_full() {
+    for fs in reflink().into_iter().filter(|fs| fs.kind() == "xfs") {
+        let (steps, happened) = at_every_step(fs, Fault::FailFrom(Errno::ENOSPC));
+        eprintln!("{fs:?}: {steps} times ENOSPC for good, {happened} operations had happened");
+        assert!(steps > 100);
+    }
+}
+
 #[test]
 fn a_disk_that_is_gone() {
     for fs in reflink() {
