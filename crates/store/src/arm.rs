@@ -58,6 +58,7 @@ impl Store {
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn settle(&self, base: Gfid, id: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         match self.state.get() {
             Some(state) => state.forget_armed_as(base, id),
             None => Ok(()),

@@ -63,6 +63,7 @@ impl Store {
     /// [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn hold(&self, base: Gfid, name: &SnapName, held: bool) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let file = self.brick.open_file(base, Access::Read)?.file;
         let record = xattrs::expect_entry(&file, name)?;
         if record.held == held {

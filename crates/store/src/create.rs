@@ -76,7 +76,9 @@ impl Store {
         }
         self.check_limits(&base, &names, &what.name, limits)?;
         let plan = self.plan(&base, &names, what)?;
-        self.take(&base, &names, &plan)
+        let taken = self.take(&base, &names, &plan)?;
+        self.top_up_reserve();
+        Ok(taken)
     }
 
     /// Refuses what has no snapshots and what must not be touched now.
@@ -156,7 +158,7 @@ impl Store {
         let PayloadRecord { name, entry, .. } = &plan.record;
         let brick = &self.brick;
         let state = self.state()?;
-        state.note_pending(brick, payload.gfid, base.gfid)?;
+        state.note_coming(brick, payload.gfid, base.gfid)?;
         // The handle first: what has a name has a handle, or storage/posix would see to it in its own way.
         give_name(&payload.file, &places.handles, payload.gfid.to_string().as_str())
             .doing("link a handle")?;
@@ -189,6 +191,7 @@ impl Store {
 
     /// Undoes [`publish`](Self::publish), however far it came. `seq` stays: it never goes back.
     fn take_back(&self, base: &Inode, payload: &Inode, plan: &Plan, places: &Places) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         if xattrs::entry(&base.file, &plan.record.name)?.is_some() {
             xattrs::remove(&base.file, xattrs::entry_key(&plan.record.name))?;
         }

@@ -20,6 +20,7 @@ impl Store {
     /// read, [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn delete(&self, base: Gfid, name: &SnapName) -> Result<()> {
         let _change = self.change()?;
+        let reserve = self.may_use_reserve();
         let inode = self.brick.open_file(base, Access::Read)?;
         let record = xattrs::expect_entry(&inode.file, name)?;
         if record.held {
@@ -28,6 +29,8 @@ impl Store {
         let removed = self.remove_snapshot(&inode, name, &record);
         // Also if it may not be durable: as long as there is an entry this does nothing.
         self.after_delete(&inode);
+        drop(reserve);
+        self.top_up_reserve();
         removed
     }
 
@@ -35,7 +38,7 @@ impl Store {
     pub(crate) fn remove_snapshot(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<()> {
         let (file, gfid) = (&base.file, base.gfid);
         let state = self.state()?;
-        state.note_pending(&self.brick, record.gfid, gfid)?;
+        state.note_going(&self.brick, record.gfid, gfid)?;
         xattrs::remove(file, xattrs::entry_key(name))?;
         // The entry must never outlive its payload.
         if let Err(e) = self.brick.settle(file) {
@@ -73,6 +76,7 @@ impl Store {
     /// As [`delete`](Store::delete); [`Error::Damaged`] (`EIO`) if `payload` is no snapshot.
     pub fn delete_by(&self, payload: Gfid, name: &SnapName) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let inode = self.brick.open_file(payload, Access::Read)?;
         let record = xattrs::payload_record(&inode.file)?
             .ok_or_else(|| Error::Damaged(format!("{payload} is no snapshot")))?;
@@ -85,7 +89,7 @@ impl Store {
             return self.delete(record.base, name);
         }
         tracing::warn!("no catalogue has snapshot {name} of {}, {payload}, which goes now", record.base);
-        self.state()?.note_pending(&self.brick, payload, record.base)?;
+        self.state()?.note_going(&self.brick, payload, record.base)?;
         self.unlink_everywhere(&inode)?.iter().try_for_each(sys::sync)
     }
 

@@ -71,6 +71,7 @@ impl Store {
     /// returned.
     pub fn follow(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         self.follow_by(&base, |base| self.spots(base))
     }
@@ -79,6 +80,7 @@ impl Store {
     /// snapshots get the names that those of a deleted file have, so that a new file there can have some of the same names.
     pub fn follow_away(&self, base: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         let was = Link { parent, name: name.to_vec() };
         self.follow_by(&base, |_| Ok(vec![Spot::Grave(was.clone())]))

@@ -67,6 +67,7 @@ impl Store {
     /// else is in the place), or what a system call says. Then what was made is taken back.
     pub fn bury(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         if Names::of(&base.file)?.has(PAYLOAD) {
             return Err(Error::ReadOnly("a snapshot has no snapshots of its own"));
@@ -133,6 +134,7 @@ impl Store {
     /// says.
     pub fn unbury(&self, base: Gfid) -> Result<bool> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         let Some(was) = self.buried_at(base.gfid)? else {
             self.buried.set(base.gfid, false);
@@ -172,6 +174,7 @@ impl Store {
     /// says.
     pub fn empty_grave(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Write)?;
         let Some(grave) = self.only_grave(&base)? else { return Ok(()) };
         // A rename over the file leaves the xattr of the name that is another file's now.
@@ -237,6 +240,7 @@ impl Store {
     /// What a system call says.
     pub fn forget_burial(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         self.buried.set(base, false);
         self.state()?.forget_buried(base)
     }

@@ -91,6 +91,7 @@ impl Store {
     /// What a system call says.
     pub fn put_back(&self, what: &WithoutHandle) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let dir = match self.brick.open_dir(what.place.parent) {
             Err(Error::Gone) => return Ok(()),
             other => other?.file,

@@ -56,6 +56,7 @@ impl Store {
     /// says.
     pub fn adopt(&self, base: Gfid, truth: &Catalogue) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let inode = self.brick.open_file(base, Access::Read)?;
         let names = Names::of(&inode.file)?;
         for key in names.raw_starting(ENTRY_PREFIX) {
@@ -112,6 +113,7 @@ impl Store {
     /// As [`adopt`](Store::adopt).
     pub fn disown(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         self.adopt(base, &Catalogue::default())?;
         self.after_delete(&self.brick.open_file(base, Access::Read)?);
         Ok(())
@@ -138,6 +140,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), or what a system call says.
     pub fn make_room_aside(&self, file: Gfid, dir: Gfid, name: &[u8]) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let dir = self.brick.open_dir(dir)?;
         if dir.is_anonymous() {
             let file = self.brick.open_file(file, Access::Read)?;
@@ -170,6 +173,7 @@ impl Store {
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn make_way(&self, base: Gfid, parent: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         if self.is_anonymous(parent)? {
             return Err(Error::Unhealed("it was put aside on another brick alone".into()));
         }
@@ -186,6 +190,7 @@ impl Store {
     /// says.
     pub fn rise(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         if self.is_buried(base) {
             self.unbury(base)?;
         }

@@ -102,6 +102,7 @@ impl Store {
     }
 
     fn replay(&self, state: &State, name: &[u8]) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         let shown = name.escape_ascii();
         let base = std::str::from_utf8(name).ok().and_then(|name| Gfid::parse(name).ok());
         let note = |torn| base.into_iter().for_each(|base| self.torn.set(base, torn));

@@ -44,6 +44,7 @@ mod many;
 mod names;
 mod payload;
 mod pending;
+mod reserve;
 mod restore;
 mod revive;
 mod rights;
@@ -70,6 +71,7 @@ pub use tenancy::Change;
 
 use brick::Brick;
 use few::Few;
+use reserve::Permit;
 use state::State;
 use tenancy::Tenancy;
 
@@ -123,6 +125,7 @@ impl Store {
         };
         if let Some(state) = State::find(&store.brick)? {
             let state = store.state.get_or_init(|| state);
+            let reserve = store.may_use_reserve();
             if let Err(e) = state.sweep() {
                 tracing::warn!("cannot tidy .glusterfs/fsnap: {e}");
             }
@@ -132,6 +135,8 @@ impl Store {
                 tracing::warn!("cannot tidy .glusterfs/fsnap/armed: {e}");
             }
             store.tidy_graves(state);
+            drop(reserve);
+            state.reserve.top_up();
         }
         Ok(store)
     }
@@ -151,6 +156,18 @@ impl Store {
     /// nobody sees the middle of a restore.
     pub fn exchanges(&self) -> bool {
         self.exchanges
+    }
+
+    /// Lets this thread use what is kept for a full disk, for what makes room or must not fail.
+    fn may_use_reserve(&self) -> Permit {
+        reserve::permit(self.state.get().map(|state| &state.reserve))
+    }
+
+    /// Makes that whole again, if there is room.
+    fn top_up_reserve(&self) {
+        if let Some(state) = self.state.get() {
+            state.reserve.top_up();
+        }
     }
 
     /// fsnap's own directory, made if it is not there.

@@ -84,6 +84,7 @@ impl Store {
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn note_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<bool> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let base = match self.brick.open_file(file, Access::Read) {
             Err(Error::Gone | Error::NotRegular) => return Ok(false),
             other => other?,
@@ -112,6 +113,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn forget_name(&self, file: Gfid, parent: Gfid, name: &[u8]) -> Result<()> {
         let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(file, Access::Read)?;
         let link = Link { parent, name: name.to_vec() };
         match self.brick.dir_of(&link, &base.stat)? {

@@ -93,6 +93,8 @@ impl Store {
             true => exchange(&aside, &live.file).doing("exchange the contents"),
             false => Ok(()),
         });
+        // From here on it has to end, the one way or the other.
+        let _reserve = self.may_use_reserve();
         if let Err(e) = begun {
             let back = is_back();
             self.torn.set(base, back.is_err());

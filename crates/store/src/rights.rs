@@ -9,8 +9,7 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use crate::Store;
 use crate::brick::Access;
-use crate::fault;
-use crate::sys::Doing;
+use crate::sys::{Doing, change};
 use crate::xattrs;
 
 /// What a program may do that not all who run it may.
@@ -47,7 +46,7 @@ fn without_ids(mode: u32, member: bool) -> u32 {
 
 fn set_mode(file: &File, mode: u32) -> Result<()> {
     let mode = Mode::from_bits_truncate(mode);
-    fault::point("fchmod").and_then(|()| fchmod(file, mode)).doing("chmod")
+    change!("fchmod", fchmod(file, mode)).doing("chmod")
 }
 
 #[derive(PartialEq, Eq)]
@@ -83,7 +82,7 @@ impl Rights {
     pub(crate) fn apply(&self, file: &File) -> Result<()> {
         // In this order: a new owner may clear bits of the mode, and an ACL rewrites the group's.
         let owner = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
-        fault::point("fchown").and_then(|()| fchown(file, owner.0, owner.1)).doing("chown")?;
+        change!("fchown", fchown(file, owner.0, owner.1)).doing("chown")?;
         if self.acl.is_none() && xattrs::get(file, ACCESS)?.is_some() {
             xattrs::remove(file, ACCESS)?;
         }

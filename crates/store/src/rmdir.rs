@@ -27,6 +27,7 @@ impl Store {
     /// [`Error::NotEmpty`] (`ENOTEMPTY`), with nothing changed, if snapshots lie in it, or anything else; or what a system
     /// call says.
     pub fn clear_snap_dir(&self, dir: Gfid) -> Result<()> {
+        let _reserve = self.may_use_reserve();
         let dir = match self.brick.open_dir(dir) {
             Err(Error::Gone | Error::Os { errno: libc::ENOTDIR, .. }) => return Ok(()),
             other => other?,

@@ -8,13 +8,14 @@
 //! armed/        BASE-GFID is a symlink whose text says what is known of a restore by a carrier that is not over: Armed
 //! buried/       BASE-GFID is a symlink whose text is where the deleted file was: PARENT-GFID/NAME
 //! lost/         quarantine: what was in the way and might be somebody's data
+//! reserve/      room for a full disk: Reserve
 //! tmp-…         directories and notes that are not finished yet
 //! ```
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Armed;
@@ -23,6 +24,7 @@ use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 
 use crate::brick::{Access, Brick, ensure_dir, open_leaf};
+use crate::reserve::Reserve;
 use crate::sys::{self, DIR, Doing, give_name, nameless, open_in};
 
 /// In `.glusterfs`.
@@ -61,6 +63,7 @@ pub(crate) struct State {
     pub armed: File,
     by_gfid: File,
     pub lost: File,
+    pub reserve: Arc<Reserve>,
     /// Held while a note in `armed` is replaced, or taken back for what it says.
     arming: Mutex<()>,
 }
@@ -73,12 +76,12 @@ impl State {
             other => other.doing("open .glusterfs/fsnap")?,
         };
         // Without a format file its making was cut short: it is made again when it is needed.
-        if has_format(&dir)? { Self::complete(dir).map(Some) } else { Ok(None) }
+        if has_format(&dir)? { Self::complete(brick, dir).map(Some) } else { Ok(None) }
     }
 
     /// Opens it, and makes it if it is not there.
     pub(crate) fn make(brick: &Brick) -> Result<Self> {
-        let state = Self::complete(ensure_dir(&brick.glusterfs, NAME)?)?;
+        let state = Self::complete(brick, ensure_dir(&brick.glusterfs, NAME)?)?;
         if !has_format(&state.dir)? {
             let format = nameless(&state.dir).doing("write the format file")?;
             sys::write(&format, FORMAT).doing("write the format file")?;
@@ -93,7 +96,7 @@ impl State {
         Ok(state)
     }
 
-    fn complete(dir: File) -> Result<Self> {
+    fn complete(brick: &Brick, dir: File) -> Result<Self> {
         Ok(State {
             intents: ensure_dir(&dir, "intents")?,
             armed: ensure_dir(&dir, "armed")?,
@@ -101,6 +104,7 @@ impl State {
             pending: ensure_dir(&dir, "pending")?,
             buried: ensure_dir(&dir, "buried")?,
             lost: ensure_dir(&dir, "lost")?,
+            reserve: Arc::new(Reserve::find(&dir, brick.ordered)?),
             arming: Mutex::default(),
             dir,
         })
@@ -147,11 +151,22 @@ impl State {
         sys::unlink_in(&self.by_gfid, payload.to_string().as_str())
     }
 
-    /// Notes that snapshot `payload` of `base` is about to enter the catalogue or to leave it: after a crash the catalogue
-    /// decides what becomes of it.
-    pub(crate) fn note_pending(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+    /// Notes that snapshot `payload` of `base` is about to enter the catalogue: after a crash the catalogue decides what
+    /// becomes of it.
+    pub(crate) fn note_coming(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
         set_symlink(&self.pending, payload, base.to_string().as_bytes())?;
         brick.settle(&self.pending)
+    }
+
+    /// The same of one that is about to leave it. The note is the one in `by-gfid`, under a second name: on XFS that needs
+    /// no inode, which a full disk would not have.
+    pub(crate) fn note_going(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+        let noted = matches!(self.note_of(payload), Ok(Some(note)) if note.base == base);
+        if noted && sys::link_into(&self.by_gfid, &self.pending, &payload.to_string()).is_ok() {
+            return brick.settle(&self.pending);
+        }
+        // There is none, or a deletion that failed has left this one.
+        self.note_coming(brick, payload, base)
     }
 
     /// Whose snapshot `payload` is, as that note says; as [`note_of`](State::note_of).

@@ -11,11 +11,26 @@ use fsnap_core::{Error, Result};
 use nix::NixPath;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, openat, renameat, renameat2,
+};
 use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, symlinkat, unlinkat};
 
 use crate::fault;
+
+/// Makes a change to the disk, again for as long as the reserve [gives way](crate::reserve::yields) for it.
+macro_rules! change {
+    ($what:literal, $call:expr) => {
+        loop {
+            match $crate::fault::point($what).and_then(|()| $call) {
+                Err(errno) if $crate::reserve::yields(errno) => {}
+                other => break other,
+            }
+        }
+    };
+}
+pub(crate) use change;
 
 /// Opens a directory for reading, never through a symlink.
 pub(crate) const DIR: OFlag =
@@ -60,32 +75,41 @@ pub(crate) fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
+/// Opens the file `name` for writing, and makes it, for root alone, if it is not there.
+#[track_caller]
+pub(crate) fn make_file(dir: &File, name: &str) -> nix::Result<File> {
+    let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    change!("O_CREAT", openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)).map(File::from)
+}
+
+/// Gives the file its first `size` bytes of space, without a content.
+#[track_caller]
+pub(crate) fn allocate(file: &File, size: i64) -> nix::Result<()> {
+    change!("fallocate", fallocate(file, FallocateFlags::empty(), 0, size))
+}
+
 /// Makes the file `size` bytes long.
 #[track_caller]
 pub(crate) fn truncate(file: &File, size: i64) -> nix::Result<()> {
-    fault::point("ftruncate")?;
-    ftruncate(file, size)
+    change!("ftruncate", ftruncate(file, size))
 }
 
 /// Makes a directory that only root may enter.
 #[track_caller]
 pub(crate) fn make_dir<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<()> {
-    fault::point("mkdir")?;
-    mkdirat(dir, name, Mode::S_IRWXU)
+    change!("mkdir", mkdirat(&dir, name, Mode::S_IRWXU))
 }
 
 /// Removes an empty directory.
 #[track_caller]
 pub(crate) fn remove_dir<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<()> {
-    fault::point("rmdir")?;
-    unlinkat(dir, name, UnlinkatFlags::RemoveDir)
+    change!("rmdir", unlinkat(&dir, name, UnlinkatFlags::RemoveDir))
 }
 
 /// Makes a symlink. `EEXIST` if its name is taken.
 #[track_caller]
 pub(crate) fn symlink<P: NixPath + ?Sized>(text: &[u8], dir: impl AsFd, name: &P) -> nix::Result<()> {
-    fault::point("symlink")?;
-    symlinkat(text, dir, name)
+    change!("symlink", symlinkat(text, &dir, name))
 }
 
 /// Renames what has the name `old`. `EEXIST` if the new name is taken.
@@ -94,23 +118,26 @@ pub(crate) fn rename<P: NixPath + ?Sized, Q: NixPath + ?Sized>(
     (from, old): (&File, &P),
     (to, new): (&File, &Q),
 ) -> nix::Result<()> {
-    fault::point("rename")?;
-    renameat2(from, old, to, new, RenameFlags::RENAME_NOREPLACE)
+    change!("rename", renameat2(from, old, to, new, RenameFlags::RENAME_NOREPLACE))
 }
 
 /// The same, over what has the new name.
 #[track_caller]
 pub(crate) fn replace((from, old): (&File, &str), (to, new): (&File, &str)) -> nix::Result<()> {
-    fault::point("rename")?;
-    renameat(from, old, to, new)
+    change!("rename", renameat(from, old, to, new))
 }
 
 /// Gives a [`nameless`] file its name. `EEXIST` if that is taken.
 #[track_caller]
 pub(crate) fn give_name<P: NixPath + ?Sized>(file: &File, dir: impl AsFd, name: &P) -> nix::Result<()> {
-    fault::point("link")?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    linkat(AT_FDCWD, unnamed.as_str(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)
+    change!("link", linkat(AT_FDCWD, unnamed.as_str(), &dir, name, AtFlags::AT_SYMLINK_FOLLOW))
+}
+
+/// Gives what has the name `name` in `from` the same one in `to`; a symlink is not followed. `EEXIST` if that is taken.
+#[track_caller]
+pub(crate) fn link_into(from: &File, to: &File, name: &str) -> nix::Result<()> {
+    change!("link", linkat(from, name, to, name, AtFlags::empty()))
 }
 
 /// Gives what has the name `old` one more. `EEXIST` if that is taken.
@@ -119,8 +146,7 @@ pub(crate) fn link<P: NixPath + ?Sized, Q: NixPath + ?Sized>(
     (from, old): (&File, &P),
     (to, new): (&File, &Q),
 ) -> nix::Result<()> {
-    fault::point("link")?;
-    linkat(from, old, to, new, AtFlags::empty())
+    change!("link", linkat(from, old, to, new, AtFlags::empty()))
 }
 
 /// The names in a directory, without `.` and `..`.
@@ -158,7 +184,7 @@ pub(crate) fn stat_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> Result<O
 /// Unlinks `name` if it is there.
 #[track_caller]
 pub(crate) fn unlink_in<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> Result<()> {
-    match fault::point("unlink").and_then(|()| unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)) {
+    match change!("unlink", unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir)) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(e).doing("unlink"),
     }

@@ -2,16 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record};
 use fsnap_core::{Error, Gfid, Result, SnapName, acl};
+use nix::errno::Errno;
 use xattr::FileExt;
 
-use crate::fault;
 use crate::many::{self, Space};
-use crate::sys::Doing;
+use crate::sys::{Doing, change};
 
 /// The gfid, 16 bytes.
 pub(crate) const GFID: &str = "trusted.gfid";
@@ -41,18 +42,28 @@ pub(crate) fn get(file: &File, name: &str) -> Result<Option<Vec<u8>>> {
 
 #[track_caller]
 pub(crate) fn set(file: &File, name: impl AsRef<OsStr>, value: &[u8]) -> Result<()> {
-    fault::point("setxattr").doing("setxattr")?;
-    file.set_xattr(name, value).doing("setxattr")
+    change!("setxattr", file.set_xattr(name.as_ref(), value).map_err(errno)).doing("setxattr")
+}
+
+/// Gives the file so many xattrs of so many bytes that mean nothing, for the space that they take.
+#[track_caller]
+pub(crate) fn pad(file: &File, count: u32, bytes: usize) -> Result<()> {
+    let value = vec![0; bytes];
+    let one = |n: u32| file.set_xattr(format!("user.{n}"), &value).map_err(errno);
+    change!("setxattr", (0..count).try_for_each(one)).doing("setxattr")
 }
 
 /// Removes an xattr if it is there.
 #[track_caller]
 pub(crate) fn remove(file: &File, name: impl AsRef<OsStr>) -> Result<()> {
-    fault::point("removexattr").doing("removexattr")?;
-    match file.remove_xattr(name) {
-        Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(()),
+    match change!("removexattr", file.remove_xattr(name.as_ref()).map_err(errno)) {
+        Err(Errno::ENODATA) => Ok(()),
         other => other.doing("removexattr"),
     }
+}
+
+fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// The file's gfid, if it has one.

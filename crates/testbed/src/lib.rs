@@ -23,6 +23,7 @@
 mod cluster;
 mod containers;
 mod disk;
+mod full;
 mod gluster;
 mod heal;
 mod holder;
@@ -40,6 +41,7 @@ mod wait;
 
 pub use cluster::Cluster;
 pub use disk::{Disk, Fs};
+pub use full::{Full, fill_up};
 pub use gluster::GlusterError;
 pub use mount::Mount;
 pub use nix::errno::Errno;

@@ -121,6 +121,8 @@ enum Subject {
     Intent(Vec<u8>),
     /// An entry of `lost`.
     Lost(Vec<u8>),
+    /// An entry of `reserve`.
+    Reserved(Vec<u8>),
     /// What the walk could not look at.
     Unreadable(PathBuf),
 }
@@ -266,6 +268,7 @@ impl<'a> Scan<'a> {
             Subject::Buried(name) => self.buried(name, &mut finds),
             Subject::Intent(name) => self.intent(name, &mut finds),
             Subject::Lost(name) => self.lost(name, &mut finds),
+            Subject::Reserved(name) => self.reserved(name, &mut finds),
             Subject::Unreadable(path) => {
                 let seen = self.tree.unreadable.iter().filter(|problem| problem.path == *path);
                 finds.found.extend(seen.map(|problem| Found { problem: problem.clone(), fix: None }));

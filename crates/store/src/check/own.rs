@@ -18,6 +18,7 @@ use super::{Finds, Fix, Kind, Scan, Subject};
 use crate::brick::{Access, Brick, GLUSTERFS};
 use crate::grave;
 use crate::heal;
+use crate::reserve;
 use crate::state::{self, Note, UNFINISHED, has_format};
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
@@ -26,7 +27,8 @@ use crate::xattrs;
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 /// A restore that takes longer on a running brick is worth a look.
 const PATIENCE: Duration = Duration::from_secs(60);
-const ENTRIES: [&str; 7] = ["format", "armed", "by-gfid", "pending", "buried", "intents", "lost"];
+const ENTRIES: [&str; 8] =
+    ["format", "armed", "by-gfid", "pending", "buried", "intents", "lost", reserve::NAME];
 
 /// What is there of it.
 pub(super) struct Own {
@@ -38,6 +40,7 @@ pub(super) struct Own {
     buried: Option<File>,
     intents: Option<File>,
     lost: Option<File>,
+    reserve: Option<File>,
     /// What should be a directory and is none.
     odd: Vec<PathBuf>,
 }
@@ -60,13 +63,23 @@ impl Own {
             Some(dir) => open(dir, name, path(name)),
             None => Ok(None),
         };
-        let [by_gfid, pending, buried, intents, lost] =
-            [sub("by-gfid")?, sub("pending")?, sub("buried")?, sub("intents")?, sub("lost")?];
+        let [by_gfid, pending, buried, intents, lost, reserve] =
+            ["by-gfid", "pending", "buried", "intents", "lost", reserve::NAME].map(&mut sub);
         let complete = match &dir {
             Some(dir) => has_format(dir)?,
             None => false,
         };
-        Ok(Own { complete, dir, by_gfid, pending, buried, intents, lost, odd })
+        Ok(Own {
+            complete,
+            by_gfid: by_gfid?,
+            pending: pending?,
+            buried: buried?,
+            intents: intents?,
+            lost: lost?,
+            reserve: reserve?,
+            dir,
+            odd,
+        })
     }
 
     /// All that is in it.
@@ -83,6 +96,7 @@ impl Own {
         add(&self.buried, Subject::Buried)?;
         add(&self.intents, Subject::Intent)?;
         add(&self.lost, Subject::Lost)?;
+        add(&self.reserve, Subject::Reserved)?;
         Ok(subjects)
     }
 
@@ -153,6 +167,14 @@ impl Scan<'_> {
             finds.add(Kind::Leftover, &path, None, text, Some(Fix::Sweep(name.to_vec())));
         } else {
             self.alien(&path, finds);
+        }
+    }
+
+    pub(super) fn reserved(&self, name: &[u8], finds: &mut Finds) {
+        if stat_of(&self.own.reserve, name)
+            .is_some_and(|stat| !reserve::is_piece(name) || sys::kind(&stat) != libc::S_IFREG)
+        {
+            self.alien(&join(reserve::NAME, name), finds);
         }
     }
 

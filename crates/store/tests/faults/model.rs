@@ -415,7 +415,7 @@ fn histories() {
         let result = runner.run(&proptest::collection::vec(step(), 1..30), |steps| {
             let b = brick(fs);
             history(&b, &steps);
-            fs::remove_dir_all(&b.path).unwrap();
+            b.discard();
             Ok(())
         });
         result.unwrap_or_else(|error| panic!("on {fs:?}, FSNAP_SEED={seed}: {error}"));

@@ -7,6 +7,7 @@ mod damage;
 mod directories;
 mod durability;
 mod following;
+mod full;
 mod graves;
 mod guard;
 mod healing;
