@@ -225,7 +225,7 @@ fn trash() {
             assert_eq!(names(&file), ["s"]);
             wait_until("the bin has the directory", WITHIN, || there.is_dir());
             wait_until("they are there", WITHIN, || {
-                let found = ls(&there.join(".fsnap"));
+                let found = ls(there.join(".fsnap"));
                 found.len() == 1 && checksum(there.join(".fsnap").join(&found[0])) == sum
             });
             assert_eq!(ls(deep.join(".fsnap")), ["h@s"]);
