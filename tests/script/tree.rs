@@ -6,6 +6,9 @@ use std::path::Path;
 
 use fsnap_testbed::{getx, listx};
 
+/// It comes when the signer of bitrot comes by.
+const SIGNATURE: &str = "trusted.bit-rot.signature";
+
 /// A checksum (FNV-1a), to compare contents, no more.
 pub fn sum(bytes: &[u8]) -> u64 {
     let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -120,7 +123,7 @@ fn xattrs(path: &Path, meta: &Metadata, is_shown: impl Fn(&str) -> bool) -> Stri
     };
     let names = names.into_iter().map(|name| name.into_string().expect("UTF-8"));
     let mut words: Vec<String> = names
-        .filter(|name| is_shown(name) && !name.starts_with("trusted.fsnap."))
+        .filter(|name| is_shown(name) && !name.starts_with("trusted.fsnap.") && name != SIGNATURE)
         .map(|name| {
             if is_users(&name) {
                 let value =
