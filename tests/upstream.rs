@@ -20,9 +20,7 @@ const SOME: &[&str] = &["features/trash.t"];
 const MORE: &[&str] = &[
     "basic/fops-sanity.t",
     "basic/hardlink-limit.t",
-    "basic/namespace.t",
     "basic/pgfid-feat.t",
-    "basic/posixonly.t",
     "basic/quota-rename.t",
     "basic/sdfs-sanity.t",
     "bugs/posix/bug-1113960.t",

@@ -76,10 +76,7 @@ fn shown(root: &Path, path: &Path) -> String {
     const STAMP: &str = "_dddd-dd-dd_dddddd_+dddd";
     let at = path.len().saturating_sub(STAMP.len());
     let is_like = |(c, like): (char, char)| if like == 'd' { c.is_ascii_digit() } else { c == like };
-    if path.starts_with(".trashcan/")
-        && path.is_char_boundary(at)
-        && path[at..].chars().zip(STAMP.chars()).all(is_like)
-    {
+    if path.is_char_boundary(at) && path[at..].chars().zip(STAMP.chars()).all(is_like) {
         return format!("{}_TIME", &path[..at]);
     }
     path
@@ -93,7 +90,7 @@ fn describe(path: &Path, meta: &Metadata) -> String {
     }
     let rest = if kind.is_file() {
         let content = fs::read(path).map_or_else(|e| e.to_string(), |bytes| format!("{:x}", sum(&bytes)));
-        format!("file, {} bytes, {content}", meta.size())
+        format!("file, {} bytes [{content}]", meta.size())
     } else if kind.is_symlink() {
         format!(
             "link to {}",
