@@ -6,8 +6,8 @@ use std::path::Path;
 
 use fsnap_testbed::{getx, listx};
 
-/// It comes when the signer of bitrot comes by.
-const SIGNATURE: &str = "trusted.bit-rot.signature";
+/// They come when the signer of bitrot comes by.
+const SIGNATURES: &str = "trusted.bit-rot.";
 
 /// A checksum (FNV-1a), to compare contents, no more.
 pub fn sum(bytes: &[u8]) -> u64 {
@@ -120,7 +120,7 @@ fn xattrs(path: &Path, meta: &Metadata, is_shown: impl Fn(&str) -> bool) -> Stri
     };
     let names = names.into_iter().map(|name| name.into_string().expect("UTF-8"));
     let mut words: Vec<String> = names
-        .filter(|name| is_shown(name) && !name.starts_with("trusted.fsnap.") && name != SIGNATURE)
+        .filter(|name| is_shown(name) && !name.starts_with("trusted.fsnap.") && !name.starts_with(SIGNATURES))
         .map(|name| {
             if is_users(&name) {
                 let value =
