@@ -23,7 +23,10 @@ SEED ?= 1
 # For which Debian the docker targets build: bookworm (12) or trixie (13).
 SUITE ?= bookworm
 
-.PHONY: all build deps demo test fuzz soak docker-demo docker-test docker-up docker-shell docker-down docker-clean lint install uninstall clean
+# Which of GlusterFS's own tests to run, by their paths below its tests/; if nothing is said, those that tests/upstream.rs names.
+TESTS ?=
+
+.PHONY: all build deps demo test fuzz soak upstream docker-demo docker-test docker-up docker-shell docker-down docker-clean lint install uninstall clean
 
 all: build
 
@@ -47,6 +50,9 @@ fuzz:
 soak: deps
 	$(CARGO) build --release --locked --lib
 	$(CARGO) run --release --locked --example soak -- $(MINUTES) $(SEED)
+
+upstream: deps
+	FSNAP_ALL=1 FSNAP_UPSTREAM="$(TESTS)" $(CARGO) test --locked --test upstream -- --nocapture
 
 # A cluster in containers: docker/README.md. The demo goes away again, so do the tests; the others are a playground.
 docker-demo docker-up docker-shell docker-down docker-clean:

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use fsnap_testbed::{getx, listx};
 
+/// They come when the signer of bitrot comes by.
+const SIGNATURES: &str = "trusted.bit-rot.";
+
 /// A checksum (FNV-1a), to compare contents, no more.
 pub fn sum(bytes: &[u8]) -> u64 {
     let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -73,10 +76,7 @@ fn shown(root: &Path, path: &Path) -> String {
     const STAMP: &str = "_dddd-dd-dd_dddddd_+dddd";
     let at = path.len().saturating_sub(STAMP.len());
     let is_like = |(c, like): (char, char)| if like == 'd' { c.is_ascii_digit() } else { c == like };
-    if path.starts_with(".trashcan/")
-        && path.is_char_boundary(at)
-        && path[at..].chars().zip(STAMP.chars()).all(is_like)
-    {
+    if path.is_char_boundary(at) && path[at..].chars().zip(STAMP.chars()).all(is_like) {
         return format!("{}_TIME", &path[..at]);
     }
     path
@@ -90,7 +90,7 @@ fn describe(path: &Path, meta: &Metadata) -> String {
     }
     let rest = if kind.is_file() {
         let content = fs::read(path).map_or_else(|e| e.to_string(), |bytes| format!("{:x}", sum(&bytes)));
-        format!("file, {} bytes, {content}", meta.size())
+        format!("file, {} bytes [{content}]", meta.size())
     } else if kind.is_symlink() {
         format!(
             "link to {}",
@@ -120,7 +120,7 @@ fn xattrs(path: &Path, meta: &Metadata, is_shown: impl Fn(&str) -> bool) -> Stri
     };
     let names = names.into_iter().map(|name| name.into_string().expect("UTF-8"));
     let mut words: Vec<String> = names
-        .filter(|name| is_shown(name) && !name.starts_with("trusted.fsnap."))
+        .filter(|name| is_shown(name) && !name.starts_with("trusted.fsnap.") && !name.starts_with(SIGNATURES))
         .map(|name| {
             if is_users(&name) {
                 let value =
