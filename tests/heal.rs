@@ -380,8 +380,11 @@ fn many_files_of_one_directory() {
 fn of_a_missed_snapshot_only_what_differs_is_sent() {
     const SIZE: u64 = 64 * MIB;
     let Setup { mount, volume, disks, scene } = setup(REPLICA, 3);
-    let file = mount.path().join("f");
+    let (file, first) = (mount.path().join("f"), mount.path().join("first"));
     fill(&file, SIZE, 1);
+    // With the first snapshot on a brick comes the reserve for a full disk.
+    fill(&first, MIB, 3);
+    fsnap(&first, "create", "s").unwrap();
     volume.kill_brick(2);
     mount.wait_connected(2);
     // 1 %, in one of the pieces of 1 MiB that self-heal compares.

@@ -354,7 +354,9 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn healed(&self, payload: Gfid) -> Result<()> {
         let _change = self.change()?;
-        xattrs::remove(&self.brick.open_file(payload, Access::Read)?.file, HEALING)
+        xattrs::remove(&self.brick.open_file(payload, Access::Read)?.file, HEALING)?;
+        self.top_up_reserve();
+        Ok(())
     }
 
     /// After self-heal has made the file `payload`, a snapshot of `base`, empty as yet: gives it its record, and the file's

@@ -271,14 +271,16 @@ impl Brick {
 
 fn describe(path: &Path, tree: &mut BTreeMap<PathBuf, String>) {
     let meta = fs::symlink_metadata(path).unwrap();
-    let xattrs: Vec<_> = if meta.file_type().is_symlink() {
+    // Megabytes that mean nothing.
+    let reserved = path.parent().is_some_and(|dir| dir.ends_with(".glusterfs/fsnap/reserve"));
+    let xattrs: Vec<_> = if meta.file_type().is_symlink() || reserved {
         Vec::new()
     } else {
         listx(path).unwrap().into_iter().map(|name| (getx(path, &name), name)).collect()
     };
     let content = match meta.file_type() {
         t if t.is_symlink() => fs::read_link(path).unwrap().display().to_string(),
-        t if t.is_file() => fsnap_testbed::checksum(path).to_string(),
+        t if t.is_file() && !reserved => fsnap_testbed::checksum(path).to_string(),
         t if t.is_fifo() => "fifo".into(),
         _ => String::new(),
     };
