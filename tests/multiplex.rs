@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::{MIB, fsnap, names, sound};
 use fsnap_testbed::{Disk, Errno, Fs, Scene, Volume};
 use load::latency;
+use nix::fcntl::{Flock, FlockArg};
 
 /// How many extents make a restore take longer than it takes to stop a volume and to start it.
 const EXTENTS: u64 = 120_000;
@@ -108,4 +109,28 @@ fn clients_find_the_next_instance() {
         end.store(true, Relaxed);
     });
     sound(&volume);
+}
+
+/// Whoever else is at work on a brick, in another process: it waits for him, and the other bricks do not.
+#[test]
+fn a_brick_that_waits_holds_up_no_other() {
+    let (_scene, _disks, keep, volume) = shared_process();
+    let mount = volume.mount("/run/scene/m");
+    volume.detach();
+    let dir = File::open(volume.brick_path(0).join(".glusterfs")).unwrap();
+    let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap();
+    volume.start();
+    let other = keep.mount("/run/scene/other");
+    fs::write(other.path().join("f"), b"x").unwrap();
+    fsnap(other.path().join("f"), "create", "a").unwrap();
+    assert_eq!(mount.connected(), 0);
+    // It need not come to its turn.
+    volume.gluster(["volume", "stop", "v", "force"]).unwrap();
+    volume.start();
+    drop(keep.mount("/run/scene/another"));
+    assert_eq!(mount.connected(), 0);
+    drop(lock);
+    mount.wait_connected(1);
+    fs::write(mount.path().join("f"), b"x").unwrap();
+    fsnap(mount.path().join("f"), "create", "a").unwrap();
 }
