@@ -78,6 +78,14 @@ fn what_the_next_instance_acknowledges_stays() {
     sound(&volume);
 }
 
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// protocol/server takes the end of the last instance, which may come late when it has work, for that of the next one, and lets
 /// nobody in any more.
 #[test]
@@ -86,6 +94,8 @@ fn clients_find_the_next_instance() {
     let mount = volume.mount("/run/scene/m");
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // However it ends.
+        let _ending = Ending(&end);
         for hand in 0..4 {
             let file = mount.path().join(format!("f{hand}"));
             let end = &end;
@@ -93,20 +103,21 @@ fn clients_find_the_next_instance() {
                 while !end.load(Relaxed) {
                     // The brick comes and goes.
                     let _ =
-                        fs::write(&file, vec![hand; 256 << 10]).and_then(|()| File::open(&file)?.sync_all());
+                        fs::write(&file, vec![hand; 8 << 20]).and_then(|()| File::open(&file)?.sync_all());
                     let _ = fsnap(&file, "create", "s").and_then(|()| fsnap(&file, "delete", "s"));
                 }
             });
         }
         for round in 0..8 {
-            restart(&volume);
+            volume.gluster(["volume", "stop", volume.name(), "force"]).unwrap();
+            sleep(Duration::from_millis(100 * round));
+            volume.start();
             let fresh = volume.mount(format!("/run/scene/fresh{round}"));
             fs::write(fresh.path().join("here"), b"x").unwrap();
             drop(fresh);
             mount.wait_connected(1);
             sleep(Duration::from_millis(300));
         }
-        end.store(true, Relaxed);
     });
     sound(&volume);
 }
