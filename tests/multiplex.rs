@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::{MIB, fsnap, names, sound};
 use fsnap_testbed::{Disk, Errno, Fs, Scene, Volume};
 use load::latency;
+use nix::fcntl::{Flock, FlockArg};
 
 /// How many extents make a restore take longer than it takes to stop a volume and to start it.
 const EXTENTS: u64 = 120_000;
@@ -77,6 +78,14 @@ fn what_the_next_instance_acknowledges_stays() {
     sound(&volume);
 }
 
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// protocol/server takes the end of the last instance, which may come late when it has work, for that of the next one, and lets
 /// nobody in any more.
 #[test]
@@ -85,6 +94,8 @@ fn clients_find_the_next_instance() {
     let mount = volume.mount("/run/scene/m");
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // However it ends.
+        let _ending = Ending(&end);
         for hand in 0..4 {
             let file = mount.path().join(format!("f{hand}"));
             let end = &end;
@@ -92,20 +103,45 @@ fn clients_find_the_next_instance() {
                 while !end.load(Relaxed) {
                     // The brick comes and goes.
                     let _ =
-                        fs::write(&file, vec![hand; 256 << 10]).and_then(|()| File::open(&file)?.sync_all());
+                        fs::write(&file, vec![hand; 8 << 20]).and_then(|()| File::open(&file)?.sync_all());
                     let _ = fsnap(&file, "create", "s").and_then(|()| fsnap(&file, "delete", "s"));
                 }
             });
         }
         for round in 0..8 {
-            restart(&volume);
+            volume.gluster(["volume", "stop", volume.name(), "force"]).unwrap();
+            sleep(Duration::from_millis(100 * round));
+            volume.start();
             let fresh = volume.mount(format!("/run/scene/fresh{round}"));
             fs::write(fresh.path().join("here"), b"x").unwrap();
             drop(fresh);
             mount.wait_connected(1);
             sleep(Duration::from_millis(300));
         }
-        end.store(true, Relaxed);
     });
     sound(&volume);
+}
+
+/// Whoever else is at work on a brick, in another process: it waits for him, and the other bricks do not.
+#[test]
+fn a_brick_that_waits_holds_up_no_other() {
+    let (_scene, _disks, keep, volume) = shared_process();
+    let mount = volume.mount("/run/scene/m");
+    volume.detach();
+    let dir = File::open(volume.brick_path(0).join(".glusterfs")).unwrap();
+    let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap();
+    volume.start();
+    let other = keep.mount("/run/scene/other");
+    fs::write(other.path().join("f"), b"x").unwrap();
+    fsnap(other.path().join("f"), "create", "a").unwrap();
+    assert_eq!(mount.connected(), 0);
+    // It need not come to its turn.
+    volume.gluster(["volume", "stop", "v", "force"]).unwrap();
+    volume.start();
+    drop(keep.mount("/run/scene/another"));
+    assert_eq!(mount.connected(), 0);
+    drop(lock);
+    mount.wait_connected(1);
+    fs::write(mount.path().join("f"), b"x").unwrap();
+    fsnap(mount.path().join("f"), "create", "a").unwrap();
 }

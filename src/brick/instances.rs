@@ -5,9 +5,11 @@
 //! says once more that it is up when the last is gone.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
 
-use crate::ffi::Host;
+use crate::ffi::{Host, fence};
 
 /// Those that are up, by the brick's directory.
 static UP: Mutex<Vec<(PathBuf, Host)>> = Mutex::new(Vec::new());
@@ -32,5 +34,36 @@ pub fn went(directory: &Path, host: Host) {
     for (_, next) in up.iter().filter(|(other, next)| other == directory && !next.is_going()) {
         tracing::info!("an earlier instance of this brick is gone: clients are let in again");
         next.says_that_it_is_up();
+    }
+}
+
+/// An instance that waits for its turn, on a thread of its own.
+#[derive(Default)]
+pub struct Waiting(Mutex<Option<(Arc<AtomicBool>, JoinHandle<()>)>>);
+
+impl Waiting {
+    /// Runs `wait`, which is told by a function whether it goes on. It does nothing if it waits already.
+    pub fn start(&self, wait: impl FnOnce(&dyn Fn() -> bool) + Send + 'static) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
+            return;
+        }
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&over);
+        let body = move || fence("an instance that waits", (), || wait(&|| !seen.load(Ordering::Relaxed)));
+        match Builder::new().name("fsnap-waits".into()).spawn(body) {
+            Ok(thread) => *waiting = Some((over, thread)),
+            Err(why) => tracing::error!("this brick stays down, no thread can be had to wait for it: {why}"),
+        }
+    }
+
+    /// Gives up, and returns when nothing of it is at work any more.
+    pub fn end(&self) {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((over, thread)) = waiting {
+            over.store(true, Ordering::Relaxed);
+            // Its panics end at its fence.
+            let _ = thread.join();
+        }
     }
 }

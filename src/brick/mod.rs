@@ -32,12 +32,15 @@ use crate::ffi::{
     Inodes, Place, Removal, SetReply, StateDump, Ticket, Translator,
 };
 use counters::Counters;
+use instances::Waiting;
 use pool::Pool;
 
 /// One brick's translator.
 pub struct Brick {
     state: Arc<State>,
     pool: Pool,
+    /// Until the brick is this instance's.
+    waiting: Waiting,
     /// Files whose catalogue self-heal is about to bring: it has removed the old one, as it believes.
     healing: Mutex<HashSet<Gfid>>,
     /// When it was last tried to finish a restore of each file.
@@ -87,6 +90,13 @@ impl State {
 
     /// The store, opened if it is not yet. An error is not for good: the next command tries again.
     fn store(&self) -> Result<&Store> {
+        self.open(|| false)
+    }
+
+    /// The same. If somebody else is at work on the brick, it waits for as long as `wait` says.
+    ///
+    /// [`Error::Leaving`] (`ENOTCONN`) after that, or if the host is about to take this graph apart.
+    fn open(&self, wait: impl Fn() -> bool) -> Result<&Store> {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
@@ -98,8 +108,11 @@ impl State {
         if self.host.is_going() {
             return Err(Error::Leaving);
         }
-        let store = Store::open(&self.directory)
-            .inspect_err(|why| tracing::error!("no snapshots on this brick: {why}"))?;
+        let store = Store::open_in_time(&self.directory, wait).inspect_err(|why| {
+            if *why != Error::Leaving {
+                tracing::error!("no snapshots on this brick: {why}");
+            }
+        })?;
         let half = store.half_restored().inspect_err(|why| {
             tracing::error!(
                 "no snapshots on this brick, it can't be told which restores were cut short: {why}"
@@ -130,6 +143,7 @@ fn read_options(get: &dyn Fn(&str) -> Option<Vec<u8>>) -> Arc<Options> {
 
 impl Drop for Brick {
     fn drop(&mut self) {
+        self.waiting.end();
         instances::went(&self.state.directory, self.state.host);
     }
 }
@@ -156,7 +170,13 @@ impl Translator for Brick {
             halves: restore::Halves::default(),
         });
         let pool = Pool::new(move || host.adopt_thread());
-        Ok(Brick { state, pool, healing: Mutex::default(), mended: Mutex::default() })
+        Ok(Brick {
+            state,
+            pool,
+            waiting: Waiting::default(),
+            healing: Mutex::default(),
+            mended: Mutex::default(),
+        })
     }
 
     fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>) {
@@ -165,15 +185,28 @@ impl Translator for Brick {
     }
 
     /// storage/posix has found the brick to be in order: now what a crash interrupted is finished, before clients come.
-    fn ready(&self) {
+    fn ready(&self) -> bool {
         self.pool.reopen();
-        // Why it can't be opened is in the log.
-        let _ = self.state.store();
-        instances::came(&self.state.directory, self.state.host);
+        if !matches!(self.state.store(), Err(Error::Leaving)) {
+            // Why it could not be opened is in the log.
+            instances::came(&self.state.directory, self.state.host);
+            return true;
+        }
+        // Not here: the host keeps all bricks of the process waiting (`volfile_lock`).
+        let state = Arc::clone(&self.state);
+        self.waiting.start(move |goes_on| {
+            state.host.adopt_thread();
+            if !matches!(state.open(|| goes_on() && !state.host.is_going()), Err(Error::Leaving)) {
+                instances::came(&state.directory, state.host);
+                state.host.is_up();
+            }
+        });
+        false
     }
 
     /// The host lets go of inodes and of storage/posix next.
     fn closing(&self) {
+        self.waiting.end();
         self.pool.close();
         self.state.leave_in_time();
     }

@@ -93,6 +93,14 @@ impl Host {
         unsafe { (&raw const (*self.top()).cleanup_starting).read_volatile() != 0 }
     }
 
+    /// Says to the translators above that this one and all beneath are up.
+    pub fn is_up(&self) {
+        // SAFETY: as in `above`; the event may come from any thread, as that of a client's connection does.
+        unsafe {
+            sys::default_notify(self.as_ptr(), sys::GF_EVENT_CHILD_UP.cast_signed(), std::ptr::null_mut())
+        };
+    }
+
     /// Says to protocol/server once more that this brick is up.
     pub fn says_that_it_is_up(&self) {
         // SAFETY: as in `top`; protocol/server takes the event from any thread (its `conf->mutex`), and more than once.

@@ -227,6 +227,5 @@ fsnap_free(void *copy)
 int32_t
 fsnap_notify(xlator_t *this, int32_t event, void *data, ...)
 {
-    fsnap_event(this, event);
-    return default_notify(this, event, data);
+    return fsnap_event(this, event) ? default_notify(this, event, data) : 0;
 }

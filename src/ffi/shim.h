@@ -57,8 +57,8 @@ void *fsnap_memdup(const void *bytes, size_t size);
 /* Frees such a copy that the host did not take over. */
 void fsnap_free(void *copy);
 
-/* xlator_api_t.notify: calls fsnap_event, then default_notify. */
+/* xlator_api_t.notify: calls fsnap_event, then default_notify if that says so. */
 int32_t fsnap_notify(xlator_t *this, int32_t event, void *data, ...);
 
 /* Ours, called by fsnap_notify. */
-void fsnap_event(xlator_t *this, int32_t event);
+int32_t fsnap_event(xlator_t *this, int32_t event);

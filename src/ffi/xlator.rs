@@ -32,8 +32,9 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// Takes over changed options. `get` finds them by name.
     fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>);
 
-    /// The translator beneath is ready; the ones above learn of it next. May come more than once.
-    fn ready(&self);
+    /// The translator beneath is ready; the ones above learn of it next, or if this is false by [`Host::is_up`]. May come more
+    /// than once.
+    fn ready(&self) -> bool;
 
     /// The host is about to take the graph apart. When this returns, nothing of it may be used by threads of ours.
     fn closing(&self);
@@ -293,18 +294,19 @@ unsafe extern "C" fn reconfigure<T: Translator>(this: *mut sys::xlator_t, option
     })
 }
 
-/// Called by the shim for each event, before it goes on its way.
+/// Called by the shim for each event, before it goes on its way; 0 if it is not to go on.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn fsnap_event(this: *mut sys::xlator_t, event: i32) {
-    fence("an event", (), || {
+unsafe extern "C" fn fsnap_event(this: *mut sys::xlator_t, event: i32) -> i32 {
+    fence("an event", 1, || {
         // SAFETY: the host's promise.
-        let Some(role) = (unsafe { role::<Role>(this) }) else { return };
+        let Some(role) = (unsafe { role::<Role>(this) }) else { return 1 };
         match event.cast_unsigned() {
-            sys::GF_EVENT_CHILD_UP => role.ready(),
+            sys::GF_EVENT_CHILD_UP => return i32::from(role.ready()),
             sys::GF_EVENT_PARENT_DOWN => role.closing(),
             _ => {}
         }
-    });
+        1
+    })
 }
 
 unsafe extern "C" fn dump<T: Translator>(this: *mut sys::xlator_t) -> i32 {

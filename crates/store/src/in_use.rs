@@ -8,6 +8,8 @@ use std::fs;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use fsnap_core::{Error, Result};
 use nix::errno::Errno;
@@ -17,24 +19,28 @@ use nix::sys::stat::{FileStat, fstat, stat};
 use crate::brick::Brick;
 use crate::sys::{self, DIR, Doing, open_in};
 
+/// How often it is tried to get a lock.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A lock on a brick; dropping it gives it up.
 pub(crate) type Lock = Flock<File>;
 
-/// Says that a store is at work. Waits for a repair that is, and for a store of another process.
-pub(crate) fn hold(brick: &Brick) -> Result<Lock> {
-    match lock(brick, FlockArg::LockExclusiveNonblock)? {
-        Ok(lock) => return Ok(lock),
-        Err(Errno::EWOULDBLOCK) => {
-            tracing::warn!(
-                "waiting for who is at work on this brick: fsnap-check, which repairs it, or another process, which has not let \
-                 go of it yet"
-            );
-        }
-        Err(e) => return Err(e).doing("lock .glusterfs"),
-    }
+/// Says that a store is at work, when nobody else is: no repair, and no other store. As long as somebody is it asks again whether
+/// it is to wait. [`Error::Leaving`] if not.
+pub(crate) fn hold(brick: &Brick, wait: impl Fn() -> bool) -> Result<Lock> {
+    let mut told = false;
     loop {
-        match lock(brick, FlockArg::LockExclusive)? {
-            Err(Errno::EINTR) => {}
+        match lock(brick, FlockArg::LockExclusiveNonblock)? {
+            Err(Errno::EWOULDBLOCK) if !wait() => return Err(Error::Leaving),
+            Err(Errno::EWOULDBLOCK) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        "waiting for who is at work on this brick: fsnap-check, which repairs it, or an earlier instance of it, \
+                         here or in another process, which has not ended yet"
+                    );
+                }
+                thread::sleep(PAUSE);
+            }
             other => return other.doing("lock .glusterfs"),
         }
     }

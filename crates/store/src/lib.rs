@@ -100,7 +100,7 @@ impl Store {
     /// is logged, never a reason to fail.
     ///
     /// It waits for as long as a [repair](check) of the brick is at work, or another process has it open; and for the changes
-    /// that an earlier store of this process has under way. That one begins no more: they are
+    /// that an earlier store of this process has under way. That one begins no more from now on: they are
     /// [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`).
     ///
     /// Nothing is written to a brick that fsnap was never used on: `.glusterfs/fsnap` is made when it is needed.
@@ -109,8 +109,14 @@ impl Store {
     /// makes it) or if another version of fsnap was at work here; [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`) if
     /// this process has opened it once more meanwhile; else what a system call says.
     pub fn open(brick: &Path) -> Result<Self> {
+        Store::open_in_time(brick, || true)
+    }
+
+    /// The same, but it waits only as long as `wait` says, which is asked again and again:
+    /// [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`) then.
+    pub fn open_in_time(brick: &Path, wait: impl Fn() -> bool) -> Result<Self> {
         let brick = Brick::open(brick)?;
-        let (tenancy, _opening) = Tenancy::take(&brick)?;
+        let (tenancy, _opening) = Tenancy::take(&brick, wait)?;
         let reflink = probe(&brick);
         let exchanges = reflink && probe_exchange(&brick);
         let store = Store {

@@ -4,11 +4,12 @@
 //! graph is taken apart, and `volume start` builds the next one, in the same process or in another. What the earlier store
 //! still did, the later one's clients would find in the middle of what they have written.
 //!
-//! In one process the last store that was opened has the brick: the earlier one begins no more changes, and the later one waits
-//! for those under way. Between processes there is the [lock](in_use::hold), which a store holds until it has left the brick.
+//! So a store holds a [lock](in_use::hold) until it has left the brick and its last change has ended, and who comes second waits
+//! for it. In one process the last store that is opened has the earlier one leave; between processes a brick that is going down
+//! leaves by itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use fsnap_core::{Error, Result};
 use nix::sys::stat::fstat;
@@ -23,11 +24,7 @@ static TENANTS: Mutex<BTreeMap<(u64, u64), Weak<Tenancy>>> = Mutex::new(BTreeMap
 
 /// One store's hold on its brick.
 #[derive(Default)]
-pub(crate) struct Tenancy {
-    now: Mutex<Now>,
-    /// The last change under way has ended.
-    ended: Condvar,
-}
+pub(crate) struct Tenancy(Mutex<Now>);
 
 #[derive(Default)]
 struct Now {
@@ -43,6 +40,12 @@ impl Now {
     fn is_over(&self) -> bool {
         self.left && self.changes == 0
     }
+
+    fn end(&mut self) {
+        if self.is_over() {
+            self.lock = None;
+        }
+    }
 }
 
 /// A change to a brick that is under way. Until it is dropped no other store has the brick.
@@ -52,21 +55,16 @@ impl Drop for Change {
     fn drop(&mut self) {
         let mut now = self.0.now();
         now.changes -= 1;
-        if now.is_over() {
-            now.lock = None;
-        }
-        if now.changes == 0 {
-            self.0.ended.notify_all();
-        }
+        now.end();
     }
 }
 
 impl Tenancy {
-    /// Takes the brick over when nobody else changes it any more. To open it is a change as well: the second part of the
-    /// result.
+    /// Takes the brick over when nobody else changes it any more; `wait` is asked for how long. To open it is a change as well:
+    /// the second part of the result.
     ///
-    /// [`Error::Leaving`] (`ENOTCONN`) if it has been opened once more since, or what a system call says.
-    pub(crate) fn take(brick: &Brick) -> Result<(Arc<Self>, Change)> {
+    /// [`Error::Leaving`] (`ENOTCONN`) if it is not to wait, or has been opened once more since; or what a system call says.
+    pub(crate) fn take(brick: &Brick, wait: impl Fn() -> bool) -> Result<(Arc<Self>, Change)> {
         let stat = fstat(&brick.glusterfs).doing("stat")?;
         let tenancy = Arc::new(Tenancy::default());
         let opening = tenancy.begin()?;
@@ -77,9 +75,8 @@ impl Tenancy {
         };
         if let Some(earlier) = earlier.and_then(|earlier| earlier.upgrade()) {
             earlier.leave();
-            earlier.wait();
         }
-        let lock = in_use::hold(brick)?;
+        let lock = in_use::hold(brick, || !tenancy.now().left && wait())?;
         let mut now = tenancy.now();
         if now.left {
             return Err(Error::Leaving);
@@ -90,7 +87,7 @@ impl Tenancy {
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(self: &Arc<Self>) -> Result<Change> {
@@ -109,19 +106,7 @@ impl Tenancy {
     fn leave(&self) {
         let mut now = self.now();
         now.left = true;
-        if now.is_over() {
-            now.lock = None;
-        }
-    }
-
-    fn wait(&self) {
-        let mut now = self.now();
-        if now.changes > 0 {
-            tracing::info!("this brick was opened before: waiting for the changes under way");
-        }
-        while now.changes > 0 {
-            now = self.ended.wait(now).unwrap_or_else(PoisonError::into_inner);
-        }
+        now.end();
     }
 }
 
