@@ -34,7 +34,7 @@ impl Disk {
     /// # Panics
     /// If that fails.
     pub fn sync(&self) {
-        syncfs(&File::open(self.path()).expect("cannot open a disk")).expect("syncfs");
+        syncfs(File::open(self.path()).expect("cannot open a disk")).expect("syncfs");
     }
 
     /// Fills the disk by files in its root; returns the directory that they are in.
@@ -63,7 +63,7 @@ pub fn fill_up(dir: &Path, fs: Fs, full: Full) {
     if full == Full::Inodes {
         fill_inodes(dir, if fs == Fs::Btrfs { 100 } else { 0 });
         // Btrfs may have got some of its own back since.
-        syncfs(&File::open(dir).expect("cannot open a directory")).expect("syncfs");
+        syncfs(File::open(dir).expect("cannot open a directory")).expect("syncfs");
         fill_inodes(dir, 0);
     }
 }
