@@ -12,7 +12,7 @@ use fsnap_store::fault::{self, Crash, Fault};
 use fsnap_testbed::{Errno, Fs, content, setx};
 
 use crate::common::*;
-use crate::view::{sound, sound_but, view};
+use crate::view::{discard, sound, sound_but, view};
 
 type Finish = fn(&Brick, &Store, &[Gfid]) -> Result<()>;
 
@@ -325,7 +325,7 @@ impl Ends {
         (operation.run)(b, &store, &files).unwrap_or_else(|error| panic!("{}: {error}", operation.name));
         let after = view(b, &store, &files);
         drop(store);
-        b.discard();
+        discard(b);
         Ends { before, after }
     }
 
@@ -411,7 +411,7 @@ fn what_is_torn_is_known_until_it_is_whole() {
             assert!(fs::read(b.join("d/f")).unwrap() == whole[0]);
             sound(&b, "whole again");
             drop(store);
-            b.discard();
+            discard(&b);
         }
         assert!(torn > 1, "{torn} on {fs:?}");
     }
@@ -463,7 +463,7 @@ fn at_every_step(fs: Fs, fault: Fault) -> (u64, u64) {
             drop(store);
             happened += u64::from(ends.judge(operation, at, &b, &files, acknowledged));
             is_as_good_as_new(&format!("{}, step {at}", operation.name), &b, &files);
-            b.discard();
+            discard(&b);
             if !hit {
                 break;
             }
@@ -534,7 +534,7 @@ fn a_power_cut() {
                 let durable = acknowledged && operation.finish.is_none();
                 happened += u64::from(ends.judge(operation, at, &b, &files, durable));
                 is_as_good_as_new(&format!("{}, step {at}", operation.name), &b, &files);
-                b.discard();
+                discard(&b);
                 if !hit {
                     break;
                 }

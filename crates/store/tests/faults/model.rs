@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::common::*;
 use crate::crash::{crashes, silence_crashes};
-use crate::view::sound;
+use crate::view::{discard, sound};
 
 /// Names that files can have.
 const NAMES: [&str; 5] = ["d/f", "d/g", "e/f", "e/g", "e/h"];
@@ -415,7 +415,7 @@ fn histories() {
         let result = runner.run(&proptest::collection::vec(step(), 1..30), |steps| {
             let b = brick(fs);
             history(&b, &steps);
-            b.discard();
+            discard(&b);
             Ok(())
         });
         result.unwrap_or_else(|error| panic!("on {fs:?}, FSNAP_SEED={seed}: {error}"));

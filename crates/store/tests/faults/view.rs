@@ -26,6 +26,11 @@ pub fn view(b: &Brick, store: &Store, files: &[Gfid]) -> BTreeMap<String, String
     seen
 }
 
+/// Removes a brick, to make room for others on its disk.
+pub fn discard(b: &Brick) {
+    fs::remove_dir_all(&b.path).unwrap();
+}
+
 fn plain(name: String, files: &[Gfid]) -> String {
     files.iter().enumerate().fold(name, |name, (n, file)| {
         let gfid = file.to_string();

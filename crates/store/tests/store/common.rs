@@ -71,11 +71,6 @@ impl Brick {
         Store::open(&self.path).unwrap()
     }
 
-    /// Makes room for others on its disk.
-    pub fn discard(&self) {
-        fs::remove_dir_all(&self.path).unwrap();
-    }
-
     pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.path.join(relative)
     }
