@@ -435,6 +435,7 @@ pub fn volume_info(data: &[u8]) {
         changelog: on("changelog.changelog"),
         cache_invalidation: on("features.cache-invalidation"),
         trash: on("features.trash"),
+        quota: on("features.quota"),
     });
     assert_eq!(VolumeInfo::parse(&text), expected);
 }

@@ -328,6 +328,7 @@ impl Order {
                 return Err(Error::Unhealed(restore::HALF.into()));
             }
             Command::Create(create) => {
+                volume::refuse_quota(self.state.volume_id)?;
                 let limits =
                     Limits { max_snapshots: options.max_snapshots.into(), min_free: options.min_free };
                 let cloned =

@@ -20,6 +20,7 @@ pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Resul
     let kind = match volume_id {
         Some(id) => recorded(Path::new(VOLUMES), id).map_or(Ok(None), |info| {
             trashed(&info)?;
+            counted(&info)?;
             unnoticed(&info).map(|()| info.kind)
         })?,
         // No glusterd made this brick: a hand-written volfile says what it is.
@@ -31,6 +32,21 @@ pub fn allow_direct_restore(options: &Options, volume_id: Option<Gfid>) -> Resul
         None => {
             Err(Error::unsupported("restore by setfattr on a volume whose type is not known on this server"))
         }
+    }
+}
+
+/// Refuses what quota would not count, as `fsnap_store` does for a file that quota has noted something on: that it does a moment after
+/// the file was made (`mq_create_xattrs_txn` of features/marker).
+///
+/// [`Error::Unsupported`] (`EOPNOTSUPP`) with quota on.
+pub fn refuse_quota(volume_id: Option<Gfid>) -> Result<()> {
+    volume_id.and_then(|id| recorded(Path::new(VOLUMES), id)).map_or(Ok(()), |info| counted(&info))
+}
+
+fn counted(info: &VolumeInfo) -> Result<()> {
+    match info.quota {
+        true => Err(Error::unsupported("quota is on: it would not count this")),
+        false => Ok(()),
     }
 }
 

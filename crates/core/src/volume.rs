@@ -38,6 +38,8 @@ pub struct VolumeInfo {
     pub cache_invalidation: bool,
     /// `features.trash` is on: it copies what a truncate cuts off, and loses the truncate's xdata.
     pub trash: bool,
+    /// `features.quota` is on: it counts what comes by way of its translators.
+    pub quota: bool,
 }
 
 impl VolumeInfo {
@@ -65,6 +67,7 @@ impl VolumeInfo {
             changelog: on("changelog.changelog"),
             cache_invalidation: on("features.cache-invalidation"),
             trash: on("features.trash"),
+            quota: on("features.quota"),
         })
     }
 }
@@ -82,6 +85,8 @@ mod tests {
         assert!(on.changelog && !on.cache_invalidation);
         let on = VolumeInfo::parse(&format!("{info}features.cache-invalidation=on\n")).unwrap();
         assert!(on.cache_invalidation && !on.changelog);
+        assert!(!read.quota);
+        assert!(VolumeInfo::parse(&info.replace("quota=off", "quota=on")).unwrap().quota);
         let off = VolumeInfo::parse(&format!("{info}changelog.changelog=OFF\n")).unwrap();
         assert!(!off.changelog);
         assert_eq!(

@@ -257,7 +257,7 @@ proptest! {
         let text = format!(
             "type={number}\nchangelog.changelog={changelog}\nfeatures.cache-invalidation={cached}\nvolume-id={id}\n"
         );
-        let expected = VolumeInfo { id, kind: Some(kind), changelog: noted, cache_invalidation: told, trash: false };
+        let expected = VolumeInfo { id, kind: Some(kind), changelog: noted, cache_invalidation: told, trash: false, quota: false };
         prop_assert_eq!(VolumeInfo::parse(&text), Some(expected));
     }
 
