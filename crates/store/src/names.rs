@@ -100,12 +100,19 @@ impl Store {
         Ok(has_it)
     }
 
-    /// The same of what lies at `path` from the brick's root, if that is `file`.
+    /// The same of what lies at `path` from the brick's root, if that is `file`. Then notes of names that it does not have go.
     pub fn note_path(&self, file: Gfid, path: &[u8]) -> Result<bool> {
-        match path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => self.note_name(file, self.dir_at(&path[..slash])?, &path[slash + 1..]),
-            None => Ok(false),
+        let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else { return Ok(false) };
+        let noted = self.note_name(file, self.dir_at(&path[..slash])?, &path[slash + 1..])?;
+        if noted {
+            for link in links(&self.brick.open_file(file, Access::Read)?.file)? {
+                // Of a directory that is not to be found nobody knows what is in it.
+                if self.brick.open_dir(link.parent).is_ok() {
+                    self.forget_name(file, link.parent, &link.name)?;
+                }
+            }
         }
+        Ok(noted)
     }
 
     /// Takes from `file` the note that it has that name, if it has not.
