@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use fsnap_core::acl::Caller;
 use fsnap_core::record::Record;
 use fsnap_core::{Gfid, Result};
 use fsnap_store::Store;
 use fsnap_store::check::Kind;
 use fsnap_store::fault::{self, Crash, Fault};
-use fsnap_testbed::{Errno, Fs, content, setx};
+use fsnap_testbed::{Errno, Fs, content, getx, setx};
 
 use crate::common::*;
 use crate::view::{discard, sound, sound_but, view};
@@ -25,7 +27,7 @@ struct Operation {
     finish: Option<Finish>,
 }
 
-const OPERATIONS: [Operation; 22] = [
+const OPERATIONS: [Operation; 25] = [
     Operation {
         name: "the first snapshot of a brick",
         prepare: |b| vec![file(b, "d/f", 1)],
@@ -153,6 +155,49 @@ const OPERATIONS: [Operation; 22] = [
         finish: None,
     },
     Operation {
+        name: "restore by somebody who must not keep what it ran with",
+        prepare: |b| {
+            let files = vec![snapped(b, "d/f")];
+            fs::set_permissions(b.join("d/f"), fs::Permissions::from_mode(0o4755)).unwrap();
+            setx(b.join("d/f"), "security.capability", CAPABILITY).unwrap();
+            files
+        },
+        run: |_, store, files| {
+            store.strip_privileges(files[0], &Caller { uid: 1, gid: 1, groups: vec![] })?;
+            store.restore(files[0], &name("a")).map(drop)
+        },
+        finish: Some(|b, _, _| {
+            let now = fs::metadata(b.join("d/f")).unwrap();
+            if now.len() == 30_000 {
+                assert_eq!(now.mode() & 0o7777, 0o755);
+                assert_eq!(getx(b.join("d/f"), "security.capability"), Err(Errno::ENODATA));
+            }
+            Ok(())
+        }),
+    },
+    Operation {
+        name: "put handles back",
+        prepare: |b| {
+            let (whole, dir) = (file(b, "d/f", 1), b.make_dir("d/lost"));
+            let inside = b.make_file("d/lost/g", b"g");
+            for gfid in [whole, dir, inside] {
+                fs::remove_file(b.handle(gfid)).unwrap();
+            }
+            vec![]
+        },
+        run: put_all_back,
+        finish: Some(put_all_back),
+    },
+    Operation {
+        name: "snapshots of a file that nobody can tell the place of",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |b, store, files| {
+            store.follow_away(files[0], b.gfid("d"), b"f")?;
+            store.follow(files[0])
+        },
+        finish: Some(|_, store, files| store.follow(files[0])),
+    },
+    Operation {
         name: "look into .fsnap",
         prepare: |b| {
             file(b, "d/f", 1);
@@ -217,6 +262,18 @@ const OPERATIONS: [Operation; 22] = [
         }),
     },
 ];
+
+/// `struct vfs_cap_data`: CAP_NET_RAW, permitted and effective.
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn put_all_back(_: &Brick, store: &Store, _: &[Gfid]) -> Result<()> {
+    for path in [b"/d/f".as_slice(), b"/d/lost/g"] {
+        for lost in store.without_handles(path)? {
+            store.put_back(&lost)?;
+        }
+    }
+    Ok(())
+}
 
 /// A file that has missed, with its brick, what [`truth`] says: b and c are there no more, d is another, new was taken.
 fn away(b: &Brick, at: &str) -> Gfid {
