@@ -145,3 +145,24 @@ fn a_brick_that_waits_holds_up_no_other() {
     fs::write(mount.path().join("f"), b"x").unwrap();
     fsnap(mount.path().join("f"), "create", "a").unwrap();
 }
+
+/// A process of its own says where it can be reached when its turn has come.
+#[test]
+fn a_brick_with_a_process_of_its_own_waits_as_well() {
+    let setup = common::distribute(1);
+    let (volume, mount) = (&setup.volume, &setup.mount);
+    fs::write(mount.path().join("f"), b"x").unwrap();
+    volume.kill_brick(0);
+    let dir = File::open(volume.brick_path(0).join(".glusterfs")).unwrap();
+    let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap();
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| volume.gluster(["volume", "start", volume.name(), "force"]));
+        sleep(Duration::from_secs(4));
+        assert_eq!(mount.connected(), 0);
+        drop(lock);
+        started.join().unwrap().unwrap();
+    });
+    mount.wait_connected(1);
+    fsnap(mount.path().join("f"), "create", "a").unwrap();
+    assert_eq!(names(mount.path().join("f")), ["a"]);
+}

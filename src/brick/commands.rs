@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fsnap_core::acl::Caller;
 use fsnap_core::answer::{self, Snapshot, Status};
 use fsnap_core::command::{self, Arming, Command, Create, Question};
-use fsnap_core::{Error, Gfid, Result, SnapName, layout};
+use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
 use super::pool::{Entrance, Key};
@@ -73,22 +73,42 @@ impl Waiting {
         }
     }
 
-    /// A restore is a change of content: who stands above may forbid it.
+    /// A restore is a change of content: who stands above may forbid it. Nobody is asked about what is refused anyway.
     fn after_asking(self, file: Inode, reply: SetReply) {
-        let checked = match &self.command {
-            Command::Restore(name) => self.order.may_restore(self.base, name),
-            _ => Ok(()),
-        };
-        if let Err(error) = checked {
-            return reply.fail(self.order.refuse(error));
-        }
+        // It was brought back this very moment: what stands above would be asked about the snapshot.
+        let checked = if self.order.file == self.base { self.may_begin() } else { Err(Error::Gone) };
         let state = Arc::clone(&self.order.state);
-        match self.command {
-            Command::Restore(_) => self.carry(file, reply),
+        match (checked, &self.command) {
+            (Err(error), _) => {
+                let errno = self.order.refuse(error);
+                // Before the answer: once a request is answered, the host may end.
+                drop((self, file));
+                reply.fail(errno);
+            }
+            (Ok(()), Command::Restore(_)) => self.carry(file, reply),
             _ => errand::ask(&state, reply, file, |reply, allowed| match allowed {
                 Ok(()) => self.submit(reply),
-                Err(errno) => reply.fail(self.order.refused_above(errno)),
+                Err(errno) => {
+                    let errno = self.order.refused_above(errno);
+                    drop(self);
+                    reply.fail(errno);
+                }
             }),
+        }
+    }
+
+    fn may_begin(&self) -> Result<()> {
+        let Order { state, .. } = &self.order;
+        match &self.command {
+            Command::Restore(name) => {
+                volume::allow_direct_restore(&state.options(), state.volume_id)?;
+                state.store()?.may_restore(self.base, name)
+            }
+            Command::Arm(Arming { name, .. }) => {
+                volume::allow_carried_restore(state.volume_id)?;
+                state.store()?.may_arm(self.base, name)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -135,20 +155,25 @@ impl Waiting {
                 order.run_as_it_was(base, &command, &keys).map(|done| ((turn, change), done.unsettled))
             });
             let host = order.state.host;
-            match (order.account(done), command, file, inodes) {
-                (Err(errno), _, file, inodes) => {
-                    // Before the answer: once a request is answered, the host may end.
-                    drop((file, inodes));
-                    reply.fail(errno);
-                }
-                (Ok(_), Command::Restore(_), Some(file), _) => reply.done_and_touched(host, file),
-                (Ok((turn, Some(unsettled))), _, file, Some(inodes)) => {
+            match (order.account(done), file, inodes) {
+                (Ok((turn, Some(unsettled))), file, Some(inodes)) => {
                     reply.mark(host, &inodes, &[unsettled], move |reply| {
                         reply.done_with(host, file);
                         drop(turn);
                     });
                 }
-                (Ok(_), _, file, _) => reply.done_with(host, file),
+                (done, file, inodes) => {
+                    // Before the answer: once a request is answered, the host may end.
+                    drop(inodes);
+                    match (done, command, file) {
+                        (Err(errno), _, file) => {
+                            drop(file);
+                            reply.fail(errno);
+                        }
+                        (Ok(_), Command::Restore(_), Some(file)) => reply.done_and_touched(host, file),
+                        (Ok(_), _, file) => reply.done_with(host, file),
+                    }
+                }
             }
         });
     }
@@ -296,11 +321,6 @@ impl Order {
         self.state.store().is_ok_and(|store| store.is_deleted(base))
     }
 
-    fn may_restore(&self, base: Gfid, name: &SnapName) -> Result<()> {
-        volume::allow_direct_restore(&self.state.options(), self.state.volume_id)?;
-        self.state.store()?.may_restore(base, name)
-    }
-
     /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the file was deleted, or brought back, while this waited for
     /// `keys`.
     fn run_as_it_was(&self, base: Gfid, command: &Command, keys: &[Key]) -> Result<Done> {
@@ -352,10 +372,10 @@ impl Order {
                 volume::allow_direct_restore(&options, self.state.volume_id)?;
                 // Being buried is not enough: it may have its name still, or again.
                 let time = match store.is_deleted(base) {
-                    true => {
-                        store.strip_privileges(base, &self.caller)?;
-                        store.revive(base, name, |parent, file| self.may_appear(store, parent, file))?
-                    }
+                    true => store.revive(base, name, |parent, file| {
+                        self.may_appear(store, parent, file)?;
+                        store.strip_privileges(base, &self.caller)
+                    })?,
                     false => {
                         store.may_restore(base, name)?;
                         store.strip_privileges(base, &self.caller)?;
@@ -455,7 +475,12 @@ impl Order {
 
     /// The same of what a translator above has refused.
     fn refused_above(&self, errno: i32) -> i32 {
-        self.refuse(Error::RefusedAbove(errno))
+        self.refuse(match errno {
+            // They have looked for the file in vain.
+            libc::ENOENT | libc::ESTALE => Error::Gone,
+            0 => Error::RefusedAbove(libc::EIO),
+            errno => Error::RefusedAbove(errno),
+        })
     }
 
     /// Counts how it ended, and logs why it did not go well.

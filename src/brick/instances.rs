@@ -4,6 +4,7 @@
 //! long in coming, then counts as the end of the next one: no client gets in any more ("Not received child_up"). So that one
 //! says once more that it is up when the last is gone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,27 +12,40 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::ffi::{Host, fence};
 
-/// Those that are up, by the brick's directory.
-static UP: Mutex<Vec<(PathBuf, Host)>> = Mutex::new(Vec::new());
+static KNOWN: Mutex<Known> = Mutex::new(Known { up: Vec::new(), ever: BTreeSet::new() });
 
-fn up() -> MutexGuard<'static, Vec<(PathBuf, Host)>> {
-    UP.lock().unwrap_or_else(PoisonError::into_inner)
+struct Known {
+    /// Those that are up, by the brick's directory.
+    up: Vec<(PathBuf, Host)>,
+    /// The bricks of which one ever was.
+    ever: BTreeSet<PathBuf>,
+}
+
+fn known() -> MutexGuard<'static, Known> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One is up.
 pub fn came(directory: &Path, host: Host) {
-    let mut up = up();
-    if !up.iter().any(|(_, other)| *other == host) {
-        up.push((directory.to_owned(), host));
+    let mut known = known();
+    known.ever.insert(directory.to_owned());
+    if !known.up.iter().any(|(_, other)| *other == host) {
+        known.up.push((directory.to_owned(), host));
     }
+}
+
+/// Whether an instance of this brick ever was up in this process. A brick of which protocol/server has never heard that, it lets
+/// clients to (`server_setvolume`).
+pub fn was_up(directory: &Path) -> bool {
+    known().ever.contains(directory)
 }
 
 /// One is gone, and its translators above have been told.
 pub fn went(directory: &Path, host: Host) {
     // Until the end: those that are in there are not taken apart meanwhile.
-    let mut up = up();
-    up.retain(|(_, other)| *other != host);
-    for (_, next) in up.iter().filter(|(other, next)| other == directory && !next.is_going()) {
+    let mut known = known();
+    known.up.retain(|(_, other)| *other != host);
+    for (_, next) in known.up.iter().filter(|(other, next)| other == directory && !next.is_going()) {
         tracing::info!("an earlier instance of this brick is gone: clients are let in again");
         next.says_that_it_is_up();
     }

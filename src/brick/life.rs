@@ -40,19 +40,27 @@ pub fn remove<'a>(
     let healing = is_heal(call);
     match *removal {
         Removal::Unlink { at, file, internal } => {
-            let Some(to) = Place::new(store, &at, file) else { return Some(ticket) };
-            take(brick, store, Names { from: None, to, internal, healing }, &[file], ticket);
+            match Place::new(store, &at, file) {
+                Ok(to) => take(brick, store, Names { from: None, to, internal, healing }, &[file], ticket),
+                Err(error) => ticket.fail(error.errno()),
+            }
             None
         }
         Removal::Rename { from, to, files } => {
-            let places = Place::new(store, &from, files[0]).zip(Place::new(store, &to, files[1]));
-            let Some((from, to)) = places else { return Some(ticket) };
-            take(brick, store, Names { from: Some(from), to, internal: false, healing }, &files, ticket);
+            let from = Place::new(store, &from, files[0]).map(Some);
+            match from.and_then(|from| Ok((from, Place::new(store, &to, files[1])?))) {
+                Ok((from, to)) => {
+                    take(brick, store, Names { from, to, internal: false, healing }, &files, ticket);
+                }
+                Err(error) => ticket.fail(error.errno()),
+            }
             None
         }
         Removal::Link { file, to } => {
-            let Some(to) = Place::new(store, &to, file) else { return Some(ticket) };
-            link(brick, to, file, ticket);
+            match Place::new(store, &to, file) {
+                Ok(to) => link(brick, to, file, ticket),
+                Err(error) => ticket.fail(error.errno()),
+            }
             None
         }
         Removal::Rmdir { dir, whole_tree, path } => {
@@ -135,8 +143,9 @@ struct Place {
 }
 
 impl Place {
-    /// Where storage/posix will look: it goes by the path if there is one. `None` if that leads nowhere, which it will say itself.
-    fn new(store: &Store, spot: &Spot<'_>, believed: Gfid) -> Option<Self> {
+    /// Where storage/posix will look: it goes by the path if there is one. [`Error::NoEntry`] (`ENOENT`, upon which features/trash makes
+    /// the directory) if that leads nowhere, or what a system call says.
+    fn new(store: &Store, spot: &Spot<'_>, believed: Gfid) -> Result<Self> {
         let (way, last) = split(spot.path);
         let place = Place {
             parent: spot.parent,
@@ -147,11 +156,12 @@ impl Place {
         };
         match (way, last.and_then(|last| CString::new(last).ok())) {
             (Some(way), Some(name)) if name != place.name && store.is_used() => {
-                store.entry_by_path(way, name.to_bytes()).ok()?;
+                let found = store.entry_by_path(way, name.to_bytes());
+                found.map_err(|error| if error == Error::Gone { Error::NoEntry } else { error })?;
                 let parent = store.dir_at(way).unwrap_or(Gfid::from_bytes([0; 16]));
-                Some(Place { parent, name, displaced: true, ..place })
+                Ok(Place { parent, name, displaced: true, ..place })
             }
-            _ => Some(place),
+            _ => Ok(place),
         }
     }
 
@@ -359,6 +369,9 @@ impl Names {
 
     /// What it means that self-heal does this, to the file `lost` or to `moved`, which have snapshots, or to a snapshot.
     fn heal(&self, store: &Store, found: &Found, lost: Option<Gfid>, moved: Option<Gfid>) -> Result<Heal> {
+        if self.to.displaced {
+            return Ok(Heal::No);
+        }
         if store.is_anonymous(self.to.parent)? {
             return Ok(match (lost, moved, &self.from) {
                 (None, Some(file), Some(from)) => Heal::PutAside(from.tombstone_mark(file)),

@@ -20,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -55,6 +56,8 @@ struct State {
     /// The brick's store, once it could be opened. Without it commands are refused and all else goes on.
     store: OnceLock<Store>,
     opening: Mutex<()>,
+    /// Somebody waits for the brick, with that.
+    waits: AtomicBool,
     /// The gfid-form of the volume's id, if a glusterd made this brick.
     volume_id: Option<Gfid>,
     options: RwLock<Arc<Options>>,
@@ -100,6 +103,9 @@ impl State {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
+        if self.waits.load(Ordering::Relaxed) {
+            return Err(Error::Leaving);
+        }
         let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = self.store.get() {
             return Ok(store);
@@ -108,7 +114,14 @@ impl State {
         if self.host.is_going() {
             return Err(Error::Leaving);
         }
-        let store = Store::open_in_time(&self.directory, wait).inspect_err(|why| {
+        let waits = || {
+            let waits = wait();
+            self.waits.store(waits, Ordering::Relaxed);
+            waits
+        };
+        let opened = Store::open_in_time(&self.directory, waits);
+        self.waits.store(false, Ordering::Relaxed);
+        let store = opened.inspect_err(|why| {
             if *why != Error::Leaving {
                 tracing::error!("no snapshots on this brick: {why}");
             }
@@ -160,6 +173,7 @@ impl Translator for Brick {
             directory,
             store: OnceLock::new(),
             opening: Mutex::default(),
+            waits: AtomicBool::default(),
             volume_id,
             options,
             counters: Counters::default(),
@@ -189,6 +203,14 @@ impl Translator for Brick {
         self.pool.reopen();
         if !matches!(self.state.store(), Err(Error::Leaving)) {
             // Why it could not be opened is in the log.
+            instances::came(&self.state.directory, self.state.host);
+            return true;
+        }
+        if !instances::was_up(&self.state.directory) {
+            // Here: as long as this takes the process does not say where it can be reached, and it has let nobody to this brick before.
+            if matches!(self.state.open(|| !self.state.host.is_going()), Err(Error::Leaving)) {
+                return false;
+            }
             instances::came(&self.state.directory, self.state.host);
             return true;
         }

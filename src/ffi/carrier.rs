@@ -8,6 +8,7 @@ use fsnap_core::command::CARRIER;
 
 use super::call::{Call, gfid_of};
 use super::dict::{Dict, OwnedDict};
+use super::errand::ERRAND;
 use super::fence::fence;
 use super::guard::{self, How, Place};
 use super::held::OwnedLoc;
@@ -79,13 +80,16 @@ pub(super) unsafe extern "C" fn truncate<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        let asked = Dict::new(xdata).and_then(|xdata| xdata.get(CARRIER));
-        let taken = match asked {
-            Some(id) => takes::<T>((frame, this), loc, xdata, |role, call, held| role.carry(call, id, held)),
-            None if is_errand::<T>((frame, this)) => {
-                takes::<T>((frame, this), loc, xdata, |role, call, held| role.run_errand(call, held))
-            }
-            None => refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate),
+        let get = |key| Dict::new(xdata).and_then(|xdata| xdata.get(key));
+        let taken = if is_errand::<T>((frame, this)) {
+            takes::<T>((frame, this), loc, xdata, |role, call, held| role.run_errand(call, held))
+        } else if get(ERRAND).is_some() {
+            sys::default_truncate_failure_cbk(frame, libc::EIO);
+            true
+        } else if let Some(id) = get(CARRIER) {
+            takes::<T>((frame, this), loc, xdata, |role, call, held| role.carry(call, id, held))
+        } else {
+            refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate)
         };
         if taken { 0 } else { guard::truncate::<T>(frame, this, loc, offset, xdata) }
     }

@@ -1,8 +1,8 @@
 //! Truncates of our own that begin at the top of the brick, on behalf of a caller: whoever may refuse a change of a file's
 //! content stands above us, and is asked, and told, in no other way.
 
-use std::ffi::c_void;
-use std::ptr::{NonNull, null_mut};
+use std::ffi::{CStr, c_void};
+use std::ptr::NonNull;
 
 use super::call::{Inode, Request};
 use super::closing::just_before;
@@ -11,6 +11,9 @@ use super::fence::fence;
 use super::host::Host;
 use super::reply::SetReply;
 use super::sys;
+
+/// In its xdata: if it is not known below, it must not be taken for somebody's who wants the file empty.
+pub(super) const ERRAND: &CStr = c"glusterfs.fsnap.errand";
 
 /// How it was answered.
 pub struct Outcome(Result<Option<Box<sys::iatt>>, i32>);
@@ -32,6 +35,7 @@ struct Errand {
     loc: sys::loc_t,
     /// Keeps the inode in `loc` alive.
     _file: Inode,
+    xdata: OwnedDict,
 }
 
 impl SetReply {
@@ -53,6 +57,11 @@ impl SetReply {
             )
         };
         let Some(own) = own else { return self.fail(libc::ENOMEM) };
+        let Some(xdata) = OwnedDict::with(ERRAND, b"1") else {
+            // SAFETY: a frame of our own that went nowhere.
+            unsafe { sys::fsnap_end_frame(own.as_ptr()) };
+            return self.fail(libc::ENOMEM);
+        };
         let top = top.filter(|top| !top.is_null()).unwrap_or_else(|| host.top());
         // SAFETY: a frame of our own.
         sent(unsafe { Request::of(own) });
@@ -61,13 +70,15 @@ impl SetReply {
         loc.inode = file.as_ptr();
         loc.gfid = *file.gfid().as_bytes();
         loc.path = c"<fsnap>".as_ptr();
-        let errand = Box::into_raw(Box::new(Errand { reply: self, back: Box::new(back), loc, _file: file }));
+        let xdata_ptr = xdata.as_ptr();
+        let errand = Errand { reply: self, back: Box::new(back), loc, _file: file, xdata };
+        let errand = Box::into_raw(Box::new(errand));
         // SAFETY: the frame is our own and goes on its way here; the errand lives until it is taken back by the callback, or
         // here if that is not called; a brick's topmost translator is valid as long as one of its requests is pending.
         unsafe {
             let loc = &raw mut (*errand).loc;
             let cbk = Some(answered as _);
-            if sys::fsnap_wind_truncate(own.as_ptr(), errand.cast(), cbk, top, loc, 0, null_mut()) == 0 {
+            if sys::fsnap_wind_truncate(own.as_ptr(), errand.cast(), cbk, top, loc, 0, xdata_ptr) == 0 {
                 Errand::end(errand, own, Outcome(Err(libc::ENOMEM)));
             }
         }
@@ -86,7 +97,8 @@ impl Errand {
     /// `errand` and `frame` are those of one `send_truncate`, and are ended once.
     unsafe fn end(errand: *mut Self, frame: NonNull<sys::call_frame_t>, outcome: Outcome) {
         // SAFETY: the caller's contract.
-        let Errand { reply, back, .. } = *unsafe { Box::from_raw(errand) };
+        let Errand { reply, back, xdata, .. } = *unsafe { Box::from_raw(errand) };
+        drop(xdata);
         // SAFETY: the caller's contract: a frame of our own that has come back. As long as it is there nobody else's request is
         // known by the same.
         let after = unsafe {

@@ -142,7 +142,7 @@ impl Ticket<'_> {
             return None;
         };
         // A copy has its name from the path.
-        let displaced = self.newloc.is_some_and(is_displaced);
+        let displaced = [is_displaced(self.oldloc), self.newloc.is_some_and(is_displaced)];
         let arguments = Box::new(Arguments { old, new: new.flatten(), displaced, flags: self.flags, xdata });
         Some(Held { pending: self.pending, arguments })
     }
@@ -152,8 +152,8 @@ impl Ticket<'_> {
 struct Arguments {
     old: OwnedLoc,
     new: Option<OwnedLoc>,
-    /// The path of the new one counts.
-    displaced: bool,
+    /// Of which of them the path counts.
+    displaced: [bool; 2],
     flags: c_int,
     xdata: Option<OwnedDict>,
 }
@@ -193,12 +193,14 @@ impl Held {
     /// answered. What it returns self-heal is told before that as well, if it is an unlink or a rename. It goes by gfid.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
         let Held { pending, arguments } = self;
-        let new_one = |loc: &OwnedLoc| match arguments.displaced {
+        let take = |loc: &OwnedLoc, displaced| match displaced {
             // SAFETY: plain data; the arguments keep what it points to.
             true => unsafe { std::ptr::read(loc.get()) },
             false => by_gfid(loc.get()),
         };
-        let (mut old, mut new) = (by_gfid(arguments.old.get()), arguments.new.as_ref().map(new_one));
+        let [old, new] = arguments.displaced;
+        let mut old = take(&arguments.old, old);
+        let mut new = arguments.new.as_ref().map(|loc| take(loc, new));
         let new = new.as_mut().map_or(null_mut(), |loc| &raw mut *loc);
         let args = (&raw mut old, new, arguments.flags, OwnedDict::ptr_of(arguments.xdata.as_ref()));
         let underway =

@@ -20,6 +20,17 @@ impl Store {
     /// limit refuses that while a brick is away it notes nothing, and the file would stay closed.
     pub fn arm(&self, base: Gfid, name: &SnapName, id: Gfid) -> Result<()> {
         let _change = self.change()?;
+        self.may_arm(base, name)?;
+        let state = self.state()?;
+        // A fragment that an earlier restore has changed, and nobody has said that all were, stays one: until this restore is
+        // over.
+        let begun = self.is_half_restored(base);
+        state.note_armed(&self.brick, base, &Armed { begun, id, name: name.clone() })?;
+        sys::sync(&state.armed)
+    }
+
+    /// Whether it could be armed for that now, and nothing more: what [`arm`](Store::arm) refuses.
+    pub fn may_arm(&self, base: Gfid, name: &SnapName) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
         if self.only_grave(&live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: copy the snapshot out of .fsnap"));
@@ -31,12 +42,7 @@ impl Store {
                 "quota is on, and the file would become shorter: make it shorter first (`truncate`)",
             ));
         }
-        let state = self.state()?;
-        // A fragment that an earlier restore has changed, and nobody has said that all were, stays one: until this restore is
-        // over.
-        let begun = self.is_half_restored(base);
-        state.note_armed(&self.brick, base, &Armed { begun, id, name: name.clone() })?;
-        sys::sync(&state.armed)
+        Ok(())
     }
 
     /// Does restore `id` of `base`, for which this brick is armed. The rest as [`restore`](Store::restore), but for quota.

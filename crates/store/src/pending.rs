@@ -32,7 +32,7 @@ impl Store {
     fn settle_one(&self, payload: Gfid) -> Result<()> {
         let inode = match self.brick.open_file(payload, Access::Read) {
             // Nothing was there yet, or is there any more.
-            Err(Error::Gone) => return self.state()?.forget_base(payload),
+            Err(Error::Gone) => return self.settle_nothing(payload),
             other => other?,
         };
         let Some(record) = xattrs::payload_record(&inode.file)? else {
@@ -52,6 +52,15 @@ impl Store {
             record.base
         );
         self.unlink_everywhere(&inode)?.iter().try_for_each(sys::sync)
+    }
+
+    /// Forgets whose it was, unless it is in the catalogue: then self-heal is to bring it, and has to be let in.
+    fn settle_nothing(&self, payload: Gfid) -> Result<()> {
+        let state = self.state()?;
+        match state.pending_of(payload)? {
+            Some(base) if heal::record_of(&self.brick, base, payload)?.is_some() => Ok(()),
+            _ => state.forget_base(payload),
+        }
     }
 
     fn settle_begun(&self, payload: &Inode) -> Result<()> {

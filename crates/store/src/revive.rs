@@ -19,8 +19,8 @@ impl Store {
     /// are its own again. Returns how long the clone took. When this returns it is durable; after a crash the file is back
     /// or still deleted.
     ///
-    /// `may` is asked before anything is changed, with the gfid of the directory and the name that the file will have. Its
-    /// error is returned.
+    /// `may` is asked before anything is changed, and when nothing else is in the way, with the gfid of the directory and the name that
+    /// the file will have. Its error is returned.
     ///
     /// Refused, with nothing changed: [`Error::Unsupported`] (`EOPNOTSUPP`: the file was not deleted, and as in
     /// [`restore`](Store::restore)), [`Error::FileExists`] (`EEXIST`), [`Error::NoSnapshot`] (`ENODATA`), and what else
@@ -38,10 +38,11 @@ impl Store {
         };
         refuse_quota(&Names::of(&base.file)?)?;
         let parent = self.brick.open_dir(grave.was.parent)?;
-        may(parent.gfid, &grave.was.name)?;
         if sys::stat_in(&parent.file, grave.was.name.as_slice())?.is_some() {
             return Err(exists(&grave));
         }
+        self.restorable(&base, name)?;
+        may(parent.gfid, &grave.was.name)?;
         let back = self.restore_into(&base, name).and_then(|time| {
             self.raise(&base, &grave, &parent)?;
             Ok(time)
