@@ -1,17 +1,17 @@
 //! The life of a file that has snapshots: they follow its renames, and outlive its last name or keep it from going.
 
-use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Catalogue, Change, Entry, Kind, Store};
+use fsnap_store::{Catalogue, Change, Store};
 
 use super::guard::is_heal;
+use super::names::{Found, Heal, Names, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State, handles, heal};
-use crate::ffi::{Call, Held, Inodes, Mark, Removal, Route, Spot, Ticket};
+use crate::ffi::{Call, Held, Inodes, Mark, Removal, Route, Ticket};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
@@ -104,379 +104,6 @@ fn link(brick: &Brick, to: Place, file: Gfid, ticket: Ticket<'_>) {
             held.fail(error.errno());
         }
     });
-}
-
-/// Whether a directory may be removed; takes an empty `.fsnap` out of its way.
-///
-/// [`Error::NotEmpty`] (`ENOTEMPTY`) if it holds snapshots.
-fn may_go(store: &Store, dir: Gfid, whole_tree: bool, healing: bool) -> Result<()> {
-    if whole_tree && healing {
-        // The other bricks do not have it, at this place. storage/posix keeps it for some minutes: what has another place
-        // comes back from there.
-        return Ok(());
-    }
-    if whole_tree && store.tree_has_snapshots(dir)? {
-        return Err(Error::NotEmpty(format!(
-            "the tree of directory {dir}, which is to be discarded, holds snapshots"
-        )));
-    }
-    match store.clear_snap_dir(dir) {
-        // It is gone, or is none: storage/posix will say so in its own way.
-        Err(Error::Gone | Error::NotRegular) => Ok(()),
-        Err(Error::Os { errno: libc::ENOTDIR, .. }) => Ok(()),
-        other => other,
-    }
-}
-
-/// A name in a directory.
-#[derive(Clone)]
-struct Place {
-    parent: Gfid,
-    name: CString,
-    /// The way to the directory from the brick's root, if the host tells it.
-    way: Option<Vec<u8>>,
-    /// What the host believes to have it; null if it does not know.
-    believed: Gfid,
-    /// The host says another place as well, where it is not: see `is_displaced` of ffi. The directory may have no gfid yet: then `parent` is
-    /// null.
-    displaced: bool,
-}
-
-impl Place {
-    /// Where storage/posix will look: it goes by the path if there is one. [`Error::NoEntry`] (`ENOENT`, upon which features/trash makes
-    /// the directory) if that leads nowhere, or what a system call says.
-    fn new(store: &Store, spot: &Spot<'_>, believed: Gfid) -> Result<Self> {
-        let (way, last) = split(spot.path);
-        let place = Place {
-            parent: spot.parent,
-            name: spot.name.to_owned(),
-            way: way.map(<[u8]>::to_vec),
-            believed,
-            displaced: false,
-        };
-        match (way, last.and_then(|last| CString::new(last).ok())) {
-            (Some(way), Some(name)) if name != place.name && store.is_used() => {
-                let found = store.entry_by_path(way, name.to_bytes());
-                found.map_err(|error| if error == Error::Gone { Error::NoEntry } else { error })?;
-                let parent = store.dir_at(way).unwrap_or(Gfid::from_bytes([0; 16]));
-                Ok(Place { parent, name, displaced: true, ..place })
-            }
-            _ => Ok(place),
-        }
-    }
-
-    fn key(&self) -> Key {
-        Key::name(self.parent, self.name.to_bytes())
-    }
-
-    /// Has self-heal look whether other bricks have a tombstone of `file`, which lost this name.
-    fn tombstone_mark(&self, file: Gfid) -> Mark {
-        heal::entries_mark(self.parent.snap_dir(), vec![file.tombstone(self.name.to_bytes())])
-    }
-
-    /// What has the name on the disk. Where a handle above it is gone it is put back.
-    fn entry(&self, store: &Store, entrance: &Entrance) -> Result<Entry> {
-        let entry = || store.entry(self.parent, self.name.to_bytes());
-        match (entry(), &self.way) {
-            (_, Some(way)) if self.displaced => store.entry_by_path(way, self.name.to_bytes()),
-            (Err(Error::Gone | Error::Damaged(_)), Some(way)) if handles::mend(store, entrance, way) => {
-                entry()
-            }
-            (found, _) => found,
-        }
-    }
-
-    /// The same of a name that is to be renamed. [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is
-    /// not what the host believes, or has no gfid yet: storage/posix would move what has the name, and note the new name
-    /// on what the host believes in.
-    fn believed_entry(&self, store: &Store, entrance: &Entrance) -> Result<Entry> {
-        match self.entry(store, entrance)? {
-            Entry::Unnamed => Err(Error::Gone),
-            Entry::File(gfid) | Entry::Dir(gfid) if gfid != self.believed && !self.believed.is_null() => {
-                Err(Error::Gone)
-            }
-            entry => Ok(entry),
-        }
-    }
-
-    /// Whether `file`, which has this name, has snapshots. The caller has it to himself: where its handle is gone that is put back
-    /// if it has.
-    fn has_snapshots(&self, store: &Store, file: Gfid) -> Result<bool> {
-        match store.has_snapshots(file) {
-            Err(Error::Gone) if store.may_have_snapshots_at(self.parent, self.name.to_bytes())? => {
-                self.put_handle_back(store)?;
-                store.has_snapshots(file)
-            }
-            Err(Error::Gone) => Ok(false),
-            other => other,
-        }
-    }
-
-    fn put_handle_back(&self, store: &Store) -> Result<()> {
-        store.put_back_at(self.parent, self.name.to_bytes())
-    }
-}
-
-/// The way to a directory, and the name in it, of a path.
-fn split(path: Option<&[u8]>) -> (Option<&[u8]>, Option<&[u8]>) {
-    let slash = |path: &[u8]| path.iter().rposition(|&byte| byte == b'/');
-    match path.and_then(|path| Some((path, slash(path)?))) {
-        Some((path, slash)) => (Some(&path[..slash]), Some(&path[slash + 1..])),
-        None => (None, None),
-    }
-}
-
-/// What an unlink or a rename is about.
-#[derive(Clone)]
-struct Names {
-    /// The name that a rename takes from a file.
-    from: Option<Place>,
-    /// The name that an unlink takes from a file, or a rename gives to another one.
-    to: Place,
-    /// DHT's own unlink.
-    internal: bool,
-    /// Self-heal's.
-    healing: bool,
-}
-
-/// What has these names, on the disk. Nothing is known of a brick where nobody has snapshots.
-#[derive(Default)]
-struct Found {
-    /// What gets another name.
-    moved: Option<Gfid>,
-    /// The file that loses a name.
-    lost: Option<Gfid>,
-    /// The directory that is renamed over.
-    replaced: Option<Gfid>,
-    /// Both names of a rename are names of one file: it does nothing.
-    same: Option<Gfid>,
-}
-
-impl Names {
-    /// [`Error::NoEntry`] (`ENOENT`) if nothing has the name that is to be taken: something may get it before
-    /// storage/posix comes to it. [`Error::Gone`] (`ESTALE`) if the host is mistaken about who has the name, and for a
-    /// rename of a name to itself, which storage/posix takes for one over another file: it would remove the handle. (The
-    /// client's kernel does nothing for it, once it has looked.)
-    fn look(&self, store: &Store, entrance: &Entrance) -> Result<Found> {
-        if !store.is_used() {
-            return Ok(Found::default());
-        }
-        if self.from.as_ref().is_some_and(|from| from.key() == self.to.key()) {
-            return Err(Error::Gone);
-        }
-        let from = self.from.as_ref().map(|from| from.believed_entry(store, entrance)).transpose()?;
-        let to = self.to.entry(store, entrance)?;
-        let moved = match from.unwrap_or(to) {
-            Entry::Nothing => return Err(Error::NoEntry),
-            Entry::File(gfid) | Entry::Dir(gfid) if from.is_some() => Some(gfid),
-            _ => None,
-        };
-        let (lost, replaced, same) = match to {
-            Entry::File(gfid) | Entry::Dir(gfid) if Some(gfid) == moved => (None, None, moved),
-            Entry::File(gfid) => (Some(gfid), None, None),
-            Entry::Dir(gfid) => (None, moved.and(Some(gfid)), None),
-            Entry::Nothing | Entry::Unnamed => (None, None, None),
-        };
-        Ok(Found { moved, lost, replaced, same })
-    }
-
-    /// The same, when the names are ours.
-    fn look_and_make_room(&self, store: &Store, entrance: &Entrance) -> Result<Found> {
-        let found = self.look(store, entrance)?;
-        match found.same.filter(|_| self.healing) {
-            None => Ok(found),
-            Some(file) => {
-                store.make_room_aside(file, self.to.parent, self.to.name.to_bytes())?;
-                self.look(store, entrance)
-            }
-        }
-    }
-
-    /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
-    fn check(&self, store: &Store, found: &Found) -> Result<()> {
-        found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false, false))
-    }
-
-    /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
-    fn remember(&self, state: &State, found: &Found) {
-        let (Some(from), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else {
-            return;
-        };
-        if let Err(error) = store.note_name(file, from.parent, from.name.to_bytes()) {
-            tracing::error!("noting the name of {file} again: {error}");
-        }
-    }
-
-    /// After a rename of `file`, which has snapshots: they go with it. Where the host has said the new place by path alone,
-    /// storage/posix has noted the wrong one; and where the new directory has no gfid yet, which somebody gives it as soon as it is
-    /// looked for, they go later.
-    fn bring(&self, state: &Arc<State>, entrance: &Entrance, file: Gfid, tries: u32) {
-        let brought = state.store().and_then(|store| {
-            let Some((from, way)) =
-                self.from.as_ref().zip(self.to.way.as_ref()).filter(|_| self.to.displaced)
-            else {
-                return store.follow(file).map(|()| true);
-            };
-            let parent = match store.dir_at(way) {
-                Err(Error::Gone) if tries == TRIES => {
-                    store.follow_away(file, from.parent, from.name.to_bytes())?;
-                    return Ok(false);
-                }
-                Err(Error::Gone) if tries > 0 => return Ok(false),
-                other => other?,
-            };
-            store.note_name(file, parent, self.to.name.to_bytes())?;
-            store.forget_name(file, from.parent, self.to.name.to_bytes())?;
-            store.follow(file).map(|()| true)
-        });
-        match brought {
-            Ok(false) if entrance.takes_tasks() => {
-                let (names, state, again) = (self.clone(), Arc::clone(state), entrance.clone());
-                entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
-                    if let (Ok(_entered), Ok(_change)) = (turn.in_time(), state.begin()) {
-                        names.bring(&state, &again, file, tries - 1);
-                    }
-                });
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!("moving the snapshots of {file}: {error}"),
-        }
-    }
-
-    /// After a removal that was not `done`: storage/posix has taken the handle of a directory that was to be renamed, or of a file
-    /// that was to go, before it tried, and does not put it back.
-    fn mend(&self, state: &State, done: bool) {
-        if done {
-            return;
-        }
-        let place = self.from.as_ref().unwrap_or(&self.to);
-        if let Err(error) = state.store().and_then(|store| place.put_handle_back(store)) {
-            tracing::error!("putting back the handle of what was not removed or renamed: {error}");
-        }
-    }
-
-    /// As long as these are ours, nobody else gives or takes these names, and no command runs on these files.
-    fn keys(&self, files: &[Gfid]) -> Vec<Key> {
-        let names = self.from.iter().chain([&self.to]).map(Place::key);
-        names.chain(files.iter().filter(|file| !file.is_null()).map(|&file| Key::File(file))).collect()
-    }
-
-    /// Says in the log why it was refused.
-    fn refused(&self, error: &Error) {
-        let Place { parent, name, .. } = &self.to;
-        tracing::warn!("{} in directory {parent} stays whose it is: {error}", name.to_bytes().escape_ascii());
-    }
-
-    /// What it means that self-heal does this, to the file `lost` or to `moved`, which have snapshots, or to a snapshot.
-    fn heal(&self, store: &Store, found: &Found, lost: Option<Gfid>, moved: Option<Gfid>) -> Result<Heal> {
-        if self.to.displaced {
-            return Ok(Heal::No);
-        }
-        if store.is_anonymous(self.to.parent)? {
-            return Ok(match (lost, moved, &self.from) {
-                (None, Some(file), Some(from)) => Heal::PutAside(from.tombstone_mark(file)),
-                (Some(lost), ..) if store.is_buried(lost) => Heal::Known,
-                (Some(_), ..) => Heal::Gone(None),
-                _ => Heal::No,
-            });
-        }
-        if self.from.is_some() {
-            return Ok(Heal::No);
-        }
-        let Some(lost) = lost else { return self.heal_of_snapshot(store, found) };
-        let in_snap_dir = self.to.parent.is_derived() && store.entry_in_snap_dir(self.to.parent);
-        if in_snap_dir && lost.is_tombstone(self.to.name.to_bytes()) && store.is_deleted(lost) {
-            return Ok(Heal::Unburied);
-        }
-        Ok(match store.is_dispersed(lost)? {
-            // It has not looked whether the others have the file under any other name.
-            true => Heal::Unsure(heal::dispersed_mark(self.to.parent.snap_dir())),
-            false => Heal::Gone(Some(self.to.tombstone_mark(lost))),
-        })
-    }
-
-    fn heal_of_snapshot(&self, store: &Store, found: &Found) -> Result<Heal> {
-        Ok(match found.lost {
-            Some(payload) if store.what_is(payload) == Kind::Payload => {
-                store.base_of(payload).map_or(Heal::No, |(base, _)| Heal::Snapshot(base))
-            }
-            _ => Heal::No,
-        })
-    }
-
-    /// What will be lost, what will follow.
-    fn plan(&self, store: &Store, found: &Found) -> Result<Plan> {
-        let with_snapshots = |place: &Place, file: Option<Gfid>| match file {
-            Some(file) => Ok::<_, Error>(place.has_snapshots(store, file)?.then_some(file)),
-            None => Ok(None),
-        };
-        let moved = self.from.as_ref().map(|from| with_snapshots(from, found.moved)).transpose()?.flatten();
-        let lost = with_snapshots(&self.to, found.lost)?;
-        // A link file takes the place of the data on this brick because the data that it points to has, on another.
-        let too_late = lost.is_some()
-            && (self.healing || self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
-        let heal = if self.healing { self.heal(store, found, lost, moved)? } else { Heal::No };
-        Ok(Plan { moved, lost, too_late, heal })
-    }
-}
-
-impl Found {
-    fn files(&self) -> Vec<Gfid> {
-        self.moved.into_iter().chain(self.lost).collect()
-    }
-
-    fn is_within(&self, files: &[Gfid]) -> bool {
-        self.files().iter().all(|file| files.contains(file))
-    }
-}
-
-/// The files with snapshots that an unlink or a rename is about.
-struct Plan {
-    /// Gets another name.
-    moved: Option<Gfid>,
-    /// Loses a name.
-    lost: Option<Gfid>,
-    /// It can't be refused any more: DHT has renamed another file to its name, on another brick, and asks us next. Were
-    /// this refused, there would be two files of one name.
-    too_late: bool,
-    heal: Heal,
-}
-
-impl Plan {
-    fn is_nothing(&self) -> bool {
-        self.moved.is_none() && self.lost.is_none() && matches!(self.heal, Heal::No)
-    }
-}
-
-/// What it means for a file with snapshots that self-heal takes a name from it.
-enum Heal {
-    /// Nothing but what it would mean if an application did.
-    No,
-    /// It was renamed or deleted on the other bricks: if it was deleted, they have a tombstone, which heal has to look for.
-    PutAside(Mark),
-    /// The same, on a disperse volume: heal has to compare what is in `.fsnap`.
-    Unsure(Mark),
-    /// The other bricks do not have it: nobody can say whether its snapshots were deleted. If they have a tombstone, heal has
-    /// to look for it.
-    Gone(Option<Mark>),
-    /// It was deleted, as its tombstone tells.
-    Known,
-    /// It was deleted, and the other bricks have no tombstone of it any more.
-    Unburied,
-    /// It is a snapshot of this file.
-    Snapshot(Gfid),
-}
-
-impl Heal {
-    /// What self-heal is told when it is done.
-    fn marks(self, state: &State) -> Vec<Mark> {
-        match self {
-            Heal::PutAside(mark) | Heal::Unsure(mark) | Heal::Gone(Some(mark)) => vec![mark],
-            // If the catalogue has it, it has to come again.
-            Heal::Snapshot(base) => heal::outstanding(state, base).unwrap_or_default(),
-            _ => Vec::new(),
-        }
-    }
 }
 
 /// How a file was prepared for the loss of a name.
@@ -638,7 +265,7 @@ impl Job {
         let plan = self.names.plan(store, &found)?;
         let change = if plan.is_nothing() { change.ok() } else { Some(change?) };
         if let Some(lost) = plan.lost.filter(|_| !self.names.to.displaced) {
-            // It may not be noted: see `Names::bring`.
+            // It may not be noted: see `bring`.
             store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
         }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
@@ -678,8 +305,43 @@ impl Job {
             }
         }
         if let Some(moved) = plan.moved.filter(|_| done) {
-            self.names.bring(&self.state, &self.entrance, moved, TRIES);
+            bring(&self.names, &self.state, &self.entrance, moved, TRIES);
         }
+    }
+}
+
+/// After a rename of `file`, which has snapshots: they go with it. Where the host has said the new place by path alone,
+/// storage/posix has noted the wrong one; and where the new directory has no gfid yet, which somebody gives it as soon as it is
+/// looked for, they go later.
+fn bring(names: &Names, state: &Arc<State>, entrance: &Entrance, file: Gfid, tries: u32) {
+    let Names { from, to, .. } = names;
+    let brought = state.store().and_then(|store| {
+        let Some((from, way)) = from.as_ref().zip(to.way.as_ref()).filter(|_| to.displaced) else {
+            return store.follow(file).map(|()| true);
+        };
+        let parent = match store.dir_at(way) {
+            Err(Error::Gone) if tries == TRIES => {
+                store.follow_away(file, from.parent, from.name.to_bytes())?;
+                return Ok(false);
+            }
+            Err(Error::Gone) if tries > 0 => return Ok(false),
+            other => other?,
+        };
+        store.note_name(file, parent, to.name.to_bytes())?;
+        store.forget_name(file, from.parent, to.name.to_bytes())?;
+        store.follow(file).map(|()| true)
+    });
+    match brought {
+        Ok(false) if entrance.takes_tasks() => {
+            let (names, state, again) = (names.clone(), Arc::clone(state), entrance.clone());
+            entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
+                if let (Ok(_entered), Ok(_change)) = (turn.in_time(), state.begin()) {
+                    bring(&names, &state, &again, file, tries - 1);
+                }
+            });
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!("moving the snapshots of {file}: {error}"),
     }
 }
 

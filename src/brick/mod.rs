@@ -11,6 +11,7 @@ mod heal;
 mod instances;
 mod life;
 mod moving;
+mod names;
 mod namespace;
 mod pool;
 mod restore;
