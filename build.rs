@@ -21,7 +21,7 @@ const FUNCTIONS: &str = "_gf_msg|__glusterfs_this_location|fsnap_.*|default_.*|d
 
 const TYPES: &str = "xlator_api_t|glusterfs_event_t|xlator_cbks|xlator_fops|xlator_dumpops|volume_option_t|loc_t|iatt|gf_dirent_t|_gf_dirent";
 
-const CONSTANTS: &str = "gf_loglevel_t_.*|_gf_loglevel_.*|GF_LOG_.*|GF_SET_ATTR_.*|GF_OPTION_TYPE_STR|GF_(CLIENT|SERVER)_PROCESS|GF_XATTROP_ADD_ARRAY.*|IA_IF(REG|DIR)";
+const CONSTANTS: &str = "gf_loglevel_t_.*|_gf_loglevel_.*|GF_LOG_.*|GF_SET_ATTR_.*|GF_OPTION_TYPE_STR|GF_(CLIENT|SERVER)_PROCESS|GF_XATTROP_ADD_ARRAY.*|IA_IF(REG|DIR)|default_fops";
 
 fn main() {
     let api = pkg_config::Config::new().cargo_metadata(false).probe("glusterfs-api").expect(

@@ -9,6 +9,7 @@
 
 mod call;
 mod carrier;
+mod client;
 mod closing;
 mod cluster;
 mod dict;

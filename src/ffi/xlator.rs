@@ -8,7 +8,7 @@ use fsnap_core::Gfid;
 
 use super::call::{Call, Connection, Inodes};
 use super::carrier::{self, HeldTruncate};
-use super::cluster::File;
+use super::client;
 use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::filter::{self, HiddenXattrs};
@@ -160,7 +160,7 @@ static mut xlator_api: sys::xlator_api_t = sys::xlator_api_t {
 static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     setxattr: Some(healed_setxattr::<Role>),
     fsetxattr: Some(fsetxattr::<Role>),
-    getxattr: Some(asked_getxattr::<Role>),
+    getxattr: Some(getxattr::<Role>),
     fgetxattr: Some(fgetxattr::<Role>),
     lookup: Some(lookup::<Role>),
     readdir: Some(readdir::<Role>),
@@ -253,8 +253,14 @@ unsafe extern "C" fn init<T: Translator>(this: *mut sys::xlator_t) -> i32 {
         // SAFETY: every translator has a type, a C string.
         let kind = unsafe { CStr::from_ptr((*this.as_ptr()).type_) };
         let started = host.check().and_then(|()| {
-            let private: Private =
-                if kind == CLIENT { Box::new(Client::init(host)?) } else { Box::new(T::init(host)?) };
+            let private: Private = if kind == CLIENT {
+                let client = Box::new(Client::init(host)?);
+                // SAFETY: the host's promise: it has no fops for this translator yet.
+                unsafe { client::take_table(this) };
+                client
+            } else {
+                Box::new(T::init(host)?)
+            };
             Ok(private)
         });
         match started {
@@ -507,60 +513,11 @@ unsafe extern "C" fn healed_setxattr<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        if client_set((frame, this), loc, dict)
-            || heal::takes_set::<T>((frame, this), loc, dict, flags, xdata)
-        {
+        if heal::takes_set::<T>((frame, this), loc, dict, flags, xdata) {
             return 0;
         }
         setxattr::<T>(frame, this, loc, dict, flags, xdata)
     }
-}
-
-/// setxattr in a private client graph; true if it is a command.
-///
-/// # Safety
-/// The arguments are a fop's.
-unsafe fn client_set(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    loc: *mut sys::loc_t,
-    dict: *mut sys::dict_t,
-) -> bool {
-    fence("a command", true, || {
-        // SAFETY: the host's promise.
-        let client = unsafe { role::<Client>(this) };
-        let (Some(client), Some(frame)) = (client, NonNull::new(frame)) else { return false };
-        // SAFETY: the host's promise.
-        let (Some(file), Some(dict)) = (unsafe { (File::of(loc), Dict::new(dict)) }) else { return false };
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
-        let reply = SetReply::new(unsafe { Pending::new(frame, Fop::Setxattr) });
-        client.set(file, dict, reply).map(|reply| reply.into_pending().into_frame()).is_none()
-    })
-}
-
-/// getxattr, which may be a question in a private client graph.
-unsafe extern "C" fn asked_getxattr<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    loc: *mut sys::loc_t,
-    key: *const c_char,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    let taken = fence("a question", true, || {
-        // SAFETY: the host's promise.
-        let (client, file) = unsafe { (role::<Client>(this), File::of(loc)) };
-        let (Some(client), Some(file), Some(frame)) = (client, file, NonNull::new(frame)) else {
-            return false;
-        };
-        if key.is_null() {
-            return false;
-        }
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on; a key is a C string.
-        let (reply, key) =
-            unsafe { (GetReply::new(Pending::new(frame, Fop::Getxattr)), CStr::from_ptr(key)) };
-        client.get(file, key, reply).map(|reply| reply.into_pending().into_frame()).is_none()
-    });
-    // SAFETY: the host's promise, for passing on.
-    if taken { 0 } else { unsafe { getxattr::<T>(frame, this, loc, key, xdata) } }
 }
 
 set_fop!(setxattr, default_setxattr, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc);
