@@ -9,19 +9,9 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{Entry, Kind, Store};
 
-use super::moving::{self, REBALANCE};
-use super::{State, heal, restore};
+use super::caller::{STAMPER, XATTRS, heals, is_heal, sees_xattrs};
+use super::{State, heal, moving, restore};
 use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Place};
-
-/// What all our xattrs' names start with.
-pub const XATTRS: HiddenXattrs = c"trusted.fsnap.";
-
-/// `GF_CLIENT_PID_*` of glusterfs.h: self-heal (in any process), and the mount that fills a new replica.
-const HEAL: [i32; 2] = [-6, -12];
-/// Rebalance and glfsheal: they carry or compare all xattrs of a file.
-const CARRIERS: [i32; 2] = [REBALANCE, -7];
-/// Who stamps times on what has none, at a first lookup.
-const STAMPER: i32 = -13;
 
 /// What the names of all of DHT's xattrs start with.
 const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
@@ -29,19 +19,6 @@ const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
 const SET_MDATA: &[u8] = b"set-ctime-mdata";
 /// Self-heal of DHT sets all attributes at once (0xffffff or 0xffffffff); no application can ask for that.
 const ALL_ATTRIBUTES: i32 = 0xff_ffff;
-
-/// Whether self-heal asks, from outside.
-pub fn is_heal(call: &Call<'_>) -> bool {
-    !call.from_within() && HEAL.contains(&call.pid())
-}
-
-fn heals(call: &Call<'_>) -> bool {
-    call.from_within() || is_heal(call)
-}
-
-fn sees_xattrs(call: &Call<'_>) -> bool {
-    heals(call) || CARRIERS.contains(&call.pid())
-}
 
 /// The xattrs that this caller is not shown.
 pub fn hidden_xattrs(call: &Call<'_>) -> Option<HiddenXattrs> {

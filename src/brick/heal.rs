@@ -12,7 +12,7 @@ use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, Record, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR, SnapName, afr};
 use fsnap_store::{Catalogue, Outstanding, Store};
 
-use super::guard::{XATTRS, is_heal};
+use super::caller::{XATTRS, is_heal};
 use super::pool::Key;
 use super::{Brick, State};
 use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark};

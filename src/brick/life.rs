@@ -7,7 +7,7 @@ use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{Catalogue, Change, Store};
 
-use super::guard::is_heal;
+use super::caller::is_heal;
 use super::names::{Found, Heal, Names, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State, handles, heal};

@@ -10,10 +10,9 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, layout};
 
 use super::State;
+use super::caller::REBALANCE;
 use crate::ffi::{Call, Dict};
 
-/// `GF_CLIENT_PID_DEFRAG` of glusterfs.h.
-pub const REBALANCE: i32 = -3;
 /// DHT's link to the brick that has a file: the mark on a file that is about to move.
 const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
 

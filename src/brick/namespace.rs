@@ -5,11 +5,8 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, is_tombstone};
 
 use super::State;
+use super::caller::sees_all;
 use crate::ffi::{Call, Hides};
-
-/// Clients of the cluster itself that must see everything on the brick (`GF_CLIENT_PID_*` of glusterfs.h): self-heal
-/// daemon, its query tool, and the two crawlers of quota. Rebalance and geo-replication are not among them.
-const SEE_ALL: [i32; 4] = [-6, -7, -5, -100];
 
 /// What listings of this directory for this caller leave out: `.fsnap` anywhere, and tombstones in it.
 pub fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
@@ -19,10 +16,6 @@ pub fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
     let in_snap_dir =
         call.gfid().is_derived() && state.store().is_ok_and(|s| s.entry_in_snap_dir(call.gfid()));
     Some(if in_snap_dir { is_tombstone } else { |name| name == SNAP_DIR.as_bytes() })
-}
-
-fn sees_all(call: &Call<'_>) -> bool {
-    call.from_within() || SEE_ALL.contains(&call.pid())
 }
 
 /// The virtual lookup: `.fsnap` is there as soon as somebody asks for it by name, with the same gfid on every brick, so

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fsnap_core::command::parse_id;
 use fsnap_core::{Error, Gfid, Result};
 
-use super::guard::is_heal;
+use super::caller::is_heal;
 use super::pool::Key;
 use super::{Brick, State};
 use crate::ffi::{Call, Change, Connection, Dict, HeldTruncate, How, Place};

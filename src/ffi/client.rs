@@ -8,8 +8,8 @@ use super::cluster::File;
 use super::dict::Dict;
 use super::fence::fence;
 use super::reply::{Fop, GetReply, Pending, SetReply};
+use super::role::role;
 use super::sys;
-use super::xlator::role;
 use crate::client::Client;
 
 // The host writes into it (STACK_WIND).

@@ -1,12 +1,22 @@
 //! The panic fence: no panic ever unwinds into the host, which would abort the brick for every client.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::reply;
+type Rest = Box<dyn FnOnce()>;
 
-/// Runs `run` as one callback of the host. After a panic it logs, answers `EIO` to every request that the panic left
-/// without an answer, and returns `fallback`.
+thread_local! {
+    static REST: RefCell<Vec<Rest>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Puts off what a panic that unwinds on this thread has left to do, until it has come to its fence and the stack is in order again.
+pub(super) fn put_off(rest: impl FnOnce() + 'static) {
+    REST.with_borrow_mut(|all| all.push(Box::new(rest)));
+}
+
+/// Runs `run` as one callback of the host. After a panic it logs, does what was [put off](put_off), which answers `EIO` to every
+/// request that the panic left without an answer, and returns `fallback`.
 pub fn fence<T>(what: &str, fallback: T, run: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(value) => value,
@@ -18,7 +28,7 @@ pub fn fence<T>(what: &str, fallback: T, run: impl FnOnce() -> T) -> T {
             if catch_unwind(AssertUnwindSafe(report)).is_err() {
                 // The log itself is broken; the requests still get their answer.
             }
-            reply::fail_abandoned();
+            REST.take().into_iter().for_each(|rest| rest());
             fallback
         }
     }

@@ -3,27 +3,23 @@
 use std::ffi::{CStr, c_void};
 use std::ptr::{NonNull, null_mut};
 
-use fsnap_core::Gfid;
-
-use super::call::{Call, Inodes, gfid_of};
-use super::dict::{Dict, OwnedDict};
+use super::call::Inodes;
+use super::dict::OwnedDict;
 use super::fence::fence;
-use super::guard::{self, entry};
 use super::held::{Iatts, OwnedLoc};
 use super::host::{Host, this};
 use super::mark::{self, Mark};
 use super::reply::{Fop, Pending, SetReply};
 use super::sys;
-use super::xlator::{Translator, role};
 
 /// A fop's arguments, in memory and with references of our own.
-struct Arguments {
+pub(super) struct Arguments {
     loc: OwnedLoc,
     dict: Option<OwnedDict>,
-    flags: i32,
-    mode: sys::mode_t,
-    rdev: sys::dev_t,
-    umask: sys::mode_t,
+    pub(super) flags: i32,
+    pub(super) mode: sys::mode_t,
+    pub(super) rdev: sys::dev_t,
+    pub(super) umask: sys::mode_t,
     xdata: Option<OwnedDict>,
 }
 
@@ -32,7 +28,7 @@ impl Arguments {
     ///
     /// # Safety
     /// What is passed is a fop's: valid, the dictionaries or null.
-    unsafe fn hold(
+    pub(super) unsafe fn hold(
         loc: *const sys::loc_t,
         dict: *mut sys::dict_t,
         xdata: *mut sys::dict_t,
@@ -46,8 +42,8 @@ impl Arguments {
 
 /// A setxattr that brings all xattrs of a file, held.
 pub struct HeldSet {
-    pending: Pending,
-    arguments: Box<Arguments>,
+    pub(super) pending: Pending,
+    pub(super) arguments: Box<Arguments>,
 }
 
 type Marks = Box<dyn FnOnce() -> Result<Vec<Mark>, i32> + Send>;
@@ -146,8 +142,8 @@ impl SetReply {
 
 /// A mknod, held.
 pub struct HeldMake {
-    pending: Pending,
-    arguments: Box<Arguments>,
+    pub(super) pending: Pending,
+    pub(super) arguments: Box<Arguments>,
 }
 
 struct Making {
@@ -235,107 +231,5 @@ unsafe extern "C" fn made(
     0
 }
 
-/// setxattr by self-heal of what deserves a look; true if the translator has taken it.
-///
-/// # Safety
-/// The arguments are a fop's.
-pub(super) unsafe fn takes_set<T: Translator>(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    loc: *mut sys::loc_t,
-    dict: *mut sys::dict_t,
-    flags: i32,
-    xdata: *mut sys::dict_t,
-) -> bool {
-    fence("a setxattr of self-heal", true, || {
-        // SAFETY: the host's promise.
-        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
-            return false;
-        };
-        // SAFETY: the host's promise.
-        let (Some(call), Some(values)) = (unsafe { (Call::on_loc(frame, loc), Dict::new(dict)) }) else {
-            return false;
-        };
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
-        let pending = unsafe { Pending::new(frame, Fop::Setxattr) };
-        if !role.heals_catalogue(&call, values) {
-            pending.into_frame();
-            return false;
-        }
-        // SAFETY: the host's promise.
-        match unsafe { Arguments::hold(loc, dict, xdata) } {
-            None => pending.fail(libc::ENOMEM),
-            Some(mut arguments) => {
-                arguments.flags = flags;
-                role.heal_catalogue(&call, values, HeldSet { pending, arguments });
-            }
-        }
-        true
-    })
-}
-
 /// `GFID_REQ` of GlusterFS, an xdata key: the gfid that a new entry is to have.
 pub const GFID_REQ: &CStr = c"gfid-req";
-
-pub(super) unsafe extern "C" fn mknod<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    loc: *mut sys::loc_t,
-    mode: sys::mode_t,
-    rdev: sys::dev_t,
-    umask: sys::mode_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    let taken = fence("a mknod", true, || {
-        // SAFETY: the host's promise.
-        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
-            return false;
-        };
-        // SAFETY: the host's promise.
-        let (call, asked) =
-            unsafe { (Call::on_nothing(frame), Dict::new(xdata).and_then(|xdata| xdata.get(GFID_REQ))) };
-        // SAFETY: the host's promise.
-        let Some((parent, name)) = (unsafe { loc.as_ref().and_then(|loc| entry(loc)) }) else { return false };
-        let Some(gfid) = asked.and_then(|gfid| Gfid::from_xattr(gfid).ok()) else { return false };
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
-        let pending = unsafe { Pending::new(frame, Fop::Mknod) };
-        if !role.heals_name(&call, parent, gfid) {
-            pending.into_frame();
-            return false;
-        }
-        // SAFETY: the host's promise.
-        match unsafe { Arguments::hold(loc, null_mut(), xdata) } {
-            None => pending.fail(libc::ENOMEM),
-            Some(mut arguments) => {
-                (arguments.mode, arguments.rdev, arguments.umask) = (mode, rdev, umask);
-                role.heal_name(parent, name, gfid, HeldMake { pending, arguments });
-            }
-        }
-        true
-    });
-    // SAFETY: the host's promise, for passing it on.
-    if taken { 0 } else { unsafe { guard::mknod::<T>(frame, this, loc, mode, rdev, umask, xdata) } }
-}
-
-/// removexattr of all that is in `xdata`, by self-heal, which sets them anew right after: what the translator keeps is left
-/// out.
-///
-/// # Safety
-/// The arguments are a fop's.
-pub(super) unsafe fn kept<T: Translator>(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    loc: *mut sys::loc_t,
-    name: *const std::ffi::c_char,
-    xdata: *mut sys::dict_t,
-) -> Option<OwnedDict> {
-    fence("a removexattr of self-heal", None, || {
-        // SAFETY: the host's promise. (`posix_is_bulk_removexattr`: the name is empty.)
-        unsafe {
-            if name.is_null() || !CStr::from_ptr(name).is_empty() {
-                return None;
-            }
-            let (call, names) = (Call::on_nothing(NonNull::new(frame)?), Dict::new(xdata)?);
-            let kept = role::<T>(this)?.heal_keeps(&call, gfid_of(loc.as_ref()?), names)?;
-            OwnedDict::without(names, kept)
-        }
-    })
-}

@@ -9,6 +9,7 @@
 
 mod call;
 mod carrier;
+mod change;
 mod client;
 mod closing;
 mod cluster;
@@ -16,20 +17,20 @@ mod dict;
 mod errand;
 mod fence;
 mod filter;
-mod guard;
+mod fops;
 mod heal;
 mod held;
 mod host;
 mod listing;
 mod log;
 mod mark;
-mod moving;
 #[cfg(feature = "fault-injection")]
 pub mod provoke;
 mod removal;
 mod reply;
+mod role;
 mod statedump;
-mod xlator;
+mod tables;
 
 /// The host's structs and functions, as bindgen reads them. Not exported further.
 mod sys {
@@ -40,17 +41,17 @@ mod sys {
 
 pub use call::{Call, Connection, Inode, Inodes, Request};
 pub use carrier::HeldTruncate;
+pub use change::{Change, How, Place};
 pub use cluster::{File, Node, Range, own_locks};
 pub use dict::Dict;
 pub use errand::Outcome;
 pub use fence::fence;
 pub use filter::HiddenXattrs;
-pub use guard::{Change, How, Place};
 pub use heal::{GFID_REQ, HeldMake, HeldSet};
 pub use host::{Host, dht_hash};
 pub use listing::Hides;
 pub use mark::{EC_DIRTY, Mark};
 pub use removal::{Held, Removal, Route, Spot, Ticket};
 pub use reply::{GetReply, SetReply};
+pub use role::Translator;
 pub use statedump::StateDump;
-pub use xlator::Translator;

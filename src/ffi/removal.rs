@@ -6,16 +6,15 @@ use std::ptr::{NonNull, null_mut};
 
 use fsnap_core::Gfid;
 
-use super::call::{Call, Inodes, gfid_of};
-use super::dict::{Dict, OwnedDict};
+use super::call::Inodes;
+use super::change::entry;
+use super::dict::OwnedDict;
 use super::fence::fence;
-use super::guard::{How, Place, WHOLE_TREE, entry, refusal};
 use super::held::{Iatts, OwnedLoc};
 use super::host::{Host, this};
 use super::mark::{self, Mark};
 use super::reply::{Fop, Pending};
 use super::sys;
-use super::xlator::{Translator, role};
 
 /// A name in a directory, as a fop tells it.
 #[derive(Clone, Copy)]
@@ -31,7 +30,7 @@ pub struct Spot<'a> {
 impl<'a> Spot<'a> {
     /// # Safety
     /// `loc` comes from the host, and is valid as long as the result is used.
-    unsafe fn of(loc: &'a sys::loc_t) -> Option<Self> {
+    pub(super) unsafe fn of(loc: &'a sys::loc_t) -> Option<Self> {
         // SAFETY: the caller's contract.
         unsafe { entry(loc).map(|(parent, name)| Spot { parent, name, path: path_of(loc) }) }
     }
@@ -41,7 +40,7 @@ impl<'a> Spot<'a> {
 ///
 /// # Safety
 /// `loc` comes from the host, and is valid as long as the result is used.
-unsafe fn path_of(loc: &sys::loc_t) -> Option<&[u8]> {
+pub(super) unsafe fn path_of(loc: &sys::loc_t) -> Option<&[u8]> {
     let path = NonNull::new(loc.path.cast_mut())?;
     // SAFETY: a path in a loc is a C string, valid as long as the loc.
     Some(unsafe { CStr::from_ptr(path.as_ptr()) }.to_bytes()).filter(|path| path.first() == Some(&b'/'))
@@ -96,11 +95,11 @@ pub enum Removal<'a> {
 
 /// Such a fop, not yet passed on.
 pub struct Ticket<'a> {
-    pending: Pending,
-    oldloc: &'a sys::loc_t,
-    newloc: Option<&'a sys::loc_t>,
-    flags: c_int,
-    xdata: *mut sys::dict_t,
+    pub(super) pending: Pending,
+    pub(super) oldloc: &'a sys::loc_t,
+    pub(super) newloc: Option<&'a sys::loc_t>,
+    pub(super) flags: c_int,
+    pub(super) xdata: *mut sys::dict_t,
 }
 
 impl Ticket<'_> {
@@ -396,126 +395,5 @@ unsafe extern "C" fn renamed(
         sys::default_rename_cbk(
             frame, cookie, this, op_ret, op_errno, stbuf, preold, postold, prenew, postnew, xdata,
         )
-    }
-}
-
-/// Asks the translator what is to become of a removal; true if it has taken it.
-///
-/// # Safety
-/// The arguments are a fop's.
-unsafe fn asked<T: Translator>(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    fop: Fop,
-    removal: Removal<'_>,
-    ticket: impl FnOnce(Pending) -> Ticket<'static>,
-) -> bool {
-    fence("a removal", true, || {
-        let Some(frame) = NonNull::new(frame) else { return false };
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
-        let (pending, call) = unsafe { (Pending::new(frame, fop), Call::on_nothing(frame)) };
-        let ticket = ticket(pending);
-        // SAFETY: the host's promise.
-        let back = match unsafe { role::<T>(this) } {
-            Some(role) => role.remove(&call, removal, ticket),
-            None => Some(ticket),
-        };
-        back.map(|ticket| ticket.pending.into_frame()).is_none()
-    })
-}
-
-pub(super) unsafe extern "C" fn unlink<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    loc: *mut sys::loc_t,
-    flags: c_int,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the host's promise, for looking, for asking and for passing on.
-    unsafe {
-        if let Some(errno) = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Unlink, xdata) {
-            return sys::default_unlink_failure_cbk(frame, errno);
-        }
-        let Some(at) = Spot::of(&*loc) else {
-            return sys::default_unlink(frame, this, loc, flags, xdata);
-        };
-        let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
-        let internal = Dict::new(xdata).is_some_and(|xdata| xdata.get(c"glusterfs-internal-fop").is_some());
-        let removal = Removal::Unlink { at, file: gfid_of(&*loc), internal };
-        if asked::<T>((frame, this), Fop::Unlink, removal, ticket) {
-            return 0;
-        }
-        sys::default_unlink(frame, this, loc, flags, xdata)
-    }
-}
-
-pub(super) unsafe extern "C" fn rmdir<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    loc: *mut sys::loc_t,
-    flags: c_int,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the host's promise, for looking, for asking and for passing on.
-    unsafe {
-        if let Some(errno) = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Other, xdata) {
-            return sys::default_rmdir_failure_cbk(frame, errno);
-        }
-        let whole_tree = flags & WHOLE_TREE != 0;
-        let removal = Removal::Rmdir { path: path_of(&*loc), dir: gfid_of(&*loc), whole_tree };
-        let ticket = |pending| Ticket { pending, oldloc: &*loc, newloc: None, flags, xdata };
-        if asked::<T>((frame, this), Fop::Rmdir, removal, ticket) {
-            return 0;
-        }
-        sys::default_rmdir(frame, this, loc, flags, xdata)
-    }
-}
-
-pub(super) unsafe extern "C" fn rename<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    oldloc: *mut sys::loc_t,
-    newloc: *mut sys::loc_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the host's promise, for looking, for asking and for passing on.
-    unsafe {
-        let places = [Place::entry(&*oldloc), Place::entry(&*newloc)];
-        if let Some(errno) = refusal::<T>((frame, this), &places, How::Other, xdata) {
-            return sys::default_rename_failure_cbk(frame, errno);
-        }
-        if let (Some(from), Some(to)) = (Spot::of(&*oldloc), Spot::of(&*newloc)) {
-            let removal = Removal::Rename { from, to, files: [gfid_of(&*oldloc), gfid_of(&*newloc)] };
-            let ticket =
-                |pending| Ticket { pending, oldloc: &*oldloc, newloc: Some(&*newloc), flags: 0, xdata };
-            if asked::<T>((frame, this), Fop::Rename, removal, ticket) {
-                return 0;
-            }
-        }
-        sys::default_rename(frame, this, oldloc, newloc, xdata)
-    }
-}
-
-pub(super) unsafe extern "C" fn link<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    oldloc: *mut sys::loc_t,
-    newloc: *mut sys::loc_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the host's promise, for looking, for asking and for passing on.
-    unsafe {
-        let places = [Place::file(&*oldloc), Place::entry(&*newloc)];
-        if let Some(errno) = refusal::<T>((frame, this), &places, How::Other, xdata) {
-            return sys::default_link_failure_cbk(frame, errno);
-        }
-        if let Some(to) = Spot::of(&*newloc) {
-            let removal = Removal::Link { file: gfid_of(&*oldloc), to };
-            let ticket =
-                |pending| Ticket { pending, oldloc: &*oldloc, newloc: Some(&*newloc), flags: 0, xdata };
-            if asked::<T>((frame, this), Fop::Link, removal, ticket) {
-                return 0;
-            }
-        }
-        sys::default_link(frame, this, oldloc, newloc, xdata)
     }
 }

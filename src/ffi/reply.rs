@@ -3,12 +3,12 @@
 //! Answering consumes the reply. A reply that is dropped instead answers `EIO` and logs; while a panic unwinds it only
 //! notes the request, and the [`fence`](super::fence) answers when the stack is in order again.
 
-use std::cell::RefCell;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::ptr::{NonNull, null_mut};
 
 use super::dict::OwnedDict;
+use super::fence::put_off;
 use super::host::this;
 use super::sys;
 
@@ -39,21 +39,6 @@ pub(super) struct Pending {
 
 // SAFETY: a frame has one owner at a time and the host lets any thread unwind it.
 unsafe impl Send for Pending {}
-
-thread_local! {
-    static ABANDONED: RefCell<Vec<Abandoned>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A request whose reply was dropped by a panic.
-struct Abandoned(NonNull<sys::call_frame_t>, Fop);
-
-/// Answers the requests that a panic on this thread left behind.
-pub(super) fn fail_abandoned() {
-    let left = ABANDONED.with_borrow_mut(std::mem::take);
-    for Abandoned(frame, fop) in left {
-        Pending { frame, fop }.fail(libc::EIO);
-    }
-}
 
 impl Pending {
     /// # Safety
@@ -126,7 +111,8 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            ABANDONED.with_borrow_mut(|left| left.push(Abandoned(self.frame, self.fop)));
+            let left = Pending { ..*self };
+            put_off(|| left.fail(libc::EIO));
         } else {
             tracing::error!("fsnap has a defect, please report it: a request was left without an answer");
             Pending { ..*self }.fail(libc::EIO);

@@ -3,150 +3,17 @@
 //! Only gfids that fsnap derives, and the name `.fsnap`, are looked at any closer; everything else goes straight to the
 //! translator beneath.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 
-use fsnap_core::{Gfid, SNAP_DIR};
-
-use super::call::{Call, Inodes, gfid_of};
-use super::carrier;
-use super::dict::{Dict, OwnedDict};
-use super::fence::fence;
-use super::heal;
-use super::host::Host;
-use super::mark;
-use super::sys;
-use super::xlator::{Translator, hidden_xattrs, role};
-
-/// Something that a fop is about to change.
-pub struct Change<'a> {
-    /// Where.
-    pub place: Place<'a>,
-    /// How.
-    pub how: How<'a>,
-    /// The request's own dictionary.
-    pub xdata: Option<Dict<'a>>,
-}
-
-/// What a change touches.
-#[derive(Clone, Copy)]
-pub enum Place<'a> {
-    /// A file or directory itself, reached by its gfid: its content, attributes or xattrs.
-    File(Gfid),
-    /// The same, by somebody who has it open.
-    Open(Gfid),
-    /// A name in a directory.
-    Entry(Gfid, &'a [u8]),
-}
-
-/// How a change is made, as far as that matters.
-#[derive(Clone, Copy)]
-pub enum How<'a> {
-    /// It is opened for reading.
-    Read,
-    /// readv.
-    Load,
-    /// mkdir.
-    Mkdir,
-    /// unlink.
-    Unlink,
-    /// setattr with these attributes (`GF_SET_ATTR_*`).
-    Attributes(i32),
-    /// xattrop that adds these values to xattrs.
-    Xattrop(Option<Dict<'a>>),
-    /// In another way.
-    Other,
-}
-
-impl Place<'_> {
-    pub(super) fn file(loc: &sys::loc_t) -> Place<'static> {
-        Place::File(gfid_of(loc))
-    }
-
-    /// # Safety
-    /// `fd` is null or valid.
-    unsafe fn open(fd: *const sys::fd_t) -> Place<'static> {
-        // SAFETY: the caller's contract; an fd holds a reference to its inode.
-        let gfid =
-            unsafe { fd.as_ref().and_then(|fd| fd.inode.as_ref()) }.map_or([0; 16], |inode| inode.gfid);
-        Place::Open(Gfid::from_bytes(gfid))
-    }
-
-    /// # Safety
-    /// `loc` comes from the host, and is valid as long as the result is used.
-    pub(super) unsafe fn entry(loc: &sys::loc_t) -> Place<'_> {
-        // SAFETY: the caller's contract.
-        match unsafe { entry(loc) } {
-            Some((parent, name)) => Place::Entry(parent, name.to_bytes()),
-            None => Place::File(gfid_of(loc)),
-        }
-    }
-
-    fn deserves_a_look(&self, role: &impl Translator) -> bool {
-        match self {
-            Place::File(gfid) => gfid.is_derived() || role.watches(*gfid) || role.is_half_restored(*gfid),
-            Place::Open(gfid) => gfid.is_derived() || role.is_half_restored(*gfid),
-            Place::Entry(parent, name) => parent.is_derived() || *name == SNAP_DIR.as_bytes(),
-        }
-    }
-}
-
-/// The directory and the name of a loc.
-///
-/// # Safety
-/// `loc` comes from the host, and is valid as long as the result is used.
-pub(super) unsafe fn entry(loc: &sys::loc_t) -> Option<(Gfid, &CStr)> {
-    let name = NonNull::new(loc.name.cast_mut())?;
-    // SAFETY: an inode in a loc is valid as long as the loc; a name is a C string.
-    let (parent, name) = unsafe { (loc.parent.as_ref().map(|p| p.gfid), CStr::from_ptr(name.as_ptr())) };
-    let parent = parent.filter(|g| *g != [0; 16]).unwrap_or(loc.pargfid);
-    (parent != [0; 16]).then_some((Gfid::from_bytes(parent), name))
-}
-
-/// The errno of a fop that must not be, `None` for one that may go on.
-///
-/// # Safety
-/// The arguments are a fop's.
-pub(super) unsafe fn refusal<T: Translator>(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    places: &[Place<'_>],
-    how: How<'_>,
-    xdata: *mut sys::dict_t,
-) -> Option<i32> {
-    // SAFETY: the host's promise.
-    let role = unsafe { role::<T>(this) }?;
-    if !places.iter().any(|place| place.deserves_a_look(role)) {
-        return None;
-    }
-    fence("a guard", Some(libc::EIO), || {
-        // SAFETY: the host's promise.
-        let call = unsafe { Call::on_nothing(NonNull::new(frame)?) };
-        places.iter().find_map(|&place| {
-            // SAFETY: the host's promise.
-            role.refuse(&call, &Change { place, how, xdata: unsafe { Dict::new(xdata) } })
-        })
-    })
-}
-
-/// `EPERM` if one of the dictionaries, whose keys are names of xattrs, has one that this caller is not shown: neither is it
-/// his to ask for, to set or to remove.
-///
-/// # Safety
-/// The arguments are a fop's.
-pub(super) unsafe fn forbidden<T: Translator>(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    dicts: &[*mut sys::dict_t],
-) -> Option<i32> {
-    fence("a guard", Some(libc::EIO), || {
-        // SAFETY: the host's promise.
-        let hidden = unsafe { hidden_xattrs::<T>(frame, this) }?;
-        let names = |dict: &*mut sys::dict_t| {
-            // SAFETY: the host's promise.
-            unsafe { Dict::new(*dict) }.is_some_and(|dict| !dict.with_prefix(hidden.to_bytes()).is_empty())
-        };
-        dicts.iter().any(names).then_some(libc::EPERM)
-    })
-}
+use super::{heal, truncate};
+use crate::ffi::call::{Call, Inodes, gfid_of};
+use crate::ffi::change::{How, Place};
+use crate::ffi::dict::{Dict, OwnedDict};
+use crate::ffi::fence::fence;
+use crate::ffi::host::Host;
+use crate::ffi::role::{Translator, forbidden, refusal, role};
+use crate::ffi::{mark, sys};
 
 /// # Safety
 /// `xattrs` is the dictionary of an xattrop.
@@ -165,7 +32,7 @@ macro_rules! guarded {
         $name:ident($($arg:ident: $type:ty),*) $(with [$($xattrs:ident)?])?
         or $default:ident, $failure:ident: [$($place:expr),*], $how:expr;
     )*) => {$(
-        pub(super) unsafe extern "C" fn $name<T: Translator>(
+        pub(in crate::ffi) unsafe extern "C" fn $name<T: Translator>(
             frame: *mut sys::call_frame_t,
             this: *mut sys::xlator_t,
             $($arg: $type,)*
@@ -190,8 +57,6 @@ type Fd = *mut sys::fd_t;
 guarded! {
     create(loc: Loc, flags: i32, mode: sys::mode_t, umask: sys::mode_t, fd: Fd) with []
         or default_create, default_create_failure_cbk: [Place::entry(&*loc)], How::Other;
-    mknod(loc: Loc, mode: sys::mode_t, rdev: sys::dev_t, umask: sys::mode_t) with []
-        or default_mknod, default_mknod_failure_cbk: [Place::entry(&*loc)], How::Other;
     mkdir(loc: Loc, mode: sys::mode_t, umask: sys::mode_t) with []
         or default_mkdir, default_mkdir_failure_cbk: [Place::entry(&*loc)], How::Mkdir;
     symlink(target: *const c_char, loc: Loc, umask: sys::mode_t) with []
@@ -202,10 +67,6 @@ guarded! {
     ) with [xattr] or default_put, default_put_failure_cbk: [Place::entry(&*loc)], How::Other;
     readv(fd: Fd, size: usize, offset: i64, flags: u32)
         or default_readv, default_readv_failure_cbk: [Place::open(fd)], How::Load;
-    truncate(loc: Loc, offset: i64)
-        or default_truncate, default_truncate_failure_cbk: [Place::file(&*loc)], How::Other;
-    ftruncate(fd: Fd, offset: i64)
-        or default_ftruncate, default_ftruncate_failure_cbk: [Place::open(fd)], How::Other;
     writev(fd: Fd, vector: *mut sys::iovec, count: i32, offset: i64, flags: u32, iobref: *mut sys::iobref)
         or default_writev, default_writev_failure_cbk: [Place::open(fd)], How::Other;
     fallocate(fd: Fd, keep_size: i32, offset: i64, len: usize)
@@ -219,7 +80,7 @@ guarded! {
 }
 
 /// It reads one file and changes another.
-pub(super) unsafe extern "C" fn copy_file_range<T: Translator>(
+pub(in crate::ffi) unsafe extern "C" fn copy_file_range<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
     fd_in: Fd,
@@ -243,7 +104,7 @@ pub(super) unsafe extern "C" fn copy_file_range<T: Translator>(
     }
 }
 
-pub(super) unsafe extern "C" fn xattrop<T: Translator>(
+pub(in crate::ffi) unsafe extern "C" fn xattrop<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
     loc: Loc,
@@ -256,8 +117,8 @@ pub(super) unsafe extern "C" fn xattrop<T: Translator>(
         let place = Place::file(&*loc);
         match xattrop_refusal::<T>((frame, this), place, (*loc).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_xattrop_failure_cbk(frame, errno),
-            None => match carrier::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
-                Some(ended) => carrier::end::<T>((frame, this), ended, |cookie, cbk, child| {
+            None => match truncate::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
+                Some(ended) => truncate::end::<T>((frame, this), ended, |cookie, cbk, child| {
                     sys::fsnap_wind_xattrop(frame, cookie, cbk, child, loc, operation, xattrs, xdata)
                 }),
                 None => sys::default_xattrop(frame, this, loc, operation, xattrs, xdata),
@@ -266,7 +127,7 @@ pub(super) unsafe extern "C" fn xattrop<T: Translator>(
     }
 }
 
-pub(super) unsafe extern "C" fn fxattrop<T: Translator>(
+pub(in crate::ffi) unsafe extern "C" fn fxattrop<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
     fd: Fd,
@@ -279,8 +140,8 @@ pub(super) unsafe extern "C" fn fxattrop<T: Translator>(
         let place = Place::open(fd);
         match xattrop_refusal::<T>((frame, this), place, (*fd).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_fxattrop_failure_cbk(frame, errno),
-            None => match carrier::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
-                Some(ended) => carrier::end::<T>((frame, this), ended, |cookie, cbk, child| {
+            None => match truncate::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
+                Some(ended) => truncate::end::<T>((frame, this), ended, |cookie, cbk, child| {
                     sys::fsnap_wind_fxattrop(frame, cookie, cbk, child, fd, operation, xattrs, xdata)
                 }),
                 None => sys::default_fxattrop(frame, this, fd, operation, xattrs, xdata),
@@ -316,7 +177,7 @@ unsafe fn xattrop_refusal<T: Translator>(
 
 /// Refused with `ESTALE`, whatever the reason: protocol/server of GlusterFS 10 crashes over any other errno that an
 /// fsetattr fails with, because it logs it with an argument less than its format has (`server4_fsetattr_cbk`).
-pub(super) unsafe extern "C" fn fsetattr<T: Translator>(
+pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
     fd: Fd,
@@ -333,7 +194,7 @@ pub(super) unsafe extern "C" fn fsetattr<T: Translator>(
     }
 }
 
-pub(super) unsafe extern "C" fn open<T: Translator>(
+pub(in crate::ffi) unsafe extern "C" fn open<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
     loc: Loc,
@@ -405,7 +266,7 @@ unsafe fn removal_refusal<T: Translator>(
     })
 }
 
-pub(super) unsafe extern "C" fn removexattr<T: Translator>(
+pub(in crate::ffi) unsafe extern "C" fn removexattr<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
     loc: Loc,
@@ -425,7 +286,7 @@ pub(super) unsafe extern "C" fn removexattr<T: Translator>(
     }
 }
 
-pub(super) unsafe extern "C" fn fremovexattr<T: Translator>(
+pub(in crate::ffi) unsafe extern "C" fn fremovexattr<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
     fd: Fd,
@@ -440,6 +301,3 @@ pub(super) unsafe extern "C" fn fremovexattr<T: Translator>(
         }
     }
 }
-
-/// The flags of an rmdir that stands for a whole tree (`posix_rmdir` moves it into the landfill).
-pub(super) const WHOLE_TREE: c_int = 1;

@@ -5,12 +5,12 @@ use std::ptr::{NonNull, null_mut};
 
 use fsnap_core::Gfid;
 
-use super::call::Call;
-use super::dict::Dict;
-use super::fence::fence;
-use super::host::this;
-use super::sys;
-use super::xlator::{Translator, role};
+use crate::ffi::call::Call;
+use crate::ffi::dict::Dict;
+use crate::ffi::fence::fence;
+use crate::ffi::host::this;
+use crate::ffi::role::{Translator, role};
+use crate::ffi::sys;
 
 /// Passes the lookup on if the translator says that it is such a one; true if it was.
 ///

@@ -1,0 +1,90 @@
+//! What a fop is about to change, and where.
+
+use std::ffi::{CStr, c_int};
+use std::ptr::NonNull;
+
+use fsnap_core::Gfid;
+
+use super::call::gfid_of;
+use super::dict::Dict;
+use super::sys;
+
+/// Something that a fop is about to change.
+pub struct Change<'a> {
+    /// Where.
+    pub place: Place<'a>,
+    /// How.
+    pub how: How<'a>,
+    /// The request's own dictionary.
+    pub xdata: Option<Dict<'a>>,
+}
+
+/// What a change touches.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// A file or directory itself, reached by its gfid: its content, attributes or xattrs.
+    File(Gfid),
+    /// The same, by somebody who has it open.
+    Open(Gfid),
+    /// A name in a directory.
+    Entry(Gfid, &'a [u8]),
+}
+
+/// How a change is made, as far as that matters.
+#[derive(Clone, Copy)]
+pub enum How<'a> {
+    /// It is opened for reading.
+    Read,
+    /// readv.
+    Load,
+    /// mkdir.
+    Mkdir,
+    /// unlink.
+    Unlink,
+    /// setattr with these attributes (`GF_SET_ATTR_*`).
+    Attributes(i32),
+    /// xattrop that adds these values to xattrs.
+    Xattrop(Option<Dict<'a>>),
+    /// In another way.
+    Other,
+}
+
+impl Place<'_> {
+    pub(super) fn file(loc: &sys::loc_t) -> Place<'static> {
+        Place::File(gfid_of(loc))
+    }
+
+    /// # Safety
+    /// `fd` is null or valid.
+    pub(super) unsafe fn open(fd: *const sys::fd_t) -> Place<'static> {
+        // SAFETY: the caller's contract; an fd holds a reference to its inode.
+        let gfid =
+            unsafe { fd.as_ref().and_then(|fd| fd.inode.as_ref()) }.map_or([0; 16], |inode| inode.gfid);
+        Place::Open(Gfid::from_bytes(gfid))
+    }
+
+    /// # Safety
+    /// `loc` comes from the host, and is valid as long as the result is used.
+    pub(super) unsafe fn entry(loc: &sys::loc_t) -> Place<'_> {
+        // SAFETY: the caller's contract.
+        match unsafe { entry(loc) } {
+            Some((parent, name)) => Place::Entry(parent, name.to_bytes()),
+            None => Place::File(gfid_of(loc)),
+        }
+    }
+}
+
+/// The directory and the name of a loc.
+///
+/// # Safety
+/// `loc` comes from the host, and is valid as long as the result is used.
+pub(super) unsafe fn entry(loc: &sys::loc_t) -> Option<(Gfid, &CStr)> {
+    let name = NonNull::new(loc.name.cast_mut())?;
+    // SAFETY: an inode in a loc is valid as long as the loc; a name is a C string.
+    let (parent, name) = unsafe { (loc.parent.as_ref().map(|p| p.gfid), CStr::from_ptr(name.as_ptr())) };
+    let parent = parent.filter(|g| *g != [0; 16]).unwrap_or(loc.pargfid);
+    (parent != [0; 16]).then_some((Gfid::from_bytes(parent), name))
+}
+
+/// The flags of an rmdir that stands for a whole tree (`posix_rmdir` moves it into the landfill).
+pub(super) const WHOLE_TREE: c_int = 1;

@@ -1,0 +1,63 @@
+//! lookup.
+
+use std::ffi::CStr;
+
+use super::{fop, moving};
+use crate::ffi::call::Call;
+use crate::ffi::change::entry;
+use crate::ffi::dict::{Dict, OwnedDict};
+use crate::ffi::filter;
+use crate::ffi::reply::{Fop, Pending};
+use crate::ffi::role::{Translator, forbidden, hidden_xattrs, role};
+use crate::ffi::sys;
+
+/// `GF_CONTENT_KEY`: with it a lookup asks for the content of a small file.
+const CONTENT: &CStr = c"glusterfs.content";
+
+pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    let handle = |role: &T, call: &Call<'_>, pending: Pending| {
+        // SAFETY: the host's promise.
+        if let Some(errno) = unsafe { forbidden::<T>((frame, this), &[xdata]) } {
+            pending.fail(errno);
+            return None;
+        }
+        // SAFETY: the host's promise; `call` exists only if `loc` is not null.
+        let Some((parent, name)) = (unsafe { entry(&*loc) }) else { return Some(pending) };
+        match role.lookup(call, parent, name) {
+            Some(errno) => pending.fail(errno),
+            None => return Some(pending),
+        }
+        None
+    };
+    // SAFETY: the host's promise.
+    let whole = unsafe { role::<T>(this).is_none_or(|role| !role.any_half_restored()) };
+    // The content of small files is not given with the lookup then.
+    // SAFETY: the host's promise.
+    let without =
+        unsafe { Dict::new(xdata) }.filter(|_| !whole).and_then(|dict| OwnedDict::without(dict, CONTENT));
+    let xdata = without.as_ref().map_or(xdata, OwnedDict::as_ptr);
+    // SAFETY: the host's promise, for the call and for passing it on; what is passed on has references of its own if it is kept.
+    unsafe {
+        fop(
+            (frame, this),
+            Fop::Lookup,
+            |frame| Call::on_loc(frame, loc),
+            handle,
+            || {
+                if moving::takes_lookup::<T>((frame, this), (*(*this).children).xlator, loc, xdata) {
+                    return 0;
+                }
+                let all = Dict::new(xdata).is_some_and(|dict| dict.get(filter::LIST_XATTR).is_some());
+                match hidden_xattrs::<T>(frame, this).filter(|_| all) {
+                    Some(hidden) => filter::lookup(frame, (*(*this).children).xlator, hidden, loc, xdata),
+                    None => sys::default_lookup(frame, this, loc, xdata),
+                }
+            },
+        )
+    }
+}

@@ -1,0 +1,198 @@
+//! Truncates: one of them may carry a restore, and none else may come between. And the xattrops by which such a restore ends.
+
+use std::ffi::c_void;
+use std::ptr::{NonNull, null_mut};
+
+use fsnap_core::Gfid;
+use fsnap_core::command::CARRIER;
+
+use crate::ffi::call::{Call, gfid_of};
+use crate::ffi::carrier::HeldTruncate;
+use crate::ffi::change::{How, Place};
+use crate::ffi::dict::Dict;
+use crate::ffi::errand::ERRAND;
+use crate::ffi::fence::fence;
+use crate::ffi::host::Host;
+use crate::ffi::reply::{Fop, Pending};
+use crate::ffi::role::{Translator, refusal, role};
+use crate::ffi::sys;
+
+pub(in crate::ffi) unsafe extern "C" fn truncate<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    offset: i64,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
+        let get = |key| Dict::new(xdata).and_then(|xdata| xdata.get(key));
+        let taken = if is_errand::<T>((frame, this)) {
+            takes::<T>((frame, this), loc, xdata, |role, call, held| role.run_errand(call, held))
+        } else if get(ERRAND).is_some() {
+            sys::default_truncate_failure_cbk(frame, libc::EIO);
+            true
+        } else if let Some(id) = get(CARRIER) {
+            takes::<T>((frame, this), loc, xdata, |role, call, held| role.carry(call, id, held))
+        } else {
+            refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate)
+        };
+        if taken {
+            return 0;
+        }
+        match refusal::<T>((frame, this), &[Place::file(&*loc)], How::Other, xdata) {
+            Some(errno) => sys::default_truncate_failure_cbk(frame, errno),
+            None => sys::default_truncate(frame, this, loc, offset, xdata),
+        }
+    }
+}
+
+pub(in crate::ffi) unsafe extern "C" fn ftruncate<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    fd: *mut sys::fd_t,
+    offset: i64,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on; an fd holds a reference to its inode.
+    unsafe {
+        let inode = fd.as_ref().and_then(|fd| fd.inode.as_ref());
+        let file = inode.map(|inode| Gfid::from_bytes(inode.gfid));
+        if refused::<T>((frame, this), file, Fop::Ftruncate) {
+            return 0;
+        }
+        match refusal::<T>((frame, this), &[Place::open(fd)], How::Other, xdata) {
+            Some(errno) => sys::default_ftruncate_failure_cbk(frame, errno),
+            None => sys::default_ftruncate(frame, this, fd, offset, xdata),
+        }
+    }
+}
+
+/// Whether it is a truncate of our own.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn is_errand<T: Translator>((frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t)) -> bool {
+    // SAFETY: the host's promise.
+    let (role, frame) = unsafe { (role::<T>(this), NonNull::new(frame)) };
+    let (Some(role), Some(frame)) = (role.filter(|role| role.has_errands()), frame) else { return false };
+    fence("a truncate", false, || {
+        // SAFETY: the host's promise.
+        role.is_errand(&unsafe { Call::on_nothing(frame) })
+    })
+}
+
+/// A truncate that `take` is to have; true if it is answered, or will be.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn takes<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    loc: *mut sys::loc_t,
+    xdata: *mut sys::dict_t,
+    take: impl FnOnce(&T, &Call<'_>, HeldTruncate),
+) -> bool {
+    fence("a carrier", true, || {
+        // SAFETY: the host's promise.
+        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
+            return false;
+        };
+        // SAFETY: the host's promise.
+        let Some(call) = (unsafe { Call::on_loc(frame, loc) }) else { return false };
+        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
+        let pending = unsafe { Pending::new(frame, Fop::Truncate) };
+        // SAFETY: the host's promise.
+        if let Some(held) = unsafe { HeldTruncate::hold(pending, loc, xdata) } {
+            take(role, &call, held);
+        }
+        true
+    })
+}
+
+/// A truncate that carries nothing: true if it was refused.
+///
+/// # Safety
+/// The arguments are a fop's.
+unsafe fn refused<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    file: Option<Gfid>,
+    fop: Fop,
+) -> bool {
+    // SAFETY: the host's promise.
+    let (Some(role), Some(file)) = (unsafe { role::<T>(this) }, file) else { return false };
+    if !role.is_armed() {
+        return false;
+    }
+    fence("a truncate", true, || {
+        let Some(frame) = NonNull::new(frame) else { return false };
+        // SAFETY: the host's promise; the frame is ours to answer.
+        unsafe {
+            let errno = role.refuse_truncate(&Call::on_nothing(frame), file);
+            errno.map(|errno| Pending::new(frame, fop).fail(errno)).is_some()
+        }
+    })
+}
+
+/// The file and the restore of it that is over once this xattrop is done, if it is such a one.
+///
+/// # Safety
+/// The arguments are a fop's.
+pub(in crate::ffi) unsafe fn ends<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    place: Place<'_>,
+    how: How<'_>,
+) -> Option<(Gfid, Gfid)> {
+    let (Place::File(file) | Place::Open(file), How::Xattrop(Some(counts))) = (place, how) else {
+        return None;
+    };
+    // SAFETY: the host's promise.
+    let role = unsafe { role::<T>(this) }.filter(|role| role.is_half_restored(file))?;
+    fence("the end of a restore", None, || {
+        // SAFETY: the host's promise.
+        let call = unsafe { Call::on_nothing(NonNull::new(frame)?) };
+        role.ends_restore(&call, file, counts).map(|id| (file, id))
+    })
+}
+
+/// Passes such an xattrop on, by `wind`, which gets a cookie, a callback and the translator beneath, and returns 0 if it can't.
+///
+/// # Safety
+/// The frame is that of an xattrop or fxattrop, which are answered alike, and `this` the translator it has come to.
+pub(in crate::ffi) unsafe fn end<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    ended: (Gfid, Gfid),
+    wind: impl FnOnce(*mut c_void, sys::fop_xattrop_cbk_t, *mut sys::xlator_t) -> i32,
+) -> i32 {
+    let cookie = Box::into_raw(Box::new(ended));
+    // SAFETY: a translator that fops come to has one beneath; if `wind` returns 0, `noted` was not called, so the box and
+    // the frame are still ours.
+    unsafe {
+        let child = Host::new(NonNull::new_unchecked(this)).child();
+        if wind(cookie.cast(), Some(noted::<T>), child) == 0 {
+            drop(Box::from_raw(cookie));
+            sys::default_xattrop_failure_cbk(frame, libc::ENOMEM);
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn noted<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    cookie: *mut c_void,
+    this: *mut sys::xlator_t,
+    op_ret: i32,
+    op_errno: i32,
+    counts: *mut sys::dict_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the cookie is the box of `end`; the host calls back once.
+    let (file, id) = *unsafe { Box::from_raw(cookie.cast::<(Gfid, Gfid)>()) };
+    fence("the end of a restore", (), || {
+        // SAFETY: the host's promise.
+        if let (Some(role), 0..) = (unsafe { role::<T>(this) }, op_ret) {
+            role.restored(file, id);
+        }
+    });
+    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
+    unsafe { sys::default_xattrop_cbk(frame, null_mut(), this, op_ret, op_errno, counts, xdata) }
+}
