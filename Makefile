@@ -44,7 +44,7 @@ demo: deps
 test: deps lint
 	./scripts/test
 
-fuzz:
+fuzz: deps
 	./scripts/fuzz $(SECONDS)
 
 soak: deps
