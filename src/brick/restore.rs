@@ -177,7 +177,13 @@ pub fn mend(brick: &Brick, file: Gfid) {
         // Why it could not be done is in the log.
         let _ = turn.in_time().and_then(|_turn| {
             let _change = state.begin()?;
-            state.store()?.mend(file)
+            let store = state.store()?;
+            store.mend(file)?;
+            // Of a disperse volume's it is one that does not go with the others now.
+            if store.is_half_restored(file) {
+                state.halves.add(file, None);
+            }
+            Ok(())
         });
     });
 }
