@@ -11,10 +11,22 @@ use fsnap_store::{Limits, Store};
 
 use super::pool::{Entrance, Key};
 use super::{Brick, State, errand, guard, handles, heal, restore, volume};
-use crate::ffi::{Call, Connection, Dict, GetReply, HeldTruncate, Inode, Inodes, Mark, SetReply, dht_hash};
+use crate::ffi::{
+    Call, Connection, Dict, GetReply, HeldTruncate, Inode, Inodes, Mark, SetReply, dht_hash, role,
+};
+
+impl role::Commands for Brick {
+    fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
+        set(self, call, dict, reply)
+    }
+
+    fn get(&self, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply> {
+        get(self, call, key, reply)
+    }
+}
 
 /// A setxattr: hands the reply back if it is no command of ours.
-pub fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
+fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
     let ours = dict.with_prefix(command::PREFIX.as_bytes());
     let [(key, value), rest @ ..] = &ours[..] else {
         match guard::refuse_set(&brick.state, call, dict) {
@@ -189,7 +201,7 @@ struct Done {
 }
 
 /// A getxattr: hands the reply back if it is no question to us.
-pub fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply> {
+fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply> {
     let Some(parsed) = command::parse_get(key.to_bytes()) else {
         match guard::refuse_get(call, key) {
             Some(errno) => reply.fail(errno),

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::State;
-use crate::ffi::{Call, HeldTruncate, Inode, Outcome, Request, SetReply};
+use super::{Brick, State};
+use crate::ffi::{Call, HeldTruncate, Inode, Outcome, Request, SetReply, role};
 
 /// What is done with the truncate when it has come here.
 type Arrival = Box<dyn FnOnce(HeldTruncate) + Send>;
@@ -43,6 +43,20 @@ impl Errands {
             Some(arrival) => arrival(held),
             None => held.fail(libc::EIO),
         }
+    }
+}
+
+impl role::Errands for Brick {
+    fn has_errands(&self) -> bool {
+        self.state.errands.any()
+    }
+
+    fn is_errand(&self, call: &Call<'_>) -> bool {
+        self.state.errands.has(call)
+    }
+
+    fn run_errand(&self, call: &Call<'_>, held: HeldTruncate) {
+        self.state.errands.arrived(call, held);
     }
 }
 

@@ -10,8 +10,8 @@ use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{Entry, Kind, Store};
 
 use super::caller::{STAMPER, XATTRS, heals, is_heal, sees_xattrs};
-use super::{State, heal, moving, restore};
-use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Place};
+use super::{Brick, State, heal, moving, restore};
+use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Place, role};
 
 /// What the names of all of DHT's xattrs start with.
 const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
@@ -20,8 +20,32 @@ const SET_MDATA: &[u8] = b"set-ctime-mdata";
 /// Self-heal of DHT sets all attributes at once (0xffffff or 0xffffffff); no application can ask for that.
 const ALL_ATTRIBUTES: i32 = 0xff_ffff;
 
+impl role::Guard for Brick {
+    fn watches(&self, file: Gfid) -> bool {
+        self.state.store.get().is_some_and(|store| store.is_buried(file))
+    }
+
+    fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+        let refused = refuse(&self.state, call, change);
+        if let (Some(libc::EIO), Place::File(file) | Place::Open(file)) = (refused, change.place)
+            && restore::is_torn(&self.state, file)
+        {
+            restore::mend(self, file);
+        }
+        refused
+    }
+
+    fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32> {
+        refuse_xattr(call, name)
+    }
+
+    fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs> {
+        hidden_xattrs(call)
+    }
+}
+
 /// The xattrs that this caller is not shown.
-pub fn hidden_xattrs(call: &Call<'_>) -> Option<HiddenXattrs> {
+fn hidden_xattrs(call: &Call<'_>) -> Option<HiddenXattrs> {
     (!sees_xattrs(call)).then_some(XATTRS)
 }
 
@@ -31,7 +55,7 @@ pub fn refuse_get(call: &Call<'_>, key: &CStr) -> Option<i32> {
 }
 
 /// removexattr of `name`: `EPERM` for what is the cluster's alone.
-pub fn refuse_xattr(call: &Call<'_>, name: &[u8]) -> Option<i32> {
+fn refuse_xattr(call: &Call<'_>, name: &[u8]) -> Option<i32> {
     (is_ours(name) && !sees_xattrs(call)).then_some(libc::EPERM)
 }
 
@@ -62,7 +86,7 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
 
 /// Any other change, and opens: `EROFS` for what must not be, `ESTALE` for a deleted file that is kept for its snapshots:
 /// to everybody but those who have it open it is gone.
-pub fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     if let Some(errno) = restore::refuse_half(state, call, change) {
         return Some(errno);
     }

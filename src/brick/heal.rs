@@ -15,7 +15,7 @@ use fsnap_store::{Catalogue, Outstanding, Store};
 use super::caller::{XATTRS, is_heal};
 use super::pool::Key;
 use super::{Brick, State};
-use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark};
+use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark, role};
 
 /// Snapshots that this brick refused to take because it had one of that name. If the others have taken it, the one here is
 /// left from a command that failed on them, and has the same gfid: so its content is not to be trusted. Too many to keep are
@@ -84,6 +84,28 @@ impl Awaited {
     }
 }
 
+impl role::Heal for Brick {
+    fn heals_catalogue(&self, call: &Call<'_>, dict: Dict<'_>) -> bool {
+        is_catalogue(self, call, dict)
+    }
+
+    fn heal_catalogue(&self, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
+        catalogue(self, call, dict, held);
+    }
+
+    fn heals_name(&self, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool {
+        is_name(self, call, parent, gfid)
+    }
+
+    fn heal_name(&self, parent: Gfid, name: &CStr, gfid: Gfid, held: HeldMake) {
+        gives_name(self, parent, name, gfid, held);
+    }
+
+    fn heal_keeps(&self, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
+        keeps(self, call, file, names)
+    }
+}
+
 /// An xattrop of self-heal on a `.fsnap`: `EAGAIN` if it is to say that its entries are healed, and they are not. It may take
 /// no mark away from this brick, if what is missing was marked after heal had looked: the names go all the same.
 pub fn refuse_xattrop(state: &State, snap_dir: Gfid, counts: Dict<'_>) -> Option<i32> {
@@ -102,7 +124,7 @@ pub fn refuse_xattrop(state: &State, snap_dir: Gfid, counts: Dict<'_>) -> Option
 }
 
 /// A setxattr of self-heal that brings the catalogue of a file, or that the file has none.
-pub fn is_catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>) -> bool {
+fn is_catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>) -> bool {
     is_heal(call)
         && (is_payload(dict)
             || dict.with_prefix(SEQ.as_bytes()).iter().any(|(key, _)| *key == SEQ.as_bytes())
@@ -119,7 +141,7 @@ fn is_of_catalogue(key: &[u8]) -> bool {
 
 /// Self-heal removes all xattrs and sets them anew. Ours stay until then: a brick that dies between the two has its catalogue
 /// still.
-pub fn keeps(brick: &Brick, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
+fn keeps(brick: &Brick, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
     let ours = names.with_prefix(XATTRS.to_bytes());
     if !is_heal(call) || ours.is_empty() {
         return None;
@@ -133,7 +155,7 @@ pub fn keeps(brick: &Brick, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Opt
 }
 
 /// Takes over the catalogue that self-heal brings, or learns that a snapshot is healed.
-pub fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
+fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
     let base = call.gfid();
     if is_payload(dict) {
         let state = Arc::clone(&brick.state);
@@ -243,7 +265,7 @@ pub fn unsettled_mark(payload: Gfid, names: Vec<String>) -> Mark {
 
 /// Whether what self-heal is about to make, in directory `parent`, is our business: something in `.fsnap`, or one more name
 /// for a file that has snapshots.
-pub fn is_name(brick: &Brick, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool {
+fn is_name(brick: &Brick, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool {
     if !is_heal(call) {
         return false;
     }
@@ -252,7 +274,7 @@ pub fn is_name(brick: &Brick, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool
 }
 
 /// Self-heal makes something of the gfid `file` under the name `name`.
-pub fn name(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
+fn gives_name(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
     let in_snap_dir =
         parent.is_derived() && brick.state.store().is_ok_and(|store| store.entry_in_snap_dir(parent));
     match in_snap_dir {

@@ -11,7 +11,7 @@ use super::caller::is_heal;
 use super::names::{Found, Heal, Names, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State, handles, heal};
-use crate::ffi::{Call, Held, Inodes, Mark, Removal, Route, Ticket};
+use crate::ffi::{Call, Held, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
@@ -20,8 +20,18 @@ const TRIES: u32 = 8;
 /// what opened it before it was deleted shows in the inode by then.
 const GRACE: Duration = Duration::from_secs(2);
 
+impl role::Life for Brick {
+    fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+        remove(self, call, &removal, ticket)
+    }
+
+    fn opens(&self, call: &Call<'_>, file: Gfid, inodes: Inodes) {
+        opens(self, call, file, inodes);
+    }
+}
+
 /// unlink, rename, rmdir, link: hands the ticket back if there is nothing for us to do.
-pub fn remove<'a>(
+fn remove<'a>(
     brick: &Brick,
     call: &Call<'_>,
     removal: &Removal<'_>,
@@ -374,7 +384,7 @@ fn prepare_file(state: &State, store: &Store, file: Gfid, plan: &Plan) -> Result
 }
 
 /// Self-heal gives a deleted file the content that another brick has not taken from it yet: that has to go as well.
-pub fn opens(brick: &Brick, call: &Call<'_>, file: Gfid, inodes: Inodes) {
+fn opens(brick: &Brick, call: &Call<'_>, file: Gfid, inodes: Inodes) {
     if is_heal(call) && brick.state.store().is_ok_and(|store| store.is_deleted(file)) {
         empty_grave(&brick.state, &brick.pool, file, inodes);
     }

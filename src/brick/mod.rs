@@ -19,7 +19,7 @@ mod restore;
 mod volume;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +30,7 @@ use fsnap_core::options::{NAMES, Options};
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::Store;
 
-use crate::ffi::{
-    Call, Change, Connection, Dict, GetReply, HeldMake, HeldSet, HeldTruncate, HiddenXattrs, Hides, Host,
-    Inodes, Place, Removal, SetReply, StateDump, Ticket, Translator,
-};
+use crate::ffi::{Connection, Host, StateDump, role};
 use counters::Counters;
 use instances::Waiting;
 use pool::Pool;
@@ -163,7 +160,7 @@ impl Drop for Brick {
     }
 }
 
-impl Translator for Brick {
+impl role::Instance for Brick {
     fn init(host: Host) -> std::result::Result<Self, String> {
         let directory = host.storage_option("directory").ok_or("there is no storage/posix beneath")?;
         let directory = PathBuf::from(OsString::from_vec(directory));
@@ -235,6 +232,11 @@ impl Translator for Brick {
         self.state.leave_in_time();
     }
 
+    fn disconnected(&self, connection: &Connection) {
+        self.state.arms.left(connection);
+        self.state.leave_in_time();
+    }
+
     fn dump(&self, out: &mut StateDump) {
         out.line("version", env!("CARGO_PKG_VERSION"));
         out.line("reflink", self.state.reflink());
@@ -249,128 +251,5 @@ impl Translator for Brick {
         out.line("workers.busy", busy);
         out.line("commands.waiting", waiting);
         self.state.counters.dump(out);
-    }
-
-    fn watches(&self, file: Gfid) -> bool {
-        self.state.store.get().is_some_and(|store| store.is_buried(file))
-    }
-
-    fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
-        let refused = guard::refuse(&self.state, call, change);
-        if let (Some(libc::EIO), Place::File(file) | Place::Open(file)) = (refused, change.place)
-            && restore::is_torn(&self.state, file)
-        {
-            restore::mend(self, file);
-        }
-        refused
-    }
-
-    fn opens(&self, call: &Call<'_>, file: Gfid, inodes: Inodes) {
-        life::opens(self, call, file, inodes);
-    }
-
-    fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32> {
-        guard::refuse_xattr(call, name)
-    }
-
-    fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
-        life::remove(self, call, &removal, ticket)
-    }
-
-    fn heals_catalogue(&self, call: &Call<'_>, dict: Dict<'_>) -> bool {
-        heal::is_catalogue(self, call, dict)
-    }
-
-    fn heal_catalogue(&self, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
-        heal::catalogue(self, call, dict, held);
-    }
-
-    fn heals_name(&self, call: &Call<'_>, parent: Gfid, gfid: Gfid) -> bool {
-        heal::is_name(self, call, parent, gfid)
-    }
-
-    fn heal_name(&self, parent: Gfid, name: &CStr, gfid: Gfid, held: HeldMake) {
-        heal::name(self, parent, name, gfid, held);
-    }
-
-    fn heal_keeps(&self, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs> {
-        heal::keeps(self, call, file, names)
-    }
-
-    fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
-        restore::carry(self, call, id, held);
-    }
-
-    fn has_errands(&self) -> bool {
-        self.state.errands.any()
-    }
-
-    fn is_errand(&self, call: &Call<'_>) -> bool {
-        self.state.errands.has(call)
-    }
-
-    fn run_errand(&self, call: &Call<'_>, held: HeldTruncate) {
-        self.state.errands.arrived(call, held);
-    }
-
-    fn is_half_restored(&self, file: Gfid) -> bool {
-        self.state.halves.has(file) || restore::is_torn(&self.state, file)
-    }
-
-    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
-        restore::ends(&self.state, call, file, counts)
-    }
-
-    fn restored(&self, file: Gfid, id: Gfid) {
-        restore::over(&self.state, file, id);
-    }
-
-    fn any_half_restored(&self) -> bool {
-        self.state.halves.any() || self.state.store.get().is_some_and(Store::any_torn)
-    }
-
-    fn disconnected(&self, connection: &Connection) {
-        self.state.arms.left(connection);
-        self.state.leave_in_time();
-    }
-
-    fn is_armed(&self) -> bool {
-        self.state.arms.any()
-    }
-
-    fn refuse_truncate(&self, call: &Call<'_>, file: Gfid) -> Option<i32> {
-        restore::refuse_truncate(&self.state, call, file)
-    }
-
-    fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
-        commands::set(self, call, dict, reply)
-    }
-
-    fn get(&self, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply> {
-        commands::get(self, call, key, reply)
-    }
-
-    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
-        namespace::lookup(&self.state, call, parent, name)
-    }
-
-    fn begins_to_move(&self, call: &Call<'_>, asked: Dict<'_>) -> bool {
-        moving::begins(call, asked)
-    }
-
-    fn stays(&self, file: Gfid, shown: &str) -> bool {
-        moving::stays(&self.state, file, shown)
-    }
-
-    fn refuse_list(&self, call: &Call<'_>) -> Option<i32> {
-        moving::refuse_list(&self.state, call)
-    }
-
-    fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs> {
-        guard::hidden_xattrs(call)
-    }
-
-    fn hidden(&self, call: &Call<'_>) -> Option<Hides> {
-        namespace::hidden(&self.state, call)
     }
 }

@@ -9,23 +9,37 @@ use std::ffi::CStr;
 
 use fsnap_core::{Gfid, layout};
 
-use super::State;
 use super::caller::REBALANCE;
-use crate::ffi::{Call, Dict};
+use super::{Brick, State};
+use crate::ffi::{Call, Dict, role};
 
 /// DHT's link to the brick that has a file: the mark on a file that is about to move.
 const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
 
+impl role::Moving for Brick {
+    fn begins_to_move(&self, call: &Call<'_>, asked: Dict<'_>) -> bool {
+        begins(call, asked)
+    }
+
+    fn stays(&self, file: Gfid, shown: &str) -> bool {
+        stays(&self.state, file, shown)
+    }
+
+    fn refuse_list(&self, call: &Call<'_>) -> Option<i32> {
+        refuse_list(&self.state, call)
+    }
+}
+
 /// Whether a lookup that asks for these xattrs is the first step of moving a file. The lookups by which DHT finds a file ask
 /// for a layout too (`dht_migrate_file`, `dht_set_dir_xattr_req`).
-pub fn begins(call: &Call<'_>, asked: Dict<'_>) -> bool {
+fn begins(call: &Call<'_>, asked: Dict<'_>) -> bool {
     call.pid() == REBALANCE
         && asked.get(LINKTO).is_some()
         && asked.with_prefix(layout::XATTR.as_bytes()).iter().all(|(key, _)| *key != layout::XATTR.as_bytes())
 }
 
 /// Whether `file` has to stay on this brick. If that can't be told it has to.
-pub fn stays(state: &State, file: Gfid, shown: &str) -> bool {
+fn stays(state: &State, file: Gfid, shown: &str) -> bool {
     let stays = state.store().is_ok_and(|store| store.has_snapshots(file).unwrap_or(true));
     if stays {
         tracing::warn!(
@@ -52,7 +66,7 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
 
 /// A listing by which rebalance looks for files to move, of a directory of which this brick is to hold nothing from now on:
 /// `EBUSY` if its `.fsnap` has snapshots that are of no file in it.
-pub fn refuse_list(state: &State, call: &Call<'_>) -> Option<i32> {
+fn refuse_list(state: &State, call: &Call<'_>) -> Option<i32> {
     let dir = call.gfid();
     let store = state.store().ok().filter(|store| call.pid() == REBALANCE && store.is_used())?;
     store.layout(dir).ok().flatten().filter(layout::Layout::is_empty)?;

@@ -4,12 +4,22 @@ use std::ffi::CStr;
 
 use fsnap_core::{Gfid, SNAP_DIR, is_tombstone};
 
-use super::State;
 use super::caller::sees_all;
-use crate::ffi::{Call, Hides};
+use super::{Brick, State};
+use crate::ffi::{Call, Hides, role};
+
+impl role::Namespace for Brick {
+    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
+        lookup(&self.state, call, parent, name)
+    }
+
+    fn hidden(&self, call: &Call<'_>) -> Option<Hides> {
+        hidden(&self.state, call)
+    }
+}
 
 /// What listings of this directory for this caller leave out: `.fsnap` anywhere, and tombstones in it.
-pub fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
+fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
     if sees_all(call) {
         return None;
     }
@@ -22,7 +32,7 @@ pub fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
 /// that DHT finds snapshots whichever brick they are on. Applications only; the cluster's own lookups find what there is.
 ///
 /// Returns the errno to answer with, or `None` to let storage/posix answer.
-pub fn lookup(state: &State, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
+fn lookup(state: &State, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
     if is_tombstone(name.to_bytes()) && parent.is_derived() && !sees_all(call) {
         return state.store().is_ok_and(|s| s.entry_in_snap_dir(parent)).then_some(libc::ENOENT);
     }

@@ -12,7 +12,7 @@ use fsnap_core::{Error, Gfid, Result};
 use super::caller::is_heal;
 use super::pool::Key;
 use super::{Brick, State};
-use crate::ffi::{Call, Change, Connection, Dict, HeldTruncate, How, Place};
+use crate::ffi::{Call, Change, Connection, Dict, HeldTruncate, How, Place, role};
 
 /// What the disperse translator notes of a fragment: the version of its data and metadata, the size of the file, and that a
 /// change is under way.
@@ -156,6 +156,36 @@ impl Halves {
     }
 }
 
+impl role::Restore for Brick {
+    fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
+        carry(self, call, id, held);
+    }
+
+    fn is_armed(&self) -> bool {
+        self.state.arms.any()
+    }
+
+    fn refuse_truncate(&self, call: &Call<'_>, file: Gfid) -> Option<i32> {
+        refuse_truncate(&self.state, call, file)
+    }
+
+    fn is_half_restored(&self, file: Gfid) -> bool {
+        self.state.halves.has(file) || is_torn(&self.state, file)
+    }
+
+    fn any_half_restored(&self) -> bool {
+        self.state.halves.any() || self.state.store.get().is_some_and(fsnap_store::Store::any_torn)
+    }
+
+    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
+        ends(&self.state, call, file, counts)
+    }
+
+    fn restored(&self, file: Gfid, id: Gfid) {
+        over(&self.state, file, id);
+    }
+}
+
 /// Whether the content of `file` is a part of two. A look at memory.
 pub fn is_torn(state: &State, file: Gfid) -> bool {
     state.store.get().is_some_and(|store| store.is_torn(file))
@@ -218,7 +248,7 @@ fn is_own(call: &Call<'_>, by: Option<Connection>) -> bool {
 
 /// The restore that has left `file` half restored, if an xattrop that adds these counts is what the disperse translator notes at
 /// its end, or self-heal when it has brought other data: once it is done that restore is [`over`].
-pub fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
+fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
     let by = state.halves.by(file).filter(|_| !is_torn(state, file))?;
     let own = is_own(call, by);
     // Two counts each: of the data, and of the metadata, which say nothing.
@@ -236,7 +266,7 @@ pub fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Opt
 }
 
 /// Restore `id` of `file` by a carrier is over, on this brick.
-pub fn over(state: &State, file: Gfid, id: Gfid) {
+fn over(state: &State, file: Gfid, id: Gfid) {
     let noted = state.store().and_then(|store| {
         store.conclude(file, id)?;
         store.armed(file)
@@ -265,7 +295,7 @@ pub fn settle(state: &State, file: Gfid, id: Gfid) -> Result<()> {
 
 /// A truncate that is no carrier: `EBUSY` if the file is armed, for a carrier that has lost its id on its way would be one
 /// like that. Self-heal's are its own business.
-pub fn refuse_truncate(state: &State, call: &Call<'_>, file: Gfid) -> Option<i32> {
+fn refuse_truncate(state: &State, call: &Call<'_>, file: Gfid) -> Option<i32> {
     (!is_heal(call) && state.arms.has(file)).then(|| {
         tracing::warn!("{file} is not truncated: {}", Error::Restoring);
         Error::Restoring.errno()
@@ -274,7 +304,7 @@ pub fn refuse_truncate(state: &State, call: &Call<'_>, file: Gfid) -> Option<i32
 
 /// The carrier of restore `id`: the file gets the content of the snapshot, and then the truncate, to the size that it has by
 /// now, goes on to storage/posix, for the times and whatever else belongs to a change of data.
-pub fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
+fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
     let (file, shown, by, caller) = (call.gfid(), call.shown(), call.connection(), call.caller());
     let id = match parse_id(id) {
         Ok(id) => id,

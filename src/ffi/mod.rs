@@ -28,7 +28,7 @@ mod mark;
 pub mod provoke;
 mod removal;
 mod reply;
-mod role;
+pub mod role;
 mod statedump;
 mod tables;
 
@@ -53,5 +53,4 @@ pub use listing::Hides;
 pub use mark::{EC_DIRTY, Mark};
 pub use removal::{Held, Removal, Route, Spot, Ticket};
 pub use reply::{GetReply, SetReply};
-pub use role::Translator;
 pub use statedump::StateDump;

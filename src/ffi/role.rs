@@ -20,9 +20,20 @@ use super::reply::{GetReply, SetReply};
 use super::statedump::StateDump;
 use super::sys;
 
-/// A translator, as safe code writes it. A fop that hands its reply back is passed on to the translator beneath as if
-/// it had never been looked at; fops that are not here are not even in the host's table.
-pub trait Translator: Sized + Send + Sync + 'static {
+/// A translator, as safe code writes it: one trait for each concern. A fop that hands its reply back is passed on to the translator
+/// beneath as if it had never been looked at; fops that are not here are not even in the host's table.
+pub trait Translator:
+    Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Moving
+{
+}
+
+impl<T> Translator for T where
+    T: Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Moving
+{
+}
+
+/// How it comes, lives and goes.
+pub trait Instance: Sized + Send + Sync + 'static {
     /// Starts the translator. What is returned as an error keeps the brick from starting, so there must be no other way.
     fn init(host: Host) -> Result<Self, String>;
 
@@ -36,9 +47,33 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// The host is about to take the graph apart. When this returns, nothing of it may be used by threads of ours.
     fn closing(&self);
 
+    /// A client's connection is closed.
+    fn disconnected(&self, connection: &Connection);
+
     /// Writes the translator's part of a statedump.
     fn dump(&self, out: &mut StateDump);
+}
 
+/// Commands and questions: xattrs.
+pub trait Commands {
+    /// setxattr and fsetxattr.
+    fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply>;
+
+    /// getxattr and fgetxattr of one key.
+    fn get(&self, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply>;
+}
+
+/// What is found and listed.
+pub trait Namespace {
+    /// lookup of `name` in the directory `parent`. The errno to answer with, or `None` to pass it on.
+    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32>;
+
+    /// What listings of this directory for this caller leave out.
+    fn hidden(&self, call: &Call<'_>) -> Option<Hides>;
+}
+
+/// What must not be changed, and by whom.
+pub trait Guard {
     /// Whether changes and opens of `file` deserve a look, though its gfid is an ordinary one. Asked at many fops, so it
     /// must cost next to nothing.
     fn watches(&self, file: Gfid) -> bool;
@@ -46,15 +81,24 @@ pub trait Translator: Sized + Send + Sync + 'static {
     /// A fop that changes something which deserves a look: the errno to answer with, or `None` to let it go on.
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32>;
 
-    /// Somebody opens `file`, which [deserves a look](Translator::watches), for writing, and was not refused.
-    fn opens(&self, call: &Call<'_>, file: Gfid, inodes: Inodes);
-
     /// removexattr of `name`, of any file: the errno to answer with, or `None` to let it go on.
     fn refuse_xattr(&self, call: &Call<'_>, name: &[u8]) -> Option<i32>;
 
+    /// The xattrs that this caller is not shown among all of a file's.
+    fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs>;
+}
+
+/// The life of a file: its names, and its end.
+pub trait Life {
     /// unlink, rmdir, rename, link: takes the ticket, or hands it back to let the fop go on.
     fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>>;
 
+    /// Somebody opens `file`, which [deserves a look](Guard::watches), for writing, and was not refused.
+    fn opens(&self, call: &Call<'_>, file: Gfid, inodes: Inodes);
+}
+
+/// Self-heal.
+pub trait Heal {
     /// A setxattr in which self-heal brings the catalogue of a file.
     fn heals_catalogue(&self, call: &Call<'_>, dict: Dict<'_>) -> bool;
 
@@ -69,10 +113,35 @@ pub trait Translator: Sized + Send + Sync + 'static {
 
     /// What self-heal is not to take away when it removes these xattrs of `file`, to set them anew.
     fn heal_keeps(&self, call: &Call<'_>, file: Gfid, names: Dict<'_>) -> Option<HiddenXattrs>;
+}
 
+/// Restores that a carrier brings.
+pub trait Restore {
     /// A truncate that carries the restore with this id.
     fn carry(&self, call: &Call<'_>, id: &[u8], held: HeldTruncate);
 
+    /// Whether truncates deserve a look. Asked at each, so it must cost next to nothing.
+    fn is_armed(&self) -> bool;
+
+    /// A truncate of `file` that carries nothing: the errno to answer with, or `None` to let it go on.
+    fn refuse_truncate(&self, call: &Call<'_>, file: Gfid) -> Option<i32>;
+
+    /// Whether `file` may be a fragment that does not go with the others, so that data fops deserve a look. Asked at each, so it
+    /// must cost next to nothing.
+    fn is_half_restored(&self, file: Gfid) -> bool;
+
+    /// Whether there may be any such file. Asked at each lookup.
+    fn any_half_restored(&self) -> bool;
+
+    /// An xattrop that adds these counts to xattrs of such a file: the restore that is over once it is done.
+    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid>;
+
+    /// It is done, and not answered yet.
+    fn restored(&self, file: Gfid, id: Gfid);
+}
+
+/// Truncates of our own, on their way down.
+pub trait Errands {
     /// Whether truncates of our own are on their way. Asked at each truncate, so it must cost next to nothing.
     fn has_errands(&self) -> bool;
 
@@ -81,38 +150,10 @@ pub trait Translator: Sized + Send + Sync + 'static {
 
     /// Takes such a truncate.
     fn run_errand(&self, call: &Call<'_>, held: HeldTruncate);
+}
 
-    /// Whether `file` may be a fragment that does not go with the others, so that data fops deserve a look. Asked at each, so it
-    /// must cost next to nothing.
-    fn is_half_restored(&self, file: Gfid) -> bool;
-
-    /// An xattrop that adds these counts to xattrs of such a file: the restore that is over once it is done.
-    fn ends_restore(&self, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid>;
-
-    /// It is done, and not answered yet.
-    fn restored(&self, file: Gfid, id: Gfid);
-
-    /// Whether there may be any such file. Asked at each lookup.
-    fn any_half_restored(&self) -> bool;
-
-    /// A client's connection is closed.
-    fn disconnected(&self, connection: &Connection);
-
-    /// Whether truncates deserve a look. Asked at each, so it must cost next to nothing.
-    fn is_armed(&self) -> bool;
-
-    /// A truncate of `file` that carries nothing: the errno to answer with, or `None` to let it go on.
-    fn refuse_truncate(&self, call: &Call<'_>, file: Gfid) -> Option<i32>;
-
-    /// setxattr and fsetxattr.
-    fn set(&self, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Option<SetReply>;
-
-    /// getxattr and fgetxattr of one key.
-    fn get(&self, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply>;
-
-    /// lookup of `name` in the directory `parent`. The errno to answer with, or `None` to pass it on.
-    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32>;
-
+/// Rebalance.
+pub trait Moving {
     /// A lookup that asks for these xattrs, by which rebalance begins to move what it finds.
     fn begins_to_move(&self, call: &Call<'_>, asked: Dict<'_>) -> bool;
 
@@ -121,12 +162,6 @@ pub trait Translator: Sized + Send + Sync + 'static {
 
     /// readdirp from a directory's beginning: the errno to answer with, or `None` to let it go on.
     fn refuse_list(&self, call: &Call<'_>) -> Option<i32>;
-
-    /// The xattrs that this caller is not shown among all of a file's.
-    fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs>;
-
-    /// What listings of this directory for this caller leave out.
-    fn hidden(&self, call: &Call<'_>) -> Option<Hides>;
 }
 
 /// The translator behind `this`.

@@ -9,7 +9,7 @@ use super::dict::Dict;
 use super::fence::fence;
 use super::fops::{guard, heal, list, lookup, names, truncate, xattrs};
 use super::host::{Host, option_in};
-use super::role::{Private, Translator, role};
+use super::role::{Instance, Private, Translator, role};
 use super::statedump::StateDump;
 use super::{client, log, sys};
 use crate::client::Client;
