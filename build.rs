@@ -31,8 +31,8 @@ fn main() {
     let version = api.version.strip_prefix("7.").unwrap_or(&api.version);
     println!("cargo:rustc-env=FSNAP_GLUSTERFS_VERSION={version}");
     println!("cargo:rerun-if-changed=wrapper.h");
-    println!("cargo:rerun-if-changed=src/ffi/shim.c");
-    println!("cargo:rerun-if-changed=src/ffi/shim.h");
+    println!("cargo:rerun-if-changed=src/ffi/host/shim.c");
+    println!("cargo:rerun-if-changed=src/ffi/host/shim.h");
 
     bind(&api.include_paths);
     compile_shim(&api.include_paths, version.split('.').next().unwrap_or(version));
@@ -50,7 +50,7 @@ fn bind(include: &[PathBuf]) {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     bindgen::Builder::default()
         .header("wrapper.h")
-        .header("src/ffi/shim.h")
+        .header("src/ffi/host/shim.h")
         .clang_args(flags)
         .clang_args(include.iter().map(|p| format!("-I{}", p.display())))
         .allowlist_function(FUNCTIONS)
@@ -76,5 +76,10 @@ fn compile_shim(include: &[PathBuf], major: &str) {
     for (key, value) in CONFIG {
         build.define(key, value);
     }
-    build.includes(include).file("src/ffi/shim.c").warnings(true).extra_warnings(false).compile("fsnap_shim");
+    build
+        .includes(include)
+        .file("src/ffi/host/shim.c")
+        .warnings(true)
+        .extra_warnings(false)
+        .compile("fsnap_shim");
 }

@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 
 use super::dict::OwnedDict;
 use super::held::OwnedLoc;
-use super::host::{Host, this};
+use super::host::xlator::{Host, this};
 use super::reply::{Fop, Pending};
 use super::sys;
 

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::call::Inode;
 use super::dict::OwnedDict;
 use super::fence::fence;
-use super::host::Host;
+use super::host::xlator::Host;
 use super::reply::SetReply;
 use super::sys;
 

@@ -7,7 +7,7 @@ use std::ptr::{NonNull, null_mut};
 
 use super::dict::{Dict, OwnedDict};
 use super::held::OwnedLoc;
-use super::host::{Host, option_in};
+use super::host::xlator::{Host, option_in};
 use super::sys;
 
 /// Where the range begins, without an end, that the replicate translator locks for metadata (`afr_setxattr`). To features/locks just

@@ -8,7 +8,7 @@ use super::call::{Inode, Request};
 use super::closing::just_before;
 use super::dict::OwnedDict;
 use super::fence::fence;
-use super::host::Host;
+use super::host::xlator::Host;
 use super::reply::SetReply;
 use super::sys;
 

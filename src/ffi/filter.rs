@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 
 use super::dict::Dict;
 use super::fence::fence;
-use super::host::this;
+use super::host::xlator::this;
 use super::sys;
 
 /// What the names of xattrs to be left out start with.

@@ -7,7 +7,7 @@ use super::call::Inodes;
 use super::dict::OwnedDict;
 use super::fence::fence;
 use super::held::{Iatts, OwnedLoc};
-use super::host::{Host, this};
+use super::host::xlator::{Host, this};
 use super::mark::{self, Mark};
 use super::reply::{Fop, Pending, SetReply};
 use super::sys;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
 use super::fence::fence;
-use super::host::this;
+use super::host::xlator::this;
 use super::reply::{Fop, Pending};
 use super::sys;
 

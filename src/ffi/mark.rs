@@ -14,7 +14,7 @@ use fsnap_core::{Gfid, afr};
 use super::call::{Inode, Inodes};
 use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
-use super::host::Host;
+use super::host::xlator::Host;
 use super::reply::{Fop, Pending};
 use super::sys;
 

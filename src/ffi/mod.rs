@@ -7,37 +7,26 @@
 //! call, and a frame is valid until it is unwound.* The `SAFETY` comments refer to it as "the host's promise".
 #![allow(unsafe_code)]
 
-mod call;
 mod carrier;
 mod change;
 mod client;
 mod closing;
 mod cluster;
-mod dict;
 mod errand;
-mod fence;
 mod filter;
 mod fops;
 mod heal;
 mod held;
 mod host;
 mod listing;
-mod log;
 mod mark;
 #[cfg(feature = "fault-injection")]
 pub mod provoke;
 mod removal;
-mod reply;
 pub mod role;
-mod statedump;
 mod tables;
 
-/// The host's structs and functions, as bindgen reads them. Not exported further.
-mod sys {
-    #![allow(missing_docs, non_camel_case_types, non_snake_case, non_upper_case_globals, dead_code)]
-    #![allow(clippy::all, clippy::undocumented_unsafe_blocks)]
-    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
-}
+use host::{call, dict, fence, log, reply, statedump, sys};
 
 pub use call::{Call, Connection, Inode, Inodes, Request};
 pub use carrier::HeldTruncate;
@@ -48,7 +37,7 @@ pub use errand::Outcome;
 pub use fence::fence;
 pub use filter::HiddenXattrs;
 pub use heal::{GFID_REQ, HeldMake, HeldSet};
-pub use host::{Host, dht_hash};
+pub use host::xlator::{Host, dht_hash};
 pub use listing::Hides;
 pub use mark::{EC_DIRTY, Mark};
 pub use removal::{Held, Removal, Route, Spot, Ticket};

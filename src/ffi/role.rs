@@ -13,7 +13,7 @@ use super::dict::Dict;
 use super::fence::fence;
 use super::filter::HiddenXattrs;
 use super::heal::{HeldMake, HeldSet};
-use super::host::Host;
+use super::host::xlator::Host;
 use super::listing::Hides;
 use super::removal::{Removal, Ticket};
 use super::reply::{GetReply, SetReply};

@@ -8,7 +8,7 @@ use super::call::Connection;
 use super::dict::Dict;
 use super::fence::fence;
 use super::fops::{guard, heal, list, lookup, names, truncate, xattrs};
-use super::host::{Host, option_in};
+use super::host::xlator::{Host, option_in};
 use super::role::{Instance, Private, Translator, role};
 use super::statedump::StateDump;
 use super::{client, log, sys};

@@ -11,7 +11,7 @@ use crate::ffi::call::{Call, Inodes, gfid_of};
 use crate::ffi::change::{How, Place};
 use crate::ffi::dict::{Dict, OwnedDict};
 use crate::ffi::fence::fence;
-use crate::ffi::host::Host;
+use crate::ffi::host::xlator::Host;
 use crate::ffi::role::{Translator, forbidden, refusal, role};
 use crate::ffi::{mark, sys};
 

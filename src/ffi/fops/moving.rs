@@ -8,7 +8,7 @@ use fsnap_core::Gfid;
 use crate::ffi::call::Call;
 use crate::ffi::dict::Dict;
 use crate::ffi::fence::fence;
-use crate::ffi::host::this;
+use crate::ffi::host::xlator::this;
 use crate::ffi::role::{Translator, role};
 use crate::ffi::sys;
 

@@ -12,7 +12,7 @@ use crate::ffi::change::{How, Place};
 use crate::ffi::dict::Dict;
 use crate::ffi::errand::ERRAND;
 use crate::ffi::fence::fence;
-use crate::ffi::host::Host;
+use crate::ffi::host::xlator::Host;
 use crate::ffi::reply::{Fop, Pending};
 use crate::ffi::role::{Translator, refusal, role};
 use crate::ffi::sys;

@@ -26,7 +26,10 @@ impl<'a> Call<'a> {
     ///
     /// # Safety
     /// `frame` and `loc` come from the host and are valid as long as the result is used.
-    pub(super) unsafe fn on_loc(frame: NonNull<sys::call_frame_t>, loc: *const sys::loc_t) -> Option<Self> {
+    pub(in crate::ffi) unsafe fn on_loc(
+        frame: NonNull<sys::call_frame_t>,
+        loc: *const sys::loc_t,
+    ) -> Option<Self> {
         // SAFETY: the caller's contract.
         let loc = unsafe { loc.as_ref() }?;
         // SAFETY: a path in a loc is a C string, valid as long as the loc.
@@ -39,7 +42,10 @@ impl<'a> Call<'a> {
     ///
     /// # Safety
     /// `frame` and `fd` come from the host and are valid as long as the result is used.
-    pub(super) unsafe fn on_fd(frame: NonNull<sys::call_frame_t>, fd: *const sys::fd_t) -> Option<Self> {
+    pub(in crate::ffi) unsafe fn on_fd(
+        frame: NonNull<sys::call_frame_t>,
+        fd: *const sys::fd_t,
+    ) -> Option<Self> {
         // SAFETY: the caller's contract; an fd holds a reference to its inode.
         unsafe {
             let inode = fd.as_ref()?.inode;
@@ -51,7 +57,7 @@ impl<'a> Call<'a> {
     ///
     /// # Safety
     /// `frame` comes from the host and is valid as long as the result is used.
-    pub(super) unsafe fn on_nothing(frame: NonNull<sys::call_frame_t>) -> Self {
+    pub(in crate::ffi) unsafe fn on_nothing(frame: NonNull<sys::call_frame_t>) -> Self {
         // SAFETY: the caller's contract.
         unsafe { Self::on(frame, std::ptr::null_mut(), Gfid::from_bytes([0; 16]), None) }
     }
@@ -148,7 +154,7 @@ pub struct Request(usize);
 impl Request {
     /// # Safety
     /// `frame` is valid.
-    pub(super) unsafe fn of(frame: NonNull<sys::call_frame_t>) -> Self {
+    pub(in crate::ffi) unsafe fn of(frame: NonNull<sys::call_frame_t>) -> Self {
         // SAFETY: the caller's contract. All frames of a request have one stack.
         Request(unsafe { (*frame.as_ptr()).root }.addr())
     }
@@ -167,7 +173,7 @@ impl Connection {
 
     /// # Safety
     /// `client` is null or valid.
-    pub(super) unsafe fn of(client: *const sys::client_t) -> Self {
+    pub(in crate::ffi) unsafe fn of(client: *const sys::client_t) -> Self {
         let Some(client) = NonNull::new(client.cast_mut()) else { return Connection(Vec::new()) };
         // SAFETY: the caller's contract.
         let uid = NonNull::new(unsafe { sys::fsnap_client_uid(client.as_ptr()) }.cast_mut());
@@ -179,7 +185,7 @@ impl Connection {
 }
 
 /// The gfid that a loc is about; all zero if it does not say.
-pub(super) fn gfid_of(loc: &sys::loc_t) -> Gfid {
+pub(in crate::ffi) fn gfid_of(loc: &sys::loc_t) -> Gfid {
     // SAFETY: an inode in a loc is valid as long as the loc.
     let known = unsafe { loc.inode.as_ref() }.map(|inode| Gfid::from_bytes(inode.gfid));
     known.filter(|g| !g.is_null()).unwrap_or(Gfid::from_bytes(loc.gfid))
@@ -192,12 +198,12 @@ pub struct Inode(NonNull<sys::inode_t>, Gfid);
 unsafe impl Send for Inode {}
 
 impl Inode {
-    pub(super) fn as_ptr(&self) -> *mut sys::inode_t {
+    pub(in crate::ffi) fn as_ptr(&self) -> *mut sys::inode_t {
         self.0.as_ptr()
     }
 
     /// One more reference. `None` if the host gives none.
-    pub(super) fn again(&self) -> Option<Inode> {
+    pub(in crate::ffi) fn again(&self) -> Option<Inode> {
         // SAFETY: this object's reference keeps the inode valid; the one taken is given back by `drop`.
         NonNull::new(unsafe { sys::inode_ref(self.as_ptr()) }).map(|inode| Inode(inode, self.1))
     }
@@ -223,7 +229,7 @@ impl Inodes {
     ///
     /// # Safety
     /// `inode` is null or valid.
-    pub(super) unsafe fn around(inode: *mut sys::inode_t) -> Option<Self> {
+    pub(in crate::ffi) unsafe fn around(inode: *mut sys::inode_t) -> Option<Self> {
         let inode = NonNull::new(inode)?;
         // SAFETY: the caller's contract; the reference taken here is given back by `Inode::drop`.
         let inode = NonNull::new(unsafe { sys::inode_ref(inode.as_ptr()) })?;
@@ -233,7 +239,7 @@ impl Inodes {
     }
 
     /// The inode of `gfid`, one that is in no table if the host has none at hand. `None` if it is out of memory.
-    pub(super) fn find_or_make(&self, gfid: Gfid, directory: bool) -> Option<Inode> {
+    pub(in crate::ffi) fn find_or_make(&self, gfid: Gfid, directory: bool) -> Option<Inode> {
         // SAFETY: an inode's table lives as long as the inode. What is found or made comes with a reference, given back by
         // `Inode::drop`; what was made nobody else knows yet.
         unsafe {

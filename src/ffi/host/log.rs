@@ -7,11 +7,11 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::host::this;
 use super::sys;
+use super::xlator::this;
 
 /// Sends all events of this library to the host's log. Does nothing if that was done before.
-pub(super) fn install() {
+pub(in crate::ffi) fn install() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         // Fails only if somebody was faster, and then there is a log already.

@@ -14,7 +14,7 @@ const BUILT_FOR: &str = env!("FSNAP_GLUSTERFS_VERSION");
 const PAGE_SIZE: usize = 128 << 10;
 
 /// `THIS` of the calling thread.
-pub(super) fn this() -> *mut sys::xlator_t {
+pub(in crate::ffi) fn this() -> *mut sys::xlator_t {
     // SAFETY: returns the address of the thread's variable, which the host sets up on first use.
     unsafe { *sys::__glusterfs_this_location() }
 }
@@ -31,7 +31,7 @@ unsafe impl Sync for Host {}
 impl Host {
     /// # Safety
     /// `this` is the `xlator_t` that the host called us with, and the result is not used after `fini`.
-    pub(super) unsafe fn new(this: NonNull<sys::xlator_t>) -> Self {
+    pub(in crate::ffi) unsafe fn new(this: NonNull<sys::xlator_t>) -> Self {
         Host(this)
     }
 
@@ -41,7 +41,7 @@ impl Host {
         unsafe { CStr::from_ptr((*self.0.as_ptr()).name) }.to_string_lossy().into_owned()
     }
 
-    pub(super) fn as_ptr(&self) -> *mut sys::xlator_t {
+    pub(in crate::ffi) fn as_ptr(&self) -> *mut sys::xlator_t {
         self.0.as_ptr()
     }
 
@@ -73,7 +73,7 @@ impl Host {
     }
 
     /// The translator of this type above, on the way down from the clients.
-    pub(super) fn above(&self, kind: &CStr) -> Option<NonNull<sys::xlator_t>> {
+    pub(in crate::ffi) fn above(&self, kind: &CStr) -> Option<NonNull<sys::xlator_t>> {
         let mut xlator = self.0.as_ptr();
         loop {
             // SAFETY: as in `storage_option`, for the chain of parents.
@@ -110,7 +110,7 @@ impl Host {
     }
 
     /// The topmost translator of the brick, by which protocol/server knows it.
-    pub(super) fn top(&self) -> *mut sys::xlator_t {
+    pub(in crate::ffi) fn top(&self) -> *mut sys::xlator_t {
         let mut xlator = self.0.as_ptr();
         loop {
             // SAFETY: as in `above`.
@@ -129,13 +129,13 @@ impl Host {
     }
 
     /// The translator beneath. Null if there is none, which `check` refuses.
-    pub(super) fn child(&self) -> *mut sys::xlator_t {
+    pub(in crate::ffi) fn child(&self) -> *mut sys::xlator_t {
         // SAFETY: as in `storage_option`.
         unsafe { (*self.0.as_ptr()).children.as_ref() }.map_or(std::ptr::null_mut(), |list| list.xlator)
     }
 
     /// Refuses a host that this library was not built for: its structs could be laid out differently.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(in crate::ffi) fn check(&self) -> Result<(), String> {
         let running = running_version().ok_or("can't tell which GlusterFS loaded this library")?;
         if running != BUILT_FOR {
             return Err(format!(
@@ -162,7 +162,7 @@ impl Host {
 }
 
 /// The value of option `name` in `dict`, without the NUL that the host may count in.
-pub(super) fn option_in(dict: Option<Dict<'_>>, name: &str) -> Option<Vec<u8>> {
+pub(in crate::ffi) fn option_in(dict: Option<Dict<'_>>, name: &str) -> Option<Vec<u8>> {
     let key = std::ffi::CString::new(name).ok()?;
     let value = dict?.get(&key)?;
     Some(value.strip_suffix(b"\0").unwrap_or(value).to_vec())

@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// Puts off what a panic that unwinds on this thread has left to do, until it has come to its fence and the stack is in order again.
-pub(super) fn put_off(rest: impl FnOnce() + 'static) {
+pub(in crate::ffi) fn put_off(rest: impl FnOnce() + 'static) {
     REST.with_borrow_mut(|all| all.push(Box::new(rest)));
 }
 

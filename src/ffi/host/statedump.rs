@@ -9,7 +9,7 @@ pub struct StateDump(());
 
 impl StateDump {
     /// Opens the section of the translator `name`.
-    pub(super) fn open(name: &str) -> Self {
+    pub(in crate::ffi) fn open(name: &str) -> Self {
         let section = CString::new(short(format!("user.fsnap.{name}"))).unwrap_or_default();
         // SAFETY: a fixed format with one string. Called by the host's dump only, which holds its lock.
         unsafe { sys::gf_proc_dump_add_section(c"%s".as_ptr().cast_mut(), section.as_ptr()) };

@@ -9,12 +9,12 @@ use std::ptr::{NonNull, null_mut};
 
 use super::dict::OwnedDict;
 use super::fence::put_off;
-use super::host::this;
 use super::sys;
+use super::xlator::this;
 
 /// Which fop waits for the answer: each has an unwind of its own.
 #[derive(Clone, Copy)]
-pub(super) enum Fop {
+pub(in crate::ffi) enum Fop {
     Setxattr,
     Fsetxattr,
     Getxattr,
@@ -32,7 +32,7 @@ pub(super) enum Fop {
 }
 
 /// A frame that has not been unwound yet.
-pub(super) struct Pending {
+pub(in crate::ffi) struct Pending {
     frame: NonNull<sys::call_frame_t>,
     fop: Fop,
 }
@@ -43,16 +43,16 @@ unsafe impl Send for Pending {}
 impl Pending {
     /// # Safety
     /// `frame` is the caller's to unwind, as a `fop`, and nobody else will.
-    pub(super) unsafe fn new(frame: NonNull<sys::call_frame_t>, fop: Fop) -> Self {
+    pub(in crate::ffi) unsafe fn new(frame: NonNull<sys::call_frame_t>, fop: Fop) -> Self {
         Pending { frame, fop }
     }
 
     /// Gives the frame up without an answer: whoever takes it must see to that.
-    pub(super) fn into_frame(self) -> NonNull<sys::call_frame_t> {
+    pub(in crate::ffi) fn into_frame(self) -> NonNull<sys::call_frame_t> {
         ManuallyDrop::new(self).frame
     }
 
-    pub(super) fn fail(self, errno: i32) {
+    pub(in crate::ffi) fn fail(self, errno: i32) {
         let fop = self.fop;
         let frame = self.into_frame().as_ptr();
         // SAFETY: the frame was pending, so it is valid and still to be unwound, as this fop; it is given up here.
@@ -76,12 +76,12 @@ impl Pending {
         }
     }
 
-    pub(super) fn fop(&self) -> Fop {
+    pub(in crate::ffi) fn fop(&self) -> Fop {
         self.fop
     }
 
     /// The frame, still pending.
-    pub(super) fn frame(&self) -> NonNull<sys::call_frame_t> {
+    pub(in crate::ffi) fn frame(&self) -> NonNull<sys::call_frame_t> {
         self.frame
     }
 
@@ -124,15 +124,15 @@ impl Drop for Pending {
 pub struct SetReply(Pending);
 
 impl SetReply {
-    pub(super) fn new(pending: Pending) -> Self {
+    pub(in crate::ffi) fn new(pending: Pending) -> Self {
         SetReply(pending)
     }
 
-    pub(super) fn into_pending(self) -> Pending {
+    pub(in crate::ffi) fn into_pending(self) -> Pending {
         self.0
     }
 
-    pub(super) fn pending(&self) -> &Pending {
+    pub(in crate::ffi) fn pending(&self) -> &Pending {
         &self.0
     }
 
@@ -147,7 +147,7 @@ impl SetReply {
     }
 
     /// Answers success, with an xdata or none.
-    pub(super) fn done(self, xdata: Option<&OwnedDict>) {
+    pub(in crate::ffi) fn done(self, xdata: Option<&OwnedDict>) {
         self.0.done(xdata);
     }
 }
@@ -156,11 +156,11 @@ impl SetReply {
 pub struct GetReply(Pending);
 
 impl GetReply {
-    pub(super) fn new(pending: Pending) -> Self {
+    pub(in crate::ffi) fn new(pending: Pending) -> Self {
         GetReply(pending)
     }
 
-    pub(super) fn into_pending(self) -> Pending {
+    pub(in crate::ffi) fn into_pending(self) -> Pending {
         self.0
     }
 

@@ -16,7 +16,7 @@ impl<'a> Dict<'a> {
     ///
     /// # Safety
     /// A pointer that is not null is a dictionary of the host, valid for `'a`, and nobody takes values out of it.
-    pub(super) unsafe fn new(dict: *mut sys::dict_t) -> Option<Self> {
+    pub(in crate::ffi) unsafe fn new(dict: *mut sys::dict_t) -> Option<Self> {
         NonNull::new(dict).map(|d| Dict(d, PhantomData))
     }
 
@@ -69,14 +69,14 @@ unsafe fn bytes_of<'a>(data: *const sys::data_t) -> Option<&'a [u8]> {
 }
 
 /// A dictionary of our own, for an answer.
-pub(super) struct OwnedDict(NonNull<sys::dict_t>);
+pub(in crate::ffi) struct OwnedDict(NonNull<sys::dict_t>);
 
 // SAFETY: a host reference that any thread may use and give back.
 unsafe impl Send for OwnedDict {}
 
 impl OwnedDict {
     /// An empty one. `None` if the host is out of memory.
-    pub(super) fn new() -> Option<Self> {
+    pub(in crate::ffi) fn new() -> Option<Self> {
         // SAFETY: no preconditions.
         NonNull::new(unsafe { sys::dict_new() }).map(OwnedDict)
     }
@@ -85,7 +85,7 @@ impl OwnedDict {
     ///
     /// # Safety
     /// `dict` is null or a valid dictionary.
-    pub(super) unsafe fn again(dict: *mut sys::dict_t) -> Option<Self> {
+    pub(in crate::ffi) unsafe fn again(dict: *mut sys::dict_t) -> Option<Self> {
         // SAFETY: the caller's contract; given back by `drop`.
         NonNull::new(dict)
             .and_then(|dict| NonNull::new(unsafe { sys::dict_ref(dict.as_ptr()) }))
@@ -96,23 +96,23 @@ impl OwnedDict {
     ///
     /// # Safety
     /// `dict` is null or a valid dictionary, and the reference is the caller's to give.
-    pub(super) unsafe fn adopt(dict: *mut sys::dict_t) -> Option<Self> {
+    pub(in crate::ffi) unsafe fn adopt(dict: *mut sys::dict_t) -> Option<Self> {
         NonNull::new(dict).map(OwnedDict)
     }
 
     /// A copy of the value of `key`.
-    pub(super) fn get(&self, key: &CStr) -> Option<Vec<u8>> {
+    pub(in crate::ffi) fn get(&self, key: &CStr) -> Option<Vec<u8>> {
         // SAFETY: a valid dictionary that nobody takes values out of.
         unsafe { Dict::new(self.0.as_ptr()) }?.get(key).map(<[u8]>::to_vec)
     }
 
     /// One pair, copied into the host's memory (it frees values itself). `None` if the host is out of memory.
-    pub(super) fn with(key: &CStr, value: &[u8]) -> Option<Self> {
+    pub(in crate::ffi) fn with(key: &CStr, value: &[u8]) -> Option<Self> {
         Self::new()?.and(key, value)
     }
 
     /// One pair more.
-    pub(super) fn and(self, key: &CStr, value: &[u8]) -> Option<Self> {
+    pub(in crate::ffi) fn and(self, key: &CStr, value: &[u8]) -> Option<Self> {
         // SAFETY: copies `value.len()` readable bytes.
         let copy = NonNull::new(unsafe { sys::fsnap_memdup(value.as_ptr().cast(), value.len()) })?;
         // SAFETY: the dictionary takes over `copy`, which is the host's memory, of that size, if it succeeds.
@@ -123,7 +123,7 @@ impl OwnedDict {
     }
 
     /// One pair whose value is a C string. `None` if the host is out of memory.
-    pub(super) fn with_text(key: &CStr, text: &CStr) -> Option<Self> {
+    pub(in crate::ffi) fn with_text(key: &CStr, text: &CStr) -> Option<Self> {
         let dict = Self::new()?;
         // SAFETY: both are C strings; the value is copied.
         let set = unsafe {
@@ -133,7 +133,7 @@ impl OwnedDict {
     }
 
     /// What is in `dict` but for the keys that start with `prefix`. `None` if the host is out of memory.
-    pub(super) fn without(dict: Dict<'_>, prefix: &CStr) -> Option<Self> {
+    pub(in crate::ffi) fn without(dict: Dict<'_>, prefix: &CStr) -> Option<Self> {
         // SAFETY: a valid dictionary; the copy has references of its own to the values.
         let copy = OwnedDict(NonNull::new(unsafe { sys::dict_copy(dict.0.as_ptr(), std::ptr::null_mut()) })?);
         for (key, _) in dict.with_prefix(prefix.to_bytes()) {
@@ -145,7 +145,7 @@ impl OwnedDict {
     }
 
     /// A copy of `iatt` under each of the keys. `None` if the host is out of memory.
-    pub(super) fn with_iatts(keys: &[&CStr], iatt: &sys::iatt) -> Option<Self> {
+    pub(in crate::ffi) fn with_iatts(keys: &[&CStr], iatt: &sys::iatt) -> Option<Self> {
         let dict = Self::new()?;
         for key in keys {
             // SAFETY: copies one iatt.
@@ -163,11 +163,11 @@ impl OwnedDict {
     }
 
     /// Null for none.
-    pub(super) fn ptr_of(dict: Option<&Self>) -> *mut sys::dict_t {
+    pub(in crate::ffi) fn ptr_of(dict: Option<&Self>) -> *mut sys::dict_t {
         dict.map_or(std::ptr::null_mut(), Self::as_ptr)
     }
 
-    pub(super) fn as_ptr(&self) -> *mut sys::dict_t {
+    pub(in crate::ffi) fn as_ptr(&self) -> *mut sys::dict_t {
         self.0.as_ptr()
     }
 }
