@@ -10,7 +10,7 @@ use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{Entry, Kind, Store};
 
 use super::caller::{STAMPER, XATTRS, heals, is_heal, sees_xattrs};
-use super::{Brick, State, heal, moving, restore};
+use super::{Brick, State, heal, rebalance, restore};
 use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Place, role};
 
 /// What the names of all of DHT's xattrs start with.
@@ -68,7 +68,7 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
     if !sees_xattrs(call) && !dict.with_prefix(XATTRS.to_bytes()).is_empty() {
         return Some(libc::EPERM);
     }
-    if let Some(errno) = moving::refuse_set(state, call, dict) {
+    if let Some(errno) = rebalance::refuse_set(state, call, dict) {
         return Some(errno);
     }
     if !call.gfid().is_derived() || heals(call) {

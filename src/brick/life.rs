@@ -11,7 +11,7 @@ use super::caller::is_heal;
 use super::names::{Found, Heal, Names, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State, handles, heal};
-use crate::ffi::{Call, Held, Inodes, Mark, Removal, Route, Ticket, role};
+use crate::ffi::{Call, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
@@ -212,7 +212,7 @@ struct Job {
 
 impl Job {
     /// Waits until the names and `files` are free.
-    fn wait(self, files: Vec<Gfid>, held: Held, tries: u32) {
+    fn wait(self, files: Vec<Gfid>, held: HeldRemoval, tries: u32) {
         let entrance = self.entrance.clone();
         entrance.submit_short(self.names.keys(&files), move |turn| match turn.in_time() {
             Ok(entered) => self.run(entered, &files, held, tries),
@@ -220,12 +220,12 @@ impl Job {
         });
     }
 
-    fn refuse(&self, held: Held, error: &Error) {
+    fn refuse(&self, held: HeldRemoval, error: &Error) {
         self.names.refused(error);
         held.fail(error.errno());
     }
 
-    fn run(self, entered: Entered, files: &[Gfid], held: Held, tries: u32) {
+    fn run(self, entered: Entered, files: &[Gfid], held: HeldRemoval, tries: u32) {
         match self.prepare(files) {
             Err(error) => self.refuse(held, &error),
             Ok(Ready::Not(others)) => {

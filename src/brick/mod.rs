@@ -11,10 +11,10 @@ mod handles;
 mod heal;
 mod instances;
 mod life;
-mod moving;
 mod names;
 mod namespace;
 mod pool;
+mod rebalance;
 mod restore;
 mod volume;
 

@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
+use super::copies::OwnedLoc;
 use super::dict::OwnedDict;
-use super::held::OwnedLoc;
 use super::host::xlator::{Host, this};
 use super::reply::{Fop, Pending};
 use super::sys;

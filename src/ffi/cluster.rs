@@ -5,8 +5,8 @@
 use std::ffi::{CStr, c_char};
 use std::ptr::{NonNull, null_mut};
 
+use super::copies::OwnedLoc;
 use super::dict::{Dict, OwnedDict};
-use super::held::OwnedLoc;
 use super::host::xlator::{Host, option_in};
 use super::sys;
 

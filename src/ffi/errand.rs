@@ -4,8 +4,8 @@
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
 
+use super::attributes::just_before;
 use super::call::{Inode, Request};
-use super::closing::just_before;
 use super::dict::OwnedDict;
 use super::fence::fence;
 use super::host::xlator::Host;

@@ -4,11 +4,11 @@ use std::ffi::{CStr, c_void};
 use std::ptr::{NonNull, null_mut};
 
 use super::call::Inodes;
+use super::copies::{Iatts, OwnedLoc};
 use super::dict::OwnedDict;
 use super::fence::fence;
-use super::held::{Iatts, OwnedLoc};
 use super::host::xlator::{Host, this};
-use super::mark::{self, Mark};
+use super::index::{self, Mark};
 use super::reply::{Fop, Pending, SetReply};
 use super::sys;
 
@@ -119,7 +119,7 @@ impl SetReply {
             Ok(()) => SetReply::new(pending).done(None),
             Err(errno) => pending.fail(errno),
         };
-        mark::send(host, inodes, self.into_pending(), marks, Box::new(answer));
+        index::send(host, inodes, self.into_pending(), marks, Box::new(answer));
     }
 
     /// Tells self-heal of `marks`, then goes on with the reply. A failure is in the log.
@@ -130,7 +130,7 @@ impl SetReply {
         marks: &[Mark],
         then: impl FnOnce(SetReply) + Send + 'static,
     ) {
-        mark::send(
+        index::send(
             host,
             inodes,
             self.into_pending(),
@@ -215,7 +215,7 @@ unsafe extern "C" fn made(
                 };
             };
             // SAFETY: the frame came back to us, its owner, to be unwound.
-            mark::send(host, &inodes, unsafe { Pending::new(frame, Fop::Mknod) }, &marks, Box::new(answer));
+            index::send(host, &inodes, unsafe { Pending::new(frame, Fop::Mknod) }, &marks, Box::new(answer));
             0
         });
     }

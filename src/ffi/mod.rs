@@ -7,19 +7,19 @@
 //! call, and a frame is valid until it is unwound.* The `SAFETY` comments refer to it as "the host's promise".
 #![allow(unsafe_code)]
 
+mod attributes;
 mod carrier;
 mod change;
 mod client;
-mod closing;
 mod cluster;
+mod copies;
 mod errand;
 mod filter;
 mod fops;
 mod heal;
-mod held;
 mod host;
+mod index;
 mod listing;
-mod mark;
 #[cfg(feature = "fault-injection")]
 pub mod provoke;
 mod removal;
@@ -38,8 +38,8 @@ pub use fence::fence;
 pub use filter::HiddenXattrs;
 pub use heal::{GFID_REQ, HeldMake, HeldSet};
 pub use host::xlator::{Host, dht_hash};
+pub use index::{EC_DIRTY, Mark};
 pub use listing::Hides;
-pub use mark::{EC_DIRTY, Mark};
-pub use removal::{Held, Removal, Route, Spot, Ticket};
+pub use removal::{HeldRemoval, Removal, Route, Spot, Ticket};
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;

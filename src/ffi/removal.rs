@@ -8,11 +8,11 @@ use fsnap_core::Gfid;
 
 use super::call::Inodes;
 use super::change::entry;
+use super::copies::{Iatts, OwnedLoc};
 use super::dict::OwnedDict;
 use super::fence::fence;
-use super::held::{Iatts, OwnedLoc};
 use super::host::xlator::{Host, this};
-use super::mark::{self, Mark};
+use super::index::{self, Mark};
 use super::reply::{Fop, Pending};
 use super::sys;
 
@@ -130,7 +130,7 @@ impl Ticket<'_> {
     }
 
     /// Copies what the fop needs, so that it can go on later. Answers `ENOMEM` if the host has no memory.
-    pub fn hold(self) -> Option<Held> {
+    pub fn hold(self) -> Option<HeldRemoval> {
         // SAFETY: the fop's own locs and dictionary.
         let (old, new, xdata) = unsafe {
             let new = self.newloc.map(|loc| OwnedLoc::copy(loc));
@@ -143,7 +143,7 @@ impl Ticket<'_> {
         // A copy has its name from the path.
         let displaced = [is_displaced(self.oldloc), self.newloc.is_some_and(is_displaced)];
         let arguments = Box::new(Arguments { old, new: new.flatten(), displaced, flags: self.flags, xdata });
-        Some(Held { pending: self.pending, arguments })
+        Some(HeldRemoval { pending: self.pending, arguments })
     }
 }
 
@@ -158,7 +158,7 @@ struct Arguments {
 }
 
 /// A fop that waits for us.
-pub struct Held {
+pub struct HeldRemoval {
     pending: Pending,
     arguments: Box<Arguments>,
 }
@@ -173,10 +173,10 @@ struct Underway {
     after: After,
 }
 
-impl Held {
+impl HeldRemoval {
     /// Answers with an error.
     pub fn fail(self, errno: i32) {
-        let Held { pending, arguments } = self;
+        let HeldRemoval { pending, arguments } = self;
         // Before the answer: once a request is answered, the host may end.
         drop(arguments);
         pending.fail(errno);
@@ -191,7 +191,7 @@ impl Held {
     /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is
     /// answered. What it returns self-heal is told before that as well, if it is an unlink or a rename. It goes by gfid.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> Vec<Mark> + Send + 'static) {
-        let Held { pending, arguments } = self;
+        let HeldRemoval { pending, arguments } = self;
         let take = |loc: &OwnedLoc, displaced| match displaced {
             // SAFETY: plain data; the arguments keep what it points to.
             true => unsafe { std::ptr::read(loc.get()) },
@@ -308,7 +308,7 @@ unsafe extern "C" fn removed(
                 };
             };
             // SAFETY: the frame came back to us, its owner, to be unwound.
-            mark::send(host, &inodes, unsafe { Pending::new(frame, fop) }, &marks, Box::new(answer));
+            index::send(host, &inodes, unsafe { Pending::new(frame, fop) }, &marks, Box::new(answer));
             0
         });
     }
@@ -385,7 +385,7 @@ unsafe extern "C" fn renamed(
                 };
             };
             // SAFETY: the frame came back to us, its owner, to be unwound.
-            mark::send(host, &inodes, unsafe { Pending::new(frame, Fop::Rename) }, &marks, Box::new(answer));
+            index::send(host, &inodes, unsafe { Pending::new(frame, Fop::Rename) }, &marks, Box::new(answer));
             0
         });
     }

@@ -23,12 +23,12 @@ use super::sys;
 /// A translator, as safe code writes it: one trait for each concern. A fop that hands its reply back is passed on to the translator
 /// beneath as if it had never been looked at; fops that are not here are not even in the host's table.
 pub trait Translator:
-    Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Moving
+    Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Rebalance
 {
 }
 
 impl<T> Translator for T where
-    T: Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Moving
+    T: Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Rebalance
 {
 }
 
@@ -152,8 +152,8 @@ pub trait Errands {
     fn run_errand(&self, call: &Call<'_>, held: HeldTruncate);
 }
 
-/// Rebalance.
-pub trait Moving {
+/// What rebalance and remove-brick are to leave where it is.
+pub trait Rebalance {
     /// A lookup that asks for these xattrs, by which rebalance begins to move what it finds.
     fn begins_to_move(&self, call: &Call<'_>, asked: Dict<'_>) -> bool;
 

@@ -30,8 +30,8 @@ mod fault {
         Ok(())
     }
 }
-mod few;
 mod follow;
+mod gfid_set;
 mod grave;
 mod guard;
 mod handles;
@@ -70,7 +70,7 @@ pub use restore::Restored;
 pub use tenancy::Change;
 
 use brick::Brick;
-use few::Few;
+use gfid_set::GfidSet;
 use reserve::Permit;
 use state::State;
 use tenancy::Tenancy;
@@ -86,9 +86,9 @@ pub struct Store {
     reflink: bool,
     exchanges: bool,
     /// The deleted files that are kept for their snapshots.
-    buried: Few,
+    buried: GfidSet,
     /// Those with a part of two contents.
-    torn: Few,
+    torn: GfidSet,
     /// Written by who takes a `.fsnap` away with its handle, read by who sees to both being there.
     snap_dirs: RwLock<()>,
 }
@@ -125,8 +125,8 @@ impl Store {
             state: OnceLock::new(),
             reflink,
             exchanges,
-            buried: Few::default(),
-            torn: Few::default(),
+            buried: GfidSet::default(),
+            torn: GfidSet::default(),
             snap_dirs: RwLock::default(),
         };
         if let Some(state) = State::find(&store.brick)? {

@@ -13,7 +13,7 @@ use crate::ffi::dict::{Dict, OwnedDict};
 use crate::ffi::fence::fence;
 use crate::ffi::host::xlator::Host;
 use crate::ffi::role::{Translator, forbidden, refusal, role};
-use crate::ffi::{mark, sys};
+use crate::ffi::{index, sys};
 
 /// # Safety
 /// `xattrs` is the dictionary of an xattrop.
@@ -169,7 +169,9 @@ unsafe fn xattrop_refusal<T: Translator>(
         let refused = refusal::<T>((frame, this), &[place], how, xdata)
             .or_else(|| forbidden::<T>((frame, this), &[xdata, xattrs]));
         if let (Some(libc::EROFS), true, Some(this)) = (refused, added, NonNull::new(this)) {
-            fence("an xattrop of our own", (), || mark::take_back(Host::new(this), inode, operation, xattrs));
+            fence("an xattrop of our own", (), || {
+                index::take_back(Host::new(this), inode, operation, xattrs)
+            });
         }
         refused
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use super::{fop, moving};
+use super::{fop, rebalance};
 use crate::ffi::call::Call;
 use crate::ffi::change::entry;
 use crate::ffi::dict::{Dict, OwnedDict};
@@ -49,7 +49,7 @@ pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
             |frame| Call::on_loc(frame, loc),
             handle,
             || {
-                if moving::takes_lookup::<T>((frame, this), (*(*this).children).xlator, loc, xdata) {
+                if rebalance::takes_lookup::<T>((frame, this), (*(*this).children).xlator, loc, xdata) {
                     return 0;
                 }
                 let all = Dict::new(xdata).is_some_and(|dict| dict.get(filter::LIST_XATTR).is_some());

@@ -12,8 +12,8 @@ pub(super) mod guard;
 pub(super) mod heal;
 pub(super) mod list;
 pub(super) mod lookup;
-mod moving;
 pub(super) mod names;
+mod rebalance;
 pub(super) mod truncate;
 pub(super) mod xattrs;
 

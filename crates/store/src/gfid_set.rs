@@ -8,12 +8,12 @@ use fsnap_core::Gfid;
 
 /// While it is empty, to ask is a look at one number.
 #[derive(Default)]
-pub(crate) struct Few {
+pub(crate) struct GfidSet {
     files: RwLock<HashSet<Gfid>>,
     count: AtomicUsize,
 }
 
-impl Few {
+impl GfidSet {
     pub fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }

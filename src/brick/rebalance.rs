@@ -16,7 +16,7 @@ use crate::ffi::{Call, Dict, role};
 /// DHT's link to the brick that has a file: the mark on a file that is about to move.
 const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
 
-impl role::Moving for Brick {
+impl role::Rebalance for Brick {
     fn begins_to_move(&self, call: &Call<'_>, asked: Dict<'_>) -> bool {
         begins(call, asked)
     }
