@@ -267,12 +267,12 @@ const OPERATIONS: [Operation; 25] = [
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn put_all_back(_: &Brick, store: &Store, _: &[Gfid]) -> Result<()> {
-    for path in [b"/d/f".as_slice(), b"/d/lost/g"] {
-        for lost in store.without_handles(path)? {
-            store.put_back(&lost)?;
-        }
-    }
-    Ok(())
+    ["d/f", "d/lost/g"].into_iter().try_for_each(|path| put_back(store, path))
+}
+
+/// What the translator does before a fop that needs the handles on the way to `path`.
+pub fn put_back(store: &Store, path: &str) -> Result<()> {
+    store.without_handles(path.as_bytes())?.iter().try_for_each(|lost| store.put_back(lost))
 }
 
 /// A file that has missed, with its brick, what [`truth`] says: b and c are there no more, d is another, new was taken.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fsnap_core::acl::Caller;
 use fsnap_core::record::decode_seq;
 use fsnap_core::{Gfid, Result};
 use fsnap_store::fault::{self, Fault};
@@ -13,7 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::common::*;
-use crate::crash::{crashes, silence_crashes};
+use crate::crash::{crashes, put_back, silence_crashes};
 use crate::view::{discard, sound};
 
 /// Names that files can have.
@@ -33,16 +35,24 @@ enum Step {
     /// Self-heal brings a catalogue that does not have it.
     Adopt(usize, usize),
     Link(usize, usize),
-    Rename(usize, usize),
+    /// By somebody who says where to (or does not: trash goes by path).
+    Rename(usize, usize, bool),
     Unlink(usize),
     /// Of a deleted file.
     Revive(usize, usize),
     Forget(usize, usize),
+    SetUid(usize),
+    /// Somebody is about to restore who is not the owner.
+    Strip(usize),
+    /// The handle of a file, or of the directory that it is in, is lost and put back.
+    LoseHandle(usize, bool),
     Restart,
     /// The next step is cut short at this change to the disk.
     Crash(u64),
-    /// This change of the next step fails.
+    /// This change of the next step finds the disk full.
     Fail(u64),
+    /// This one does, and all after it.
+    Full(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -56,13 +66,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (name.clone(), snapshot.clone(), any::<bool>()).prop_map(|(n, s, held)| Step::Hold(n, s, held)),
         2 => (name.clone(), snapshot.clone()).prop_map(|(n, s)| Step::Adopt(n, s)),
         2 => (name.clone(), name.clone()).prop_map(|(n, m)| Step::Link(n, m)),
-        3 => (name.clone(), name.clone()).prop_map(|(n, m)| Step::Rename(n, m)),
+        3 => (name.clone(), name.clone(), any::<bool>()).prop_map(|(n, m, told)| Step::Rename(n, m, told)),
+        1 => name.clone().prop_map(Step::SetUid),
+        2 => name.clone().prop_map(Step::Strip),
+        2 => (name.clone(), any::<bool>()).prop_map(|(n, dir)| Step::LoseHandle(n, dir)),
         3 => name.prop_map(Step::Unlink),
         2 => (any::<usize>(), snapshot.clone()).prop_map(|(n, s)| Step::Revive(n, s)),
         2 => (any::<usize>(), snapshot).prop_map(|(n, s)| Step::Forget(n, s)),
         1 => Just(Step::Restart),
         6 => (1..40u64).prop_map(Step::Crash),
         2 => (1..40u64).prop_map(Step::Fail),
+        2 => (1..40u64).prop_map(Step::Full),
     ]
 }
 
@@ -71,6 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct File {
     names: BTreeSet<usize>,
     content: Vec<u8>,
+    setuid: bool,
     /// Content, and whether it is held.
     snapshots: BTreeMap<usize, (Vec<u8>, bool)>,
     /// Where it was when it was deleted.
@@ -129,7 +144,10 @@ impl World<'_> {
         assert!(done || hit, "failed for nothing");
         drop(store);
         let store = self.b.store();
-        // What follows a rename or an unlink that a crash has cut short comes with the next one.
+        // What a crash has cut short comes with the next rename or unlink.
+        for name in NAMES {
+            put_back(&store, name).unwrap();
+        }
         for gfid in after.keys() {
             if self.b.handle(*gfid).exists() {
                 store.follow(*gfid).unwrap();
@@ -252,7 +270,7 @@ impl World<'_> {
                 lose(&mut after, gfid, n);
                 self.run(after, |b, store| remove(store, gfid, || b.unlink(NAMES[n])));
             }
-            Step::Rename(n, m) => {
+            Step::Rename(n, m, told) => {
                 let (Some(gfid), victim) = (at(&after, n), at(&after, m)) else { return };
                 if victim == Some(gfid) {
                     return;
@@ -267,6 +285,9 @@ impl World<'_> {
                     match victim {
                         Some(victim) => remove(store, victim, || b.rename(NAMES[n], NAMES[m]))?,
                         None => b.rename(NAMES[n], NAMES[m]),
+                    }
+                    if !told {
+                        store.follow_away(gfid, b.gfid(&NAMES[n][..1]), &NAMES[n].as_bytes()[2..])?;
                     }
                     store.follow(gfid)
                 });
@@ -287,9 +308,31 @@ impl World<'_> {
                 file.names.insert(was);
                 self.run(after, |_, store| store.revive(gfid, &name(SNAPSHOTS[s]), |_, _| Ok(())).map(drop));
             }
+            Step::SetUid(n) => {
+                let Some(gfid) = at(&after, n) else { return };
+                fs::set_permissions(path(n), fs::Permissions::from_mode(0o4755)).unwrap();
+                self.model.get_mut(&gfid).unwrap().setuid = true;
+            }
+            Step::Strip(n) => {
+                let Some(gfid) = at(&after, n) else { return };
+                after.get_mut(&gfid).unwrap().setuid = false;
+                let stranger = Caller { uid: 1, gid: 1, groups: vec![] };
+                self.run(after, |_, store| store.strip_privileges(gfid, &stranger));
+            }
+            Step::LoseHandle(n, dir) => {
+                let Some(gfid) = at(&after, n) else { return };
+                let lost = if dir { self.b.gfid(&NAMES[n][..1]) } else { gfid };
+                fs::remove_file(self.b.handle(lost)).unwrap();
+                self.run(after, |b, store| {
+                    put_back(store, NAMES[n])?;
+                    assert!(b.handle(lost).exists());
+                    Ok(())
+                });
+            }
             Step::Restart => self.reopen(),
             Step::Crash(at) => self.ordered = Some((at, Fault::Crash)),
             Step::Fail(at) => self.ordered = Some((at, Fault::Fail(Errno::ENOSPC))),
+            Step::Full(at) => self.ordered = Some((at, Fault::FailFrom(Errno::ENOSPC))),
         }
     }
 
@@ -350,6 +393,7 @@ fn see<'a>(b: &Brick, store: &Store, gfids: impl Iterator<Item = &'a Gfid>) -> M
         let names = (0..NAMES.len()).filter(|n| b.join(NAMES[*n]).exists() && b.gfid(NAMES[*n]) == gfid);
         let mut file = File { names: names.collect(), ..File::default() };
         file.content = fs::read(b.handle(gfid)).unwrap();
+        file.setuid = fs::metadata(b.handle(gfid)).unwrap().mode() & libc::S_ISUID != 0;
         for snapshot in store.list(gfid).unwrap() {
             let s = SNAPSHOTS.iter().position(|known| *known == snapshot.name.to_string()).unwrap();
             let bytes = fs::read(b.handle(b.record(gfid, SNAPSHOTS[s]).gfid)).unwrap();
