@@ -82,9 +82,13 @@ fn fill_blocks(at: &Path) {
     }
 }
 
+/// How many files can be half made before nothing is left.
+const HALF_MADE: u32 = 1000;
+
 /// Makes files with so many xattrs until none can be made.
 fn fill_inodes(dir: &Path, xattrs: u32) {
     let value = [1; 3000];
+    let mut half = 0;
     for n in 0.. {
         let at = dir.join(format!("{xattrs}-{n}"));
         let made = File::create(&at)
@@ -92,8 +96,9 @@ fn fill_inodes(dir: &Path, xattrs: u32) {
             .and_then(|_| (0..xattrs).try_for_each(|n| setx(&at, format!("user.{n}"), value)));
         match made {
             Ok(()) => {}
-            // GlusterFS answers the others of a file that it could only half make.
-            Err(Errno::ENOSPC | Errno::ENOENT | Errno::ESTALE) => return,
+            Err(Errno::ENOSPC) => return,
+            // What GlusterFS answers of a file that it could only half make, or on too few bricks: on others something is left.
+            Err(Errno::ENOENT | Errno::ESTALE | Errno::ENOTCONN) if half < HALF_MADE => half += 1,
             Err(e) => panic!("cannot fill the disk: {e}"),
         }
     }
