@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{MIB, Setup, distribute, fsnap, ls, names, sees};
+use common::{MIB, Setup, distribute, fsnap, ls, names, sees, sound};
 use fsnap_testbed::{Errno, checksum, content, df_used, fill, wait_until};
 
 #[track_caller]
@@ -449,4 +449,36 @@ fn no_snapshot_is_lost_when_a_name_goes_from_hand_to_hand() {
     let lost: Vec<_> = taken.iter().filter(|name| !found.contains(name)).collect();
     assert!(lost.is_empty(), "{lost:?}");
     assert!(ls(&inside).is_empty());
+}
+
+/// A link and the unlink of the last name at once: the file has the new name, or it is deleted, never both.
+#[test]
+fn a_link_that_comes_with_the_unlink_is_before_it_or_too_late() {
+    const ROUNDS: usize = 200;
+    let setup = distribute(1);
+    let second = setup.volume.mount_with("/run/scene/m2", &["--entry-timeout=60", "--attribute-timeout=60"]);
+    let (a, _) = dirs(&setup);
+    let mut linked = 0;
+    for n in 0..ROUNDS {
+        let (file, there) = (a.join(format!("f{n}")), second.path().join(format!("a/f{n}")));
+        fs::write(&file, "x").unwrap();
+        fsnap(&file, "create", "s").unwrap();
+        fs::metadata(&there).unwrap();
+        let late = there.with_file_name(format!("linked{n}"));
+        let ends = std::sync::Barrier::new(2);
+        let link = std::thread::scope(|scope| {
+            let link = scope.spawn(|| {
+                ends.wait();
+                fs::hard_link(&there, &late)
+            });
+            ends.wait();
+            fs::remove_file(&file).unwrap();
+            link.join().unwrap()
+        });
+        linked += usize::from(link.is_ok());
+    }
+    println!("{linked} of {ROUNDS} were before the unlink");
+    assert!(linked > 0 && linked < ROUNDS, "{linked}");
+    sound(&setup.volume);
+    assert_eq!(ls(&a).len(), linked);
 }

@@ -7,7 +7,7 @@ use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{Catalogue, Change, Store};
 
-use super::caller::is_heal;
+use super::caller::{heals, is_heal};
 use super::names::{Found, Heal, Names, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
 use super::{Brick, State, handles, heal};
@@ -68,7 +68,7 @@ fn remove<'a>(
         }
         Removal::Link { file, to } => {
             match Place::new(store, &to, file) {
-                Ok(to) => link(brick, to, file, ticket),
+                Ok(to) => link(brick, to, file, heals(call), ticket),
                 Err(error) => ticket.fail(error.errno()),
             }
             None
@@ -90,15 +90,21 @@ fn remove<'a>(
 }
 
 /// Passes a link on when nobody is at work on the file or the name: storage/posix notes the name on the file a moment after
-/// it has given it, and neither a removal nor a command is to see the file without.
-fn link(brick: &Brick, to: Place, file: Gfid, ticket: Ticket<'_>) {
+/// it has given it, and neither a removal nor a command is to see the file without. `ESTALE` if the file has lost its last
+/// name meanwhile: storage/posix would find the inode, which is kept.
+fn link(brick: &Brick, to: Place, file: Gfid, heals: bool, ticket: Ticket<'_>) {
     let (host, keys) = (brick.state.host, vec![to.key(), Key::File(file)]);
+    let is_gone = move |state: &State| !heals && state.store().is_ok_and(|store| store.is_deleted(file));
     if let Some(entered) = brick.pool.enter(&keys) {
-        return ticket.proceed(host, Route::AsGiven, move |_| drop(entered));
+        return match is_gone(&brick.state) {
+            true => ticket.fail(libc::ESTALE),
+            false => ticket.proceed(host, Route::AsGiven, move |_| drop(entered)),
+        };
     }
     let Some(held) = ticket.hold() else { return };
     let (state, entrance) = (Arc::clone(&brick.state), (*brick.pool).clone());
     brick.pool.submit_short(keys, move |turn| match turn.in_time() {
+        Ok(_) if is_gone(&state) => held.fail(libc::ESTALE),
         Ok(entered) => {
             if let Ok(store) = state.store() {
                 // What it finds does not matter, but that there is a way to it.
