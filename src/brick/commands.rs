@@ -140,7 +140,7 @@ impl Waiting {
                 match order.account(done) {
                     Ok((turn, size)) => {
                         // The rest of a change of data: times, and what clients are told.
-                        held.proceed(host, size);
+                        held.proceed_to(host, size);
                         drop(turn);
                     }
                     Err(errno) => held.fail(errno),

@@ -159,8 +159,8 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
     let base = call.gfid();
     if is_payload(dict) {
         let state = Arc::clone(&brick.state);
-        return held.proceed(brick.state.host, move || {
-            match state.store().and_then(|store| store.healed(base)) {
+        return held.proceed(brick.state.host, move |done| {
+            match state.store().and_then(|store| if done { store.healed(base) } else { Ok(()) }) {
                 Ok(()) => Ok(Vec::new()),
                 Err(error) => {
                     tracing::error!("snapshot {base} is healed, and not known to be: {error}");
@@ -185,7 +185,10 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
         });
         match adopted {
             Err(error) => held.fail(refused(&error)),
-            Ok(turn) => held.proceed(state.host, move || {
+            Ok(turn) => held.proceed(state.host, move |done| {
+                if !done {
+                    return Ok(Vec::new());
+                }
                 state.doubts.clear(base);
                 // The file may have been made anew, and its snapshots be where they were.
                 if let Err(error) = state.store().and_then(|store| store.follow(base)) {
@@ -305,10 +308,10 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
                 };
                 let marks = if made { risen() } else { Ok(Vec::new()) };
                 drop(turn);
-                marks.unwrap_or_else(|error| {
+                Ok(marks.unwrap_or_else(|error| {
                     tracing::error!("{file} has a name again, but its snapshots did not follow: {error}");
                     Vec::new()
-                })
+                }))
             }),
         }
     });
@@ -339,10 +342,10 @@ fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMak
                 };
                 let marks = follow_up();
                 drop(turn);
-                marks.unwrap_or_else(|error| {
+                Ok(marks.unwrap_or_else(|error| {
                     tracing::error!("the tombstone of {file}: {error}");
                     Vec::new()
-                })
+                }))
             }),
         }
     });
@@ -380,7 +383,7 @@ fn snapshot(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldM
                     tracing::warn!("snapshot {payload} of {base}: {error}");
                 }
                 drop(turn);
-                Vec::new()
+                Ok(Vec::new())
             }),
         }
     });

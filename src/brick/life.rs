@@ -112,7 +112,7 @@ fn link(brick: &Brick, to: Place, file: Gfid, heals: bool, ticket: Ticket<'_>) {
             }
             held.proceed(host, move |_| {
                 drop(entered);
-                Vec::new()
+                Ok(Vec::new())
             });
         }
         Err(error) => {
@@ -252,7 +252,7 @@ impl Job {
                         marks.extend(self.missed_tombstone(lost));
                     }
                     drop((entered, change));
-                    marks
+                    Ok(marks)
                 });
             }
         }

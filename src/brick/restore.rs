@@ -337,7 +337,7 @@ fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
         match done {
             Ok((turn, size)) => {
                 tracing::info!("restore {id} of {shown}: done");
-                held.proceed(state.host, size);
+                held.proceed_to(state.host, size);
                 drop(turn);
             }
             Err(error) => {

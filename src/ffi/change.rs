@@ -88,3 +88,6 @@ pub(super) unsafe fn entry(loc: &sys::loc_t) -> Option<(Gfid, &CStr)> {
 
 /// The flags of an rmdir that stands for a whole tree (`posix_rmdir` moves it into the landfill).
 pub(super) const WHOLE_TREE: c_int = 1;
+
+/// `GFID_REQ` of GlusterFS, an xdata key: the gfid that a new entry is to have.
+pub const GFID_REQ: &CStr = c"gfid-req";

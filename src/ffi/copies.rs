@@ -2,6 +2,9 @@
 
 use std::ptr::null_mut;
 
+use super::call::Inode;
+use super::dict::OwnedDict;
+use super::reply::{Answer, Pending};
 use super::sys;
 
 /// A copy of a loc, with references of its own.
@@ -40,19 +43,39 @@ impl Drop for OwnedLoc {
     }
 }
 
-/// Copies of the attributes that a callback was given, for an answer that comes later.
-pub(super) struct Iatts<const N: usize>([Option<sys::iatt>; N]);
+/// An answer that comes later: with copies of what the callback was given, and references.
+pub(super) struct KeptAnswer {
+    op_ret: i32,
+    op_errno: i32,
+    inode: Option<Inode>,
+    iatts: [Option<sys::iatt>; 5],
+    xattrs: Option<OwnedDict>,
+    xdata: Option<OwnedDict>,
+}
 
-impl<const N: usize> Iatts<N> {
+impl KeptAnswer {
     /// # Safety
-    /// Each is null or valid.
-    pub(super) unsafe fn copy(iatts: [*mut sys::iatt; N]) -> Self {
+    /// What the answer points to is valid.
+    pub(super) unsafe fn of(answer: Answer) -> Self {
+        let Answer { op_ret, op_errno, inode, iatts, xattrs, xdata } = answer;
         // SAFETY: the caller's contract.
-        Iatts(iatts.map(|iatt| unsafe { iatt.as_ref() }.copied()))
+        unsafe {
+            let (inode, iatts) = (Inode::of(inode), iatts.map(|iatt| iatt.as_ref().copied()));
+            let (xattrs, xdata) = (OwnedDict::again(xattrs), OwnedDict::again(xdata));
+            KeptAnswer { op_ret, op_errno, inode, iatts, xattrs, xdata }
+        }
     }
 
-    /// Null where there was none.
-    pub(super) fn as_ptrs(&mut self) -> [*mut sys::iatt; N] {
-        self.0.each_mut().map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt))
+    pub(super) fn give(mut self, pending: Pending) {
+        let answer = Answer {
+            op_ret: self.op_ret,
+            op_errno: self.op_errno,
+            inode: self.inode.as_ref().map_or(null_mut(), Inode::as_ptr),
+            iatts: self.iatts.each_mut().map(|iatt| iatt.as_mut().map_or(null_mut(), |iatt| &raw mut *iatt)),
+            xattrs: OwnedDict::ptr_of(self.xattrs.as_ref()),
+            xdata: OwnedDict::ptr_of(self.xdata.as_ref()),
+        };
+        // SAFETY: all of it is ours until this returns.
+        unsafe { pending.answer(answer) };
     }
 }

@@ -1,12 +1,11 @@
 //! Answers without the xattrs that are fsnap's own: getxattr of all names, and lookups that ask for all xattrs.
 
 use std::ffi::{CStr, CString, c_void};
-use std::ptr::null_mut;
 
 use super::dict::Dict;
-use super::fence::fence;
-use super::host::xlator::this;
+use super::reply::{Answer, Fop};
 use super::sys;
+use super::wind::{Later, Waiter, down, fgetxattr_cbk, getxattr_cbk, lookup_cbk};
 
 /// What the names of xattrs to be left out start with.
 pub type HiddenXattrs = &'static CStr;
@@ -32,16 +31,26 @@ unsafe fn strip(dict: *mut sys::dict_t, prefix: &CStr) {
     }
 }
 
-/// The prefix, as the cookie of a fop on its way.
-fn cookie(prefix: HiddenXattrs) -> *mut c_void {
-    prefix.as_ptr().cast_mut().cast()
-}
+/// Takes what starts with the prefix out of the xattrs of an answer. The prefix itself is the cookie.
+struct Strip(HiddenXattrs);
 
-/// # Safety
-/// `cookie` was made by [`cookie`].
-unsafe fn prefix(cookie: *mut c_void) -> HiddenXattrs {
-    // SAFETY: the caller's contract: a C string that lives for ever.
-    unsafe { CStr::from_ptr(cookie.cast_const().cast()) }
+impl Waiter for Strip {
+    const WHAT: &'static str = "an answer with xattrs";
+
+    fn into_cookie(self) -> *mut c_void {
+        self.0.as_ptr().cast_mut().cast()
+    }
+
+    unsafe fn from_cookie(cookie: *mut c_void) -> Self {
+        // SAFETY: the caller's contract: a C string that lives for ever.
+        Strip(unsafe { CStr::from_ptr(cookie.cast_const().cast()) })
+    }
+
+    fn answered(self, _this: *mut sys::xlator_t, answer: &mut Answer) -> Option<Later> {
+        // SAFETY: the answer's dictionary, on its way through our hands.
+        unsafe { strip(answer.xattrs, self.0) };
+        None
+    }
 }
 
 /// getxattr of all names.
@@ -57,10 +66,9 @@ pub(super) unsafe fn getxattr(
 ) -> i32 {
     // SAFETY: the caller's contract; the frame is given up here.
     unsafe {
-        match sys::fsnap_wind_getxattr(frame, cookie(hidden), Some(got), child, loc, xdata) {
-            0 => sys::default_getxattr_failure_cbk(frame, libc::ENOMEM),
-            _ => 0,
-        }
+        down(frame, Fop::Getxattr, Strip(hidden), |frame, cookie| {
+            sys::fsnap_wind_getxattr(frame, cookie, Some(getxattr_cbk::<Strip>), child, loc, xdata)
+        })
     }
 }
 
@@ -77,10 +85,9 @@ pub(super) unsafe fn fgetxattr(
 ) -> i32 {
     // SAFETY: the caller's contract; the frame is given up here.
     unsafe {
-        match sys::fsnap_wind_fgetxattr(frame, cookie(hidden), Some(fgot), child, fd, xdata) {
-            0 => sys::default_fgetxattr_failure_cbk(frame, libc::ENOMEM),
-            _ => 0,
-        }
+        down(frame, Fop::Fgetxattr, Strip(hidden), |frame, cookie| {
+            sys::fsnap_wind_fgetxattr(frame, cookie, Some(fgetxattr_cbk::<Strip>), child, fd, xdata)
+        })
     }
 }
 
@@ -97,58 +104,8 @@ pub(super) unsafe fn lookup(
 ) -> i32 {
     // SAFETY: the caller's contract; the frame is given up here.
     unsafe {
-        match sys::fsnap_wind_lookup(frame, cookie(hidden), Some(found), child, loc, xdata) {
-            0 => sys::default_lookup_failure_cbk(frame, libc::ENOMEM),
-            _ => 0,
-        }
-    }
-}
-
-unsafe extern "C" fn got(
-    frame: *mut sys::call_frame_t,
-    cookie: *mut c_void,
-    _this: *mut sys::xlator_t,
-    op_ret: i32,
-    op_errno: i32,
-    dict: *mut sys::dict_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the cookie is ours; the dictionary is the answer, on its way through our hands.
-    fence("the answer to a getxattr", (), || unsafe { strip(dict, prefix(cookie)) });
-    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
-    unsafe { sys::default_getxattr_cbk(frame, null_mut(), this(), op_ret, op_errno, dict, xdata) }
-}
-
-unsafe extern "C" fn fgot(
-    frame: *mut sys::call_frame_t,
-    cookie: *mut c_void,
-    _this: *mut sys::xlator_t,
-    op_ret: i32,
-    op_errno: i32,
-    dict: *mut sys::dict_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: as in `got`.
-    fence("the answer to an fgetxattr", (), || unsafe { strip(dict, prefix(cookie)) });
-    // SAFETY: as in `got`.
-    unsafe { sys::default_fgetxattr_cbk(frame, null_mut(), this(), op_ret, op_errno, dict, xdata) }
-}
-
-unsafe extern "C" fn found(
-    frame: *mut sys::call_frame_t,
-    cookie: *mut c_void,
-    _this: *mut sys::xlator_t,
-    op_ret: i32,
-    op_errno: i32,
-    inode: *mut sys::inode_t,
-    stat: *mut sys::iatt,
-    xdata: *mut sys::dict_t,
-    postparent: *mut sys::iatt,
-) -> i32 {
-    // SAFETY: as in `got`.
-    fence("the answer to a lookup", (), || unsafe { strip(xdata, prefix(cookie)) });
-    // SAFETY: as in `got`.
-    unsafe {
-        sys::default_lookup_cbk(frame, null_mut(), this(), op_ret, op_errno, inode, stat, xdata, postparent)
+        down(frame, Fop::Lookup, Strip(hidden), |frame, cookie| {
+            sys::fsnap_wind_lookup(frame, cookie, Some(lookup_cbk::<Strip>), child, loc, xdata)
+        })
     }
 }

@@ -15,7 +15,7 @@ use super::call::{Inode, Inodes};
 use super::dict::{Dict, OwnedDict};
 use super::fence::fence;
 use super::host::xlator::Host;
-use super::reply::{Fop, Pending};
+use super::reply::{Fop, Pending, SetReply};
 use super::sys;
 
 /// Something that self-heal is to look at.
@@ -133,6 +133,20 @@ pub(super) fn send(host: Host, inodes: &Inodes, pending: Pending, marks: &[Mark]
         then,
     });
     run(pending, marking);
+}
+
+impl SetReply {
+    /// Tells self-heal of `marks`, then goes on with the reply. A failure is in the log.
+    pub fn mark(
+        self,
+        host: Host,
+        inodes: &Inodes,
+        marks: &[Mark],
+        then: impl FnOnce(SetReply) + Send + 'static,
+    ) {
+        let then = Box::new(|pending, _| then(SetReply::new(pending)));
+        send(host, inodes, self.into_pending(), marks, then);
+    }
 }
 
 /// `None` if the host is out of memory.

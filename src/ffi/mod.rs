@@ -8,7 +8,6 @@
 #![allow(unsafe_code)]
 
 mod attributes;
-mod carrier;
 mod change;
 mod client;
 mod cluster;
@@ -16,7 +15,7 @@ mod copies;
 mod errand;
 mod filter;
 mod fops;
-mod heal;
+mod held;
 mod host;
 mod index;
 mod listing;
@@ -25,18 +24,18 @@ pub mod provoke;
 mod removal;
 pub mod role;
 mod tables;
+mod wind;
 
 use host::{call, dict, fence, log, reply, statedump, sys};
 
 pub use call::{Call, Connection, Inode, Inodes, Request};
-pub use carrier::HeldTruncate;
-pub use change::{Change, How, Place};
+pub use change::{Change, GFID_REQ, How, Place};
 pub use cluster::{File, Node, Range, own_locks};
 pub use dict::Dict;
 pub use errand::Outcome;
 pub use fence::fence;
 pub use filter::HiddenXattrs;
-pub use heal::{GFID_REQ, HeldMake, HeldSet};
+pub use held::{HeldMake, HeldSet, HeldTruncate};
 pub use host::xlator::{Host, dht_hash};
 pub use index::{EC_DIRTY, Mark};
 pub use listing::Hides;

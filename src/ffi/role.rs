@@ -7,12 +7,11 @@ use std::ptr::NonNull;
 use fsnap_core::{Gfid, SNAP_DIR};
 
 use super::call::{Call, Connection, Inodes};
-use super::carrier::HeldTruncate;
 use super::change::{Change, How, Place};
 use super::dict::Dict;
 use super::fence::fence;
 use super::filter::HiddenXattrs;
-use super::heal::{HeldMake, HeldSet};
+use super::held::{HeldMake, HeldSet, HeldTruncate};
 use super::host::xlator::Host;
 use super::listing::Hides;
 use super::removal::{Removal, Ticket};

@@ -1,55 +1,46 @@
 //! Fops by which self-heal brings what a brick has missed.
 
 use std::ffi::CStr;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::NonNull;
 
 use fsnap_core::Gfid;
 
+use super::fop;
 use crate::ffi::call::{Call, gfid_of};
-use crate::ffi::change::{How, Place, entry};
+use crate::ffi::change::{GFID_REQ, How, Place, entry};
 use crate::ffi::dict::{Dict, OwnedDict};
 use crate::ffi::fence::fence;
-use crate::ffi::heal::{Arguments, GFID_REQ, HeldMake, HeldSet};
-use crate::ffi::reply::{Fop, Pending};
+use crate::ffi::held::{HeldMake, HeldSet, Making, Setting};
+use crate::ffi::reply::Fop;
 use crate::ffi::role::{Translator, forbidden, refusal, role};
 use crate::ffi::sys;
 
-/// setxattr by self-heal of what deserves a look; true if the translator has taken it.
+/// setxattr that may be self-heal's: else it goes on by `pass`.
 ///
 /// # Safety
 /// The arguments are a fop's.
-pub(in crate::ffi) unsafe fn takes_set<T: Translator>(
+pub(in crate::ffi) unsafe fn setxattr<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     loc: *mut sys::loc_t,
     dict: *mut sys::dict_t,
     flags: i32,
     xdata: *mut sys::dict_t,
-) -> bool {
-    fence("a setxattr of self-heal", true, || {
+    pass: impl FnOnce() -> i32,
+) -> i32 {
+    let handle = |role: &T, call: &Call<'_>, pending| {
         // SAFETY: the host's promise.
-        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
-            return false;
-        };
+        let values = unsafe { Dict::new(dict) }.filter(|values| role.heals_catalogue(call, *values));
+        let Some(values) = values else { return Some(pending) };
         // SAFETY: the host's promise.
-        let (Some(call), Some(values)) = (unsafe { (Call::on_loc(frame, loc), Dict::new(dict)) }) else {
-            return false;
-        };
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
-        let pending = unsafe { Pending::new(frame, Fop::Setxattr) };
-        if !role.heals_catalogue(&call, values) {
-            pending.into_frame();
-            return false;
+        let held =
+            unsafe { HeldSet::hold(pending, loc, xdata, Setting { dict: OwnedDict::again(dict), flags }) };
+        if let Some(held) = held {
+            role.heal_catalogue(call, values, held);
         }
-        // SAFETY: the host's promise.
-        match unsafe { Arguments::hold(loc, dict, xdata) } {
-            None => pending.fail(libc::ENOMEM),
-            Some(mut arguments) => {
-                arguments.flags = flags;
-                role.heal_catalogue(&call, values, HeldSet { pending, arguments });
-            }
-        }
-        true
-    })
+        None
+    };
+    // SAFETY: the caller's contract.
+    unsafe { fop((frame, this), Fop::Setxattr, |frame| Call::on_loc(frame, loc), handle, pass) }
 }
 
 pub(in crate::ffi) unsafe extern "C" fn mknod<T: Translator>(
@@ -61,43 +52,33 @@ pub(in crate::ffi) unsafe extern "C" fn mknod<T: Translator>(
     umask: sys::mode_t,
     xdata: *mut sys::dict_t,
 ) -> i32 {
-    let taken = fence("a mknod", true, || {
+    let handle = |role: &T, call: &Call<'_>, pending| {
         // SAFETY: the host's promise.
-        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
-            return false;
+        let (place, asked) = unsafe {
+            let asked = Dict::new(xdata).and_then(|xdata| xdata.get(GFID_REQ));
+            (loc.as_ref().and_then(|loc| entry(loc)), asked)
         };
-        // SAFETY: the host's promise.
-        let (call, asked) =
-            unsafe { (Call::on_nothing(frame), Dict::new(xdata).and_then(|xdata| xdata.get(GFID_REQ))) };
-        // SAFETY: the host's promise.
-        let Some((parent, name)) = (unsafe { loc.as_ref().and_then(|loc| entry(loc)) }) else { return false };
-        let Some(gfid) = asked.and_then(|gfid| Gfid::from_xattr(gfid).ok()) else { return false };
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
-        let pending = unsafe { Pending::new(frame, Fop::Mknod) };
-        if !role.heals_name(&call, parent, gfid) {
-            pending.into_frame();
-            return false;
+        let gfid = asked.and_then(|gfid| Gfid::from_xattr(gfid).ok());
+        let (Some((parent, name)), Some(gfid)) = (place, gfid) else { return Some(pending) };
+        if !role.heals_name(call, parent, gfid) {
+            return Some(pending);
         }
         // SAFETY: the host's promise.
-        match unsafe { Arguments::hold(loc, null_mut(), xdata) } {
-            None => pending.fail(libc::ENOMEM),
-            Some(mut arguments) => {
-                (arguments.mode, arguments.rdev, arguments.umask) = (mode, rdev, umask);
-                role.heal_name(parent, name, gfid, HeldMake { pending, arguments });
-            }
+        if let Some(held) = unsafe { HeldMake::hold(pending, loc, xdata, Making { mode, rdev, umask }) } {
+            role.heal_name(parent, name, gfid, held);
         }
-        true
-    });
-    // SAFETY: the host's promise, for passing it on.
+        None
+    };
+    // SAFETY: the host's promise, for looking and for passing it on.
     unsafe {
-        if taken {
-            return 0;
-        }
-        let refused = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Other, xdata);
-        match refused.or_else(|| forbidden::<T>((frame, this), &[xdata])) {
-            Some(errno) => sys::default_mknod_failure_cbk(frame, errno),
-            None => sys::default_mknod(frame, this, loc, mode, rdev, umask, xdata),
-        }
+        let pass = || {
+            let refused = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Other, xdata);
+            match refused.or_else(|| forbidden::<T>((frame, this), &[xdata])) {
+                Some(errno) => sys::default_mknod_failure_cbk(frame, errno),
+                None => sys::default_mknod(frame, this, loc, mode, rdev, umask, xdata),
+            }
+        };
+        fop((frame, this), Fop::Mknod, |frame| Some(Call::on_nothing(frame)), handle, pass)
     }
 }
 

@@ -1,21 +1,24 @@
 //! Truncates: one of them may carry a restore, and none else may come between. And the xattrops by which such a restore ends.
 
 use std::ffi::c_void;
-use std::ptr::{NonNull, null_mut};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
 
 use fsnap_core::Gfid;
 use fsnap_core::command::CARRIER;
 
+use super::fop;
 use crate::ffi::call::{Call, gfid_of};
-use crate::ffi::carrier::HeldTruncate;
 use crate::ffi::change::{How, Place};
 use crate::ffi::dict::Dict;
 use crate::ffi::errand::ERRAND;
 use crate::ffi::fence::fence;
+use crate::ffi::held::{HeldTruncate, Truncating};
 use crate::ffi::host::xlator::Host;
-use crate::ffi::reply::{Fop, Pending};
+use crate::ffi::reply::{Answer, Fop, Pending};
 use crate::ffi::role::{Translator, refusal, role};
 use crate::ffi::sys;
+use crate::ffi::wind::{Later, Waiter, down, xattrop_cbk};
 
 pub(in crate::ffi) unsafe extern "C" fn truncate<T: Translator>(
     frame: *mut sys::call_frame_t,
@@ -27,17 +30,16 @@ pub(in crate::ffi) unsafe extern "C" fn truncate<T: Translator>(
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
         let get = |key| Dict::new(xdata).and_then(|xdata| xdata.get(key));
-        let taken = if is_errand::<T>((frame, this)) {
-            takes::<T>((frame, this), loc, xdata, |role, call, held| role.run_errand(call, held))
-        } else if get(ERRAND).is_some() {
-            sys::default_truncate_failure_cbk(frame, libc::EIO);
-            true
-        } else if let Some(id) = get(CARRIER) {
-            takes::<T>((frame, this), loc, xdata, |role, call, held| role.carry(call, id, held))
-        } else {
-            refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate)
-        };
-        if taken {
+        if is_errand::<T>((frame, this)) {
+            return hold((frame, this), loc, xdata, |role: &T, call, held| role.run_errand(call, held));
+        }
+        if get(ERRAND).is_some() {
+            return sys::default_truncate_failure_cbk(frame, libc::EIO);
+        }
+        if let Some(id) = get(CARRIER) {
+            return hold((frame, this), loc, xdata, |role: &T, call, held| role.carry(call, id, held));
+        }
+        if refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate) {
             return 0;
         }
         match refusal::<T>((frame, this), &[Place::file(&*loc)], How::Other, xdata) {
@@ -82,31 +84,28 @@ unsafe fn is_errand<T: Translator>((frame, this): (*mut sys::call_frame_t, *mut 
     })
 }
 
-/// A truncate that `take` is to have; true if it is answered, or will be.
+/// A truncate that `take` is to have, and that must not go on as what it says.
 ///
 /// # Safety
 /// The arguments are a fop's.
-unsafe fn takes<T: Translator>(
+unsafe fn hold<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     loc: *mut sys::loc_t,
     xdata: *mut sys::dict_t,
     take: impl FnOnce(&T, &Call<'_>, HeldTruncate),
-) -> bool {
-    fence("a carrier", true, || {
+) -> i32 {
+    let handle = |role: &T, call: &Call<'_>, pending| {
         // SAFETY: the host's promise.
-        let (Some(frame), Some(role)) = (NonNull::new(frame), unsafe { role::<T>(this) }) else {
-            return false;
-        };
-        // SAFETY: the host's promise.
-        let Some(call) = (unsafe { Call::on_loc(frame, loc) }) else { return false };
-        // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
-        let pending = unsafe { Pending::new(frame, Fop::Truncate) };
-        // SAFETY: the host's promise.
-        if let Some(held) = unsafe { HeldTruncate::hold(pending, loc, xdata) } {
-            take(role, &call, held);
+        if let Some(held) = unsafe { HeldTruncate::hold(pending, loc, xdata, Truncating { size: 0 }) } {
+            take(role, call, held);
         }
-        true
-    })
+        None
+    };
+    // SAFETY: the caller's contract.
+    unsafe {
+        let fail = || sys::default_truncate_failure_cbk(frame, libc::EIO);
+        fop((frame, this), Fop::Truncate, |frame| Call::on_loc(frame, loc), handle, fail)
+    }
 }
 
 /// A truncate that carries nothing: true if it was refused.
@@ -160,39 +159,32 @@ pub(in crate::ffi) unsafe fn ends<T: Translator>(
 /// The frame is that of an xattrop or fxattrop, which are answered alike, and `this` the translator it has come to.
 pub(in crate::ffi) unsafe fn end<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    ended: (Gfid, Gfid),
+    (file, id): (Gfid, Gfid),
     wind: impl FnOnce(*mut c_void, sys::fop_xattrop_cbk_t, *mut sys::xlator_t) -> i32,
 ) -> i32 {
-    let cookie = Box::into_raw(Box::new(ended));
-    // SAFETY: a translator that fops come to has one beneath; if `wind` returns 0, `noted` was not called, so the box and
-    // the frame are still ours.
+    // SAFETY: a translator that fops come to has one beneath; the frame is given up here.
     unsafe {
         let child = Host::new(NonNull::new_unchecked(this)).child();
-        if wind(cookie.cast(), Some(noted::<T>), child) == 0 {
-            drop(Box::from_raw(cookie));
-            sys::default_xattrop_failure_cbk(frame, libc::ENOMEM);
-        }
+        let ends = Ends::<T> { file, id, role: PhantomData };
+        down(frame, Fop::Xattrop, ends, |_, cookie| wind(cookie, Some(xattrop_cbk::<Ends<T>>), child))
     }
-    0
 }
 
-unsafe extern "C" fn noted<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    cookie: *mut c_void,
-    this: *mut sys::xlator_t,
-    op_ret: i32,
-    op_errno: i32,
-    counts: *mut sys::dict_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the cookie is the box of `end`; the host calls back once.
-    let (file, id) = *unsafe { Box::from_raw(cookie.cast::<(Gfid, Gfid)>()) };
-    fence("the end of a restore", (), || {
+/// An xattrop on its way with which a restore is over.
+struct Ends<T> {
+    file: Gfid,
+    id: Gfid,
+    role: PhantomData<T>,
+}
+
+impl<T: Translator> Waiter for Ends<T> {
+    const WHAT: &'static str = "the end of a restore";
+
+    fn answered(self, this: *mut sys::xlator_t, answer: &mut Answer) -> Option<Later> {
         // SAFETY: the host's promise.
-        if let (Some(role), 0..) = (unsafe { role::<T>(this) }, op_ret) {
-            role.restored(file, id);
+        if let (Some(role), 0..) = (unsafe { role::<T>(this) }, answer.op_ret) {
+            role.restored(self.file, self.id);
         }
-    });
-    // SAFETY: the frame came back to us, its owner, to be unwound, with what the host gave.
-    unsafe { sys::default_xattrop_cbk(frame, null_mut(), this, op_ret, op_errno, counts, xdata) }
+        None
+    }
 }

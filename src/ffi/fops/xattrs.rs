@@ -91,10 +91,9 @@ pub(in crate::ffi) unsafe extern "C" fn healed_setxattr<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        if heal::takes_set::<T>((frame, this), loc, dict, flags, xdata) {
-            return 0;
-        }
-        setxattr::<T>(frame, this, loc, dict, flags, xdata)
+        heal::setxattr::<T>((frame, this), loc, dict, flags, xdata, || {
+            setxattr::<T>(frame, this, loc, dict, flags, xdata)
+        })
     }
 }
 

@@ -198,6 +198,19 @@ pub struct Inode(NonNull<sys::inode_t>, Gfid);
 unsafe impl Send for Inode {}
 
 impl Inode {
+    /// A reference; `None` to a null pointer.
+    ///
+    /// # Safety
+    /// `inode` is null or valid.
+    pub(in crate::ffi) unsafe fn of(inode: *mut sys::inode_t) -> Option<Self> {
+        let inode = NonNull::new(inode)?;
+        // SAFETY: the caller's contract; the reference taken here is given back by `drop`.
+        unsafe {
+            let gfid = Gfid::from_bytes(inode.as_ref().gfid);
+            NonNull::new(sys::inode_ref(inode.as_ptr())).map(|inode| Inode(inode, gfid))
+        }
+    }
+
     pub(in crate::ffi) fn as_ptr(&self) -> *mut sys::inode_t {
         self.0.as_ptr()
     }
@@ -230,12 +243,8 @@ impl Inodes {
     /// # Safety
     /// `inode` is null or valid.
     pub(in crate::ffi) unsafe fn around(inode: *mut sys::inode_t) -> Option<Self> {
-        let inode = NonNull::new(inode)?;
-        // SAFETY: the caller's contract; the reference taken here is given back by `Inode::drop`.
-        let inode = NonNull::new(unsafe { sys::inode_ref(inode.as_ptr()) })?;
-        // SAFETY: as above.
-        let gfid = Gfid::from_bytes(unsafe { inode.as_ref() }.gfid);
-        Some(Inodes(Inode(inode, gfid)))
+        // SAFETY: the caller's contract.
+        unsafe { Inode::of(inode) }.map(Inodes)
     }
 
     /// The inode of `gfid`, one that is in no table if the host has none at hand. `None` if it is out of memory.

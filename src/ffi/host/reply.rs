@@ -14,21 +14,96 @@ use super::xlator::this;
 
 /// Which fop waits for the answer: each has an unwind of its own.
 #[derive(Clone, Copy)]
-pub(in crate::ffi) enum Fop {
+pub enum Fop {
+    /// setxattr.
     Setxattr,
+    /// fsetxattr.
     Fsetxattr,
+    /// getxattr.
     Getxattr,
+    /// fgetxattr.
     Fgetxattr,
+    /// lookup.
     Lookup,
+    /// readdir.
     Readdir,
+    /// readdirp.
     Readdirp,
+    /// unlink.
     Unlink,
+    /// rmdir.
     Rmdir,
+    /// rename.
     Rename,
+    /// link.
     Link,
+    /// mknod.
     Mknod,
+    /// truncate.
     Truncate,
+    /// ftruncate.
     Ftruncate,
+    /// xattrop and fxattrop, which are answered alike.
+    Xattrop,
+}
+
+/// What a fop is answered with, as the host hands it to a callback: valid until that returns. A fop has but some of it; the rest is
+/// null.
+#[derive(Clone, Copy)]
+pub(in crate::ffi) struct Answer {
+    /// Negative if it has failed.
+    pub(in crate::ffi) op_ret: i32,
+    /// Why.
+    pub(in crate::ffi) op_errno: i32,
+    pub(in crate::ffi) inode: *mut sys::inode_t,
+    /// In the order of the callback's arguments.
+    pub(in crate::ffi) iatts: [*mut sys::iatt; 5],
+    /// The xattrs of a getxattr, a lookup or an xattrop.
+    pub(in crate::ffi) xattrs: *mut sys::dict_t,
+    pub(in crate::ffi) xdata: *mut sys::dict_t,
+}
+
+impl Answer {
+    /// With nothing but success or an errno.
+    pub(in crate::ffi) fn plain(op_ret: i32, op_errno: i32) -> Self {
+        let (inode, iatts, none) = (null_mut(), [null_mut(); 5], null_mut());
+        Answer { op_ret, op_errno, inode, iatts, xattrs: none, xdata: none }
+    }
+
+    pub(in crate::ffi) fn failed(errno: i32) -> Self {
+        Answer::plain(-1, errno)
+    }
+
+    /// Answers a listing with no entries.
+    ///
+    /// # Safety
+    /// The frame is the caller's to unwind, as this fop, and nobody else will; what the answer points to is valid.
+    pub(in crate::ffi) unsafe fn unwind(self, frame: *mut sys::call_frame_t, fop: Fop) -> i32 {
+        let (ret, errno, cookie, this) = (self.op_ret, self.op_errno, null_mut(), this());
+        let Answer { inode, iatts: [a, b, c, d, e], xattrs, xdata, .. } = self;
+        // SAFETY: the caller's contract.
+        unsafe {
+            match fop {
+                Fop::Setxattr => sys::default_setxattr_cbk(frame, cookie, this, ret, errno, xdata),
+                Fop::Fsetxattr => sys::default_fsetxattr_cbk(frame, cookie, this, ret, errno, xdata),
+                Fop::Getxattr => sys::default_getxattr_cbk(frame, cookie, this, ret, errno, xattrs, xdata),
+                Fop::Fgetxattr => sys::default_fgetxattr_cbk(frame, cookie, this, ret, errno, xattrs, xdata),
+                Fop::Lookup => sys::default_lookup_cbk(frame, cookie, this, ret, errno, inode, a, xattrs, b),
+                Fop::Readdir => sys::default_readdir_cbk(frame, cookie, this, ret, errno, null_mut(), xdata),
+                Fop::Readdirp => {
+                    sys::default_readdirp_cbk(frame, cookie, this, ret, errno, null_mut(), xdata)
+                }
+                Fop::Unlink => sys::default_unlink_cbk(frame, cookie, this, ret, errno, a, b, xdata),
+                Fop::Rmdir => sys::default_rmdir_cbk(frame, cookie, this, ret, errno, a, b, xdata),
+                Fop::Rename => sys::default_rename_cbk(frame, cookie, this, ret, errno, a, b, c, d, e, xdata),
+                Fop::Link => sys::default_link_cbk(frame, cookie, this, ret, errno, inode, a, b, c, xdata),
+                Fop::Mknod => sys::default_mknod_cbk(frame, cookie, this, ret, errno, inode, a, b, c, xdata),
+                Fop::Truncate => sys::default_truncate_cbk(frame, cookie, this, ret, errno, a, b, xdata),
+                Fop::Ftruncate => sys::default_ftruncate_cbk(frame, cookie, this, ret, errno, a, b, xdata),
+                Fop::Xattrop => sys::default_xattrop_cbk(frame, cookie, this, ret, errno, xattrs, xdata),
+            }
+        }
+    }
 }
 
 /// A frame that has not been unwound yet.
@@ -53,27 +128,16 @@ impl Pending {
     }
 
     pub(in crate::ffi) fn fail(self, errno: i32) {
+        // SAFETY: there is nothing in it.
+        unsafe { self.answer(Answer::failed(errno)) };
+    }
+
+    /// # Safety
+    /// What the answer points to is valid.
+    pub(in crate::ffi) unsafe fn answer(self, answer: Answer) {
         let fop = self.fop;
-        let frame = self.into_frame().as_ptr();
         // SAFETY: the frame was pending, so it is valid and still to be unwound, as this fop; it is given up here.
-        unsafe {
-            match fop {
-                Fop::Setxattr => sys::default_setxattr_failure_cbk(frame, errno),
-                Fop::Fsetxattr => sys::default_fsetxattr_failure_cbk(frame, errno),
-                Fop::Getxattr => sys::default_getxattr_failure_cbk(frame, errno),
-                Fop::Fgetxattr => sys::default_fgetxattr_failure_cbk(frame, errno),
-                Fop::Lookup => sys::default_lookup_failure_cbk(frame, errno),
-                Fop::Readdir => sys::default_readdir_failure_cbk(frame, errno),
-                Fop::Readdirp => sys::default_readdirp_failure_cbk(frame, errno),
-                Fop::Unlink => sys::default_unlink_failure_cbk(frame, errno),
-                Fop::Rmdir => sys::default_rmdir_failure_cbk(frame, errno),
-                Fop::Rename => sys::default_rename_failure_cbk(frame, errno),
-                Fop::Link => sys::default_link_failure_cbk(frame, errno),
-                Fop::Mknod => sys::default_mknod_failure_cbk(frame, errno),
-                Fop::Truncate => sys::default_truncate_failure_cbk(frame, errno),
-                Fop::Ftruncate => sys::default_ftruncate_failure_cbk(frame, errno),
-            };
-        }
+        unsafe { answer.unwind(self.into_frame().as_ptr(), fop) };
     }
 
     pub(in crate::ffi) fn fop(&self) -> Fop {
@@ -87,24 +151,15 @@ impl Pending {
 
     /// Answers success: a getxattr with the values in `dict`, a setxattr with `dict` as its xdata.
     fn done(self, dict: Option<&OwnedDict>) {
-        let fop = self.fop;
-        let frame = self.into_frame().as_ptr();
-        let dict = dict.map_or(null_mut(), OwnedDict::as_ptr);
-        let (cookie, this, none) = (null_mut(), this(), null_mut());
-        // SAFETY: as in `fail`; the host takes references of its own to the dictionary.
-        unsafe {
-            match fop {
-                Fop::Setxattr => sys::default_setxattr_cbk(frame, cookie, this, 0, 0, dict),
-                Fop::Fsetxattr => sys::default_fsetxattr_cbk(frame, cookie, this, 0, 0, dict),
-                Fop::Getxattr => sys::default_getxattr_cbk(frame, cookie, this, 0, 0, dict, none),
-                Fop::Fgetxattr => sys::default_fgetxattr_cbk(frame, cookie, this, 0, 0, dict, none),
-                // The others have more to say than "done" and are never answered this way.
-                _ => {
-                    Pending::new(NonNull::new_unchecked(frame), fop).fail(libc::EIO);
-                    0
-                }
-            };
-        }
+        let (dict, success) = (OwnedDict::ptr_of(dict), Answer::plain(0, 0));
+        let answer = match self.fop {
+            Fop::Setxattr | Fop::Fsetxattr => Answer { xdata: dict, ..success },
+            Fop::Getxattr | Fop::Fgetxattr => Answer { xattrs: dict, ..success },
+            // The others have more to say than "done" and are never answered this way.
+            _ => Answer::failed(libc::EIO),
+        };
+        // SAFETY: the dictionary is valid; the host takes references of its own.
+        unsafe { self.answer(answer) };
     }
 }
 

@@ -5,8 +5,6 @@
 #include <glusterfs/client_t.h>
 #include <glusterfs/defaults.h>
 
-/* The parameters of STACK_WIND_COOKIE are evaluated only where the fop is called: hence `wound`. */
-
 /* Where the packaged GlusterFS keeps what we touch: headers read with the wrong macros fail here and not in somebody's
  * memory. */
 #if GLUSTERFS_MAJOR == 10
@@ -20,112 +18,33 @@ _Static_assert(sizeof(xlator_t) == 4096, "xlator_t is not laid out as in the pac
 #error "the layout of this version of GlusterFS has not been verified"
 #endif
 
-int
-fsnap_wind_stat(call_frame_t *frame, void *cookie, fop_stat_cbk_t cbk, xlator_t *child, loc_t *loc)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->stat, (wound = 1, loc), NULL);
-    return wound;
-}
+/* Sends a fop to a translator and says whether that was called: the parameters of STACK_WIND_COOKIE are evaluated only then. PARAMS
+ * are what the fop has besides its frame; `first` is the first argument, and the others follow. */
+#define PARAMS(...) __VA_ARGS__
+#define WIND(fop, params, first, ...)                                                                                  \
+    int fsnap_wind_##fop(call_frame_t *frame, void *cookie, fop_##fop##_cbk_t cbk, xlator_t *to, params)               \
+    {                                                                                                                  \
+        int wound = 0;                                                                                                 \
+        STACK_WIND_COOKIE(frame, cbk, cookie, to, to->fops->fop, (wound = 1, first), __VA_ARGS__);                     \
+        return wound;                                                                                                  \
+    }
 
-int
-fsnap_wind_setattr(call_frame_t *frame, void *cookie, fop_setattr_cbk_t cbk, xlator_t *child, loc_t *loc,
-                   struct iatt *stbuf, int32_t valid)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->setattr, (wound = 1, loc), stbuf, valid, NULL);
-    return wound;
-}
-
-int
-fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk, xlator_t *child, fd_t *fd, size_t size,
-                   off_t offset, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdir, (wound = 1, fd), size, offset, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd, size_t size,
-                    off_t offset, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->readdirp, (wound = 1, fd), size, offset, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_unlink(call_frame_t *frame, void *cookie, fop_unlink_cbk_t cbk, xlator_t *child, loc_t *loc, int flags, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->unlink, (wound = 1, loc), flags, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_rmdir(call_frame_t *frame, void *cookie, fop_rmdir_cbk_t cbk, xlator_t *child, loc_t *loc, int flags, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->rmdir, (wound = 1, loc), flags, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_rename(call_frame_t *frame, void *cookie, fop_rename_cbk_t cbk, xlator_t *child, loc_t *oldloc, loc_t *newloc, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->rename, (wound = 1, oldloc), newloc, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_link(call_frame_t *frame, void *cookie, fop_link_cbk_t cbk, xlator_t *child, loc_t *oldloc, loc_t *newloc, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->link, (wound = 1, oldloc), newloc, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_mknod(call_frame_t *frame, void *cookie, fop_mknod_cbk_t cbk, xlator_t *child, loc_t *loc, mode_t mode, dev_t rdev, mode_t umask, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->mknod, (wound = 1, loc), mode, rdev, umask, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_setxattr(call_frame_t *frame, void *cookie, fop_setxattr_cbk_t cbk, xlator_t *child, loc_t *loc, dict_t *dict, int32_t flags, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->setxattr, (wound = 1, loc), dict, flags, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_truncate(call_frame_t *frame, void *cookie, fop_truncate_cbk_t cbk, xlator_t *child, loc_t *loc, off_t offset, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->truncate, (wound = 1, loc), offset, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xlator_t *to, loc_t *loc, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, to, to->fops->xattrop, (wound = 1, loc), operation, dict, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_fxattrop(call_frame_t *frame, void *cookie, fop_fxattrop_cbk_t cbk, xlator_t *to, fd_t *fd, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, to, to->fops->fxattrop, (wound = 1, fd), operation, dict, xdata);
-    return wound;
-}
+WIND(stat, PARAMS(loc_t *loc), loc, NULL)
+WIND(setattr, PARAMS(loc_t *loc, struct iatt *stbuf, int32_t valid), loc, stbuf, valid, NULL)
+WIND(readdir, PARAMS(fd_t *fd, size_t size, off_t offset, dict_t *xdata), fd, size, offset, xdata)
+WIND(readdirp, PARAMS(fd_t *fd, size_t size, off_t offset, dict_t *xdata), fd, size, offset, xdata)
+WIND(unlink, PARAMS(loc_t *loc, int flags, dict_t *xdata), loc, flags, xdata)
+WIND(rmdir, PARAMS(loc_t *loc, int flags, dict_t *xdata), loc, flags, xdata)
+WIND(rename, PARAMS(loc_t *oldloc, loc_t *newloc, dict_t *xdata), oldloc, newloc, xdata)
+WIND(link, PARAMS(loc_t *oldloc, loc_t *newloc, dict_t *xdata), oldloc, newloc, xdata)
+WIND(mknod, PARAMS(loc_t *loc, mode_t mode, dev_t rdev, mode_t umask, dict_t *xdata), loc, mode, rdev, umask, xdata)
+WIND(setxattr, PARAMS(loc_t *loc, dict_t *dict, int32_t flags, dict_t *xdata), loc, dict, flags, xdata)
+WIND(truncate, PARAMS(loc_t *loc, off_t offset, dict_t *xdata), loc, offset, xdata)
+WIND(xattrop, PARAMS(loc_t *loc, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata), loc, operation, dict, xdata)
+WIND(fxattrop, PARAMS(fd_t *fd, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata), fd, operation, dict, xdata)
+WIND(getxattr, PARAMS(loc_t *loc, dict_t *xdata), loc, NULL, xdata)
+WIND(fgetxattr, PARAMS(fd_t *fd, dict_t *xdata), fd, NULL, xdata)
+WIND(lookup, PARAMS(loc_t *loc, dict_t *xdata), loc, xdata)
 
 call_frame_t *
 fsnap_frame_like(call_frame_t *frame)
@@ -168,30 +87,6 @@ fsnap_send_xattrop(xlator_t *this, xlator_t *to, loc_t *loc, gf_xattrop_flags_t 
     frame->root->pid = GF_CLIENT_PID_SELF_HEALD;
     STACK_WIND(frame, fsnap_sent, to, to->fops->xattrop, loc, operation, dict, NULL);
     return 1;
-}
-
-int
-fsnap_wind_getxattr(call_frame_t *frame, void *cookie, fop_getxattr_cbk_t cbk, xlator_t *child, loc_t *loc, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->getxattr, (wound = 1, loc), NULL, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_fgetxattr(call_frame_t *frame, void *cookie, fop_fgetxattr_cbk_t cbk, xlator_t *child, fd_t *fd, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->fgetxattr, (wound = 1, fd), NULL, xdata);
-    return wound;
-}
-
-int
-fsnap_wind_lookup(call_frame_t *frame, void *cookie, fop_lookup_cbk_t cbk, xlator_t *child, loc_t *loc, dict_t *xdata)
-{
-    int wound = 0;
-    STACK_WIND_COOKIE(frame, cbk, cookie, child, child->fops->lookup, (wound = 1, loc), xdata);
-    return wound;
 }
 
 int
