@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use fsnap_testbed::{Fs, Layout, Scene, checksum, df_used, fill, run, translator_path, try_wait_until};
+use fsnap_testbed::{Fs, Scene, VolumeType, checksum, df_used, fill, run, translator_path, try_wait_until};
 
 const MIB: u64 = 1 << 20;
 const FILE: &str = "/run/vm/disk.img";
@@ -81,7 +81,8 @@ fn tour(size: u64) {
     demo.scene.start_glusterd();
     // The file, its full copy, what is overwritten, and air.
     let disks = demo.scene.disks(3, Fs::Xfs, 3 * size + 1024 * MIB);
-    let volume = demo.scene.volume("demo").layout(Layout::Replicate(3)).disks(&disks).with_fsnap().start();
+    let volume =
+        demo.scene.volume("demo").layout(VolumeType::Replicate(3)).disks(&disks).with_fsnap().start();
     let mount = volume.mount("/run/vm");
     demo.show("gluster", &["volume", "get", "demo", "user.xlator.fsnap"]);
 

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use common::{MIB, Setup, fsnap, received};
-use fsnap_testbed::{Layout, checksum, content, df_used, fill};
+use fsnap_testbed::{VolumeType, checksum, content, df_used, fill};
 
 const HEALED_WITHIN: Duration = Duration::from_secs(900);
 /// The brick that is away.
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 
 fn heal(size: u64, change: u64, window: u64, missed: Missed) -> Cost {
     let Setup { mount, volume, disks, scene } =
-        common::volume(Layout::Replicate(3), 3, 3 * size + 512 * MIB, |volume| {
+        common::volume(VolumeType::Replicate(3), 3, 3 * size + 512 * MIB, |volume| {
             volume.option("cluster.self-heal-window-size", &window.to_string())
         });
     let file = mount.path().join("f");

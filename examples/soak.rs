@@ -15,7 +15,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{MIB, fsnap, ls, usage};
-use fsnap_testbed::{Fs, Layout, Mount, Scene, Volume};
+use fsnap_testbed::{Fs, Mount, Scene, Volume, VolumeType};
 use load::audit::{audit, clear, faults};
 use load::versions::{self, Writer};
 use load::{Book, Load, Rng, events};
@@ -38,7 +38,7 @@ impl Place {
     fn new(scene: &Scene, name: &str, disk: usize, mounts: usize) -> Place {
         let disk = scene.disk(Fs::Xfs, 4096 * MIB, format!("/run/scene/b{disk}"));
         // A brick remembers so many inodes: with the default of 16384 it grows for longer than the warm-up.
-        let volume = scene.volume(name).layout(Layout::Distribute).disks(&[disk]).with_fsnap();
+        let volume = scene.volume(name).layout(VolumeType::Distribute).disks(&[disk]).with_fsnap();
         let volume = volume.option("network.inode-lru-limit", "1024").start();
         let mounts = (0..mounts).map(|n| volume.mount(format!("/run/scene/{name}{n}"))).collect();
         Place { volume, mounts, book: Arc::default() }

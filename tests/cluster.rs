@@ -16,11 +16,11 @@ use std::time::Duration;
 use common::agree::converges;
 use common::{MIB, fsnap, names};
 use fsnap_testbed::{
-    Cluster, Errno, Fs, Layout, Mount, Volume, checksum, content, fill, translator_path, try_checksum,
+    Cluster, Errno, Fs, Mount, Volume, VolumeType, checksum, content, fill, translator_path, try_checksum,
 };
 use load::Rng;
 
-fn cluster(layout: Layout, bricks_per_node: usize) -> (Mount, Volume, Cluster) {
+fn cluster(layout: VolumeType, bricks_per_node: usize) -> (Mount, Volume, Cluster) {
     let cluster = Cluster::new(3);
     cluster.install_translator(translator_path(), "fsnap");
     let disks = cluster.disks(bricks_per_node, Fs::Xfs, 1024 * MIB);
@@ -31,7 +31,7 @@ fn cluster(layout: Layout, bricks_per_node: usize) -> (Mount, Volume, Cluster) {
 
 #[test]
 fn a_node_that_was_away_is_healed() {
-    let (mount, volume, cluster) = cluster(Layout::Replicate(3), 1);
+    let (mount, volume, cluster) = cluster(VolumeType::Replicate(3), 1);
     let root = mount.path();
     let write = |seed: u64| {
         (0..10).for_each(|n| fill(root.join(format!("f{n}")), 20_000, seed + n));
@@ -40,7 +40,7 @@ fn a_node_that_was_away_is_healed() {
     };
     write(0);
     let snapshot = checksum(root.join(".fsnap/f1@s0"));
-    converges(&volume, Layout::Replicate(3));
+    converges(&volume, VolumeType::Replicate(3));
 
     cluster.cut(1);
     write(100);
@@ -48,7 +48,7 @@ fn a_node_that_was_away_is_healed() {
     assert_eq!(mount.connected(), 2);
     cluster.join(1);
     cluster.await_back(&volume, &mount);
-    converges(&volume, Layout::Replicate(3));
+    converges(&volume, VolumeType::Replicate(3));
 
     // Also the node that has served the volume's description so far.
     cluster.kill_node(0);
@@ -56,23 +56,23 @@ fn a_node_that_was_away_is_healed() {
     write(200);
     cluster.start_node(0);
     cluster.await_back(&volume, &mount);
-    converges(&volume, Layout::Replicate(3));
+    converges(&volume, VolumeType::Replicate(3));
     assert_eq!(checksum(root.join(".fsnap/f1@s0")), snapshot);
     assert_eq!(names(root.join("f1")), ["s0", "s100", "s200"]);
 }
 
 #[test]
 fn random_nodes_at_random_moments() {
-    random_nodes(Layout::Replicate(3), 1);
+    random_nodes(VolumeType::Replicate(3), 1);
 }
 
 #[test]
 fn random_nodes_of_a_disperse_volume_at_random_moments() {
-    random_nodes(Layout::Disperse { data: 4, redundancy: 2 }, 2);
+    random_nodes(VolumeType::Disperse { data: 4, redundancy: 2 }, 2);
 }
 
 /// `FSNAP_SEED` repeats the choices, `FSNAP_ROUNDS` makes it longer.
-fn random_nodes(layout: Layout, per_node: usize) {
+fn random_nodes(layout: VolumeType, per_node: usize) {
     let number =
         |name: &str, default| std::env::var(name).ok().map_or(default, |n| n.parse().expect("a number"));
     let (seed, rounds) = (number("FSNAP_SEED", 1), number("FSNAP_ROUNDS", 1));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::stage::Stage;
 use common::{MIB, Setup, ask, distribute, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill, run, translator_path, wait_until};
+use fsnap_testbed::{Errno, VolumeType, checksum, fill, run, translator_path, wait_until};
 use serde_json::Value;
 
 const OWNER: u32 = 4001;
@@ -356,7 +356,7 @@ fn known(stage: &Stage, option: &str, value: impl Into<Value>) {
 
 #[test]
 fn on_a_replicate_volume() {
-    let stage = Stage::new(volume(Layout::Replicate(3), 3, 320 * MIB, |volume| volume));
+    let stage = Stage::new(volume(VolumeType::Replicate(3), 3, 320 * MIB, |volume| volume));
     let file = stage.file("f");
     fill(&file, 1000, 1);
     let first = checksum(&file);
@@ -388,7 +388,7 @@ fn every_brick_is_asked() {
     let scene = common::scene_with_fsnap();
     scene.start_glusterd();
     let disks = scene.disks(3, fsnap_testbed::Fs::Xfs, 320 * MIB);
-    let volume = scene.volume("v").layout(Layout::Replicate(3)).disks(&disks).start();
+    let volume = scene.volume("v").layout(VolumeType::Replicate(3)).disks(&disks).start();
     let mount = volume.mount("/run/scene/m");
     let stage = Stage::new(Setup { mount, volume, disks, scene });
     let file = stage.file("f");

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use common::agree::{converges, set};
 use common::stage::Stage;
 use common::{MIB, fsnap, volume};
-use fsnap_testbed::{Layout, checksum, fill};
+use fsnap_testbed::{VolumeType, checksum, fill};
 
 /// Both are whole stripes of a disperse volume.
 const BLOCK: usize = 4096;
@@ -77,7 +77,7 @@ fn last(bytes: &[u8], which: u64) -> u64 {
     last
 }
 
-fn one_moment(layout: Layout, bricks: usize, rounds: usize) {
+fn one_moment(layout: VolumeType, bricks: usize, rounds: usize) {
     println!("{layout:?}");
     let stage = Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume));
     let size = 2 * BLOCKS * BLOCK as u64;
@@ -96,16 +96,16 @@ fn one_moment(layout: Layout, bricks: usize, rounds: usize) {
         let after = numbers(|writer| &writer.begun);
         let payload = format!(".fsnap/f@{name}");
         let copies: Vec<Vec<u8>> = match layout {
-            Layout::Disperse { .. } => vec![std::fs::read(stage.file(&payload)).unwrap()],
+            VolumeType::Disperse { .. } => vec![std::fs::read(stage.file(&payload)).unwrap()],
             // An arbiter has none.
             _ => (0..bricks)
-                .filter(|n| layout != Layout::Arbiter || *n < 2)
+                .filter(|n| layout != VolumeType::Arbiter || *n < 2)
                 .filter_map(|n| std::fs::read(volume.brick_path(n).join(&payload)).ok())
                 .collect(),
         };
         let complete = match layout {
-            Layout::Disperse { .. } => 1,
-            Layout::Arbiter => 2,
+            VolumeType::Disperse { .. } => 1,
+            VolumeType::Arbiter => 2,
             _ => set(layout),
         };
         assert_eq!(copies.len(), complete);
@@ -142,11 +142,11 @@ fn one_moment(layout: Layout, bricks: usize, rounds: usize) {
 #[test]
 fn a_snapshot_is_one_moment_on_all_bricks() {
     let rounds = std::env::var("FSNAP_ROUNDS").map_or(15, |rounds| rounds.parse().expect("a number"));
-    one_moment(Layout::Replicate(3), 3, rounds);
-    one_moment(Layout::Arbiter, 3, rounds);
-    one_moment(Layout::Disperse { data: 2, redundancy: 1 }, 3, rounds);
+    one_moment(VolumeType::Replicate(3), 3, rounds);
+    one_moment(VolumeType::Arbiter, 3, rounds);
+    one_moment(VolumeType::Disperse { data: 2, redundancy: 1 }, 3, rounds);
     if std::env::var_os("FSNAP_ALL").is_some() {
-        one_moment(Layout::Replicate(3), 6, rounds);
-        one_moment(Layout::Disperse { data: 4, redundancy: 2 }, 6, rounds);
+        one_moment(VolumeType::Replicate(3), 6, rounds);
+        one_moment(VolumeType::Disperse { data: 4, redundancy: 2 }, 6, rounds);
     }
 }

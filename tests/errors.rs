@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use common::{MIB, Setup, Single, ask, distribute, fsnap, names, single};
-use fsnap_testbed::{Errno, Fs, Layout, fill, getx, run, setx};
+use fsnap_testbed::{Errno, Fs, VolumeType, fill, getx, run, setx};
 
 /// Everything on the brick that a command could change: names, inodes, sizes, times, xattrs. Without the directories of
 /// `.glusterfs` that GlusterFS itself works in.
@@ -281,7 +281,9 @@ fn btrfs_works_like_xfs() {
 
 #[test]
 fn a_bare_restore_is_refused_where_it_is_not_safe() {
-    for (layout, bricks) in [(Layout::Replicate(3), 3), (Layout::Disperse { data: 2, redundancy: 1 }, 3)] {
+    for (layout, bricks) in
+        [(VolumeType::Replicate(3), 3), (VolumeType::Disperse { data: 2, redundancy: 1 }, 3)]
+    {
         let setup = common::volume(layout, bricks, 1024 * MIB, |volume| volume);
         let file = setup.mount.path().join("f");
         fill(&file, MIB, 1);

@@ -17,7 +17,8 @@ use common::agree::converges;
 use common::stage::Stage;
 use common::{MIB, Setup, Single, distribute, fsnap, ls, names, sees, single, volume};
 use fsnap_testbed::{
-    Disk, Errno, Fs, Layout, VOLFILE_FSNAP, checksum, content, fill, try_checksum, try_wait_until, wait_until,
+    Disk, Errno, Fs, VOLFILE_FSNAP, VolumeType, checksum, content, fill, try_checksum, try_wait_until,
+    wait_until,
 };
 
 #[test]
@@ -238,7 +239,7 @@ fn ends(child: &mut Child) -> bool {
 
 #[test]
 fn a_restore_whose_command_is_killed() {
-    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+    for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         println!("{layout:?}");
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let file = stage.file("f");
@@ -262,7 +263,7 @@ fn a_restore_whose_command_is_killed() {
             assert!(what != "A MIX", "{seen:?}");
             drop(fresh);
             assert!(what == "unreadable" || ends(&mut write(&stage, "f")), "a lock stays");
-            if layout == Layout::Replicate(3) {
+            if layout == VolumeType::Replicate(3) {
                 converges(&stage.0.volume, layout);
                 let sum = checksum(stage.0.volume.brick_path(0).join("f"));
                 assert!(sums.contains(&sum), "self-heal has made a mix of it");
@@ -280,7 +281,7 @@ fn a_restore_whose_command_is_killed() {
 /// A command that holds a file's lock is killed; one that has given up waiting for that lock lets go of it when it gets it.
 #[test]
 fn a_create_that_has_to_wait() {
-    let stage = Stage::new(volume(Layout::Replicate(3), 3, 1024 * MIB, |volume| volume));
+    let stage = Stage::new(volume(VolumeType::Replicate(3), 3, 1024 * MIB, |volume| volume));
     for name in ["f", "g"] {
         fill(stage.file(name), MIB, 1);
     }
@@ -311,13 +312,13 @@ fn a_create_that_has_to_wait() {
     assert!(ends(&mut to_g), "a lock stays");
     assert_eq!((names(stage.file("f")), names(stage.file("g"))), (vec![], vec!["s".to_owned()]));
     stage.ok(["create", "f", "--name", "s"]);
-    converges(&stage.0.volume, Layout::Replicate(3));
+    converges(&stage.0.volume, VolumeType::Replicate(3));
 }
 
 /// On a disperse volume it waits for whatever is under way, as everything does there.
 #[test]
 fn a_create_that_has_to_wait_on_disperse() {
-    let layout = Layout::Disperse { data: 2, redundancy: 1 };
+    let layout = VolumeType::Disperse { data: 2, redundancy: 1 };
     let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
     let file = stage.file("f");
     fill(&file, MIB, 1);
@@ -335,7 +336,7 @@ fn a_create_that_has_to_wait_on_disperse() {
 #[test]
 fn a_restore_in_which_a_brick_is_killed() {
     let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 4 };
-    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+    for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let (volume, file) = (&stage.0.volume, stage.file("f"));
         let sums = stage.two_contents();
@@ -371,7 +372,7 @@ fn a_restore_in_which_a_brick_is_killed() {
 #[test]
 fn a_restore_in_which_all_bricks_lose_their_power() {
     let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 4 };
-    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+    for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         println!("{layout:?}");
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let Setup { volume, disks, mount, .. } = &stage.0;
@@ -423,7 +424,7 @@ fn a_restore_in_which_all_bricks_lose_their_power() {
 fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
     // Those at which it comes to that, or with `FSNAP_ALL=1` some more.
     let steps = if std::env::var_os("FSNAP_ALL").is_some() { 10..20 } else { 13..16 };
-    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+    for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let (volume, file) = (&stage.0.volume, stage.file("f"));
         let sums = stage.two_contents();

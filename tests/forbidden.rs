@@ -10,25 +10,25 @@ use std::time::Duration;
 
 use common::stage::Stage;
 use common::{MIB, Setup, fsnap, names, sees, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill, getx, setx, wait_until};
+use fsnap_testbed::{Errno, VolumeType, checksum, fill, getx, setx, wait_until};
 use nix::fcntl::{FcntlArg, fcntl};
 
 /// Until an option has reached the bricks.
 const WITHIN: Duration = Duration::from_secs(20);
 
-const REPLICA: Layout = Layout::Replicate(3);
-const KINDS: [(Layout, usize); 3] =
-    [(Layout::Distribute, 1), (REPLICA, 3), (Layout::Disperse { data: 2, redundancy: 1 }, 3)];
+const REPLICA: VolumeType = VolumeType::Replicate(3);
+const KINDS: [(VolumeType, usize); 3] =
+    [(VolumeType::Distribute, 1), (REPLICA, 3), (VolumeType::Disperse { data: 2, redundancy: 1 }, 3)];
 
 /// A file `f` that is not what its snapshot `s` is.
 struct Scene {
     stage: Stage,
-    layout: Layout,
+    layout: VolumeType,
     sum: u64,
     snapshot: u64,
 }
 
-fn scene(layout: Layout, bricks: usize, options: &[(&str, &str)]) -> Scene {
+fn scene(layout: VolumeType, bricks: usize, options: &[(&str, &str)]) -> Scene {
     let stage = Stage::new(volume(layout, bricks, 512 * MIB, |volume| {
         options.iter().fold(volume, |volume, (name, value)| volume.option(name, value))
     }));
@@ -46,7 +46,7 @@ impl Scene {
     fn is_forbidden(&self, errno: Errno, part: &str) {
         let file = self.stage.file("f");
         match self.layout {
-            Layout::Distribute => assert_eq!(fsnap(&file, "restore", "s"), Err(errno), "setfattr"),
+            VolumeType::Distribute => assert_eq!(fsnap(&file, "restore", "s"), Err(errno), "setfattr"),
             _ => assert_eq!(fsnap(&file, "restore", "s"), Err(Errno::EOPNOTSUPP), "setfattr"),
         }
         self.stage.refused(["restore", "f@s", "--yes"], part);
@@ -141,7 +141,7 @@ fn nobody_forbids_it() {
         ];
         let scene = scene(layout, bricks, &options);
         scene.is_allowed();
-        if layout == Layout::Distribute {
+        if layout == VolumeType::Distribute {
             let file = scene.stage.file("f");
             fill(&file, MIB + 5, 2);
             fsnap(&file, "restore", "s").unwrap();
@@ -199,7 +199,7 @@ fn setuid_and_capabilities_go() {
         as_member(&["create", "f", "--name", "s"]);
         as_member(&["restore", "f@s", "--yes", "--no-backup"]);
         seen("fsnap restore", 0o770);
-        if layout == Layout::Distribute {
+        if layout == VolumeType::Distribute {
             set_as_member("create");
             arm(0o6770);
             set_as_member("restore");

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use common::agree::converges;
 use common::{MIB, Setup, fsnap, ls, names, scene_with_fsnap, sound};
-use fsnap_testbed::{Disk, Fs, Full, Layout, checksum, fill, fill_up, wait_until};
+use fsnap_testbed::{Disk, Fs, Full, VolumeType, checksum, fill, fill_up, wait_until};
 
-const REPLICA: Layout = Layout::Replicate(3);
+const REPLICA: VolumeType = VolumeType::Replicate(3);
 const VICTIMS: u64 = 6;
 /// Of the inodes that XFS makes on 1 % of the disk not all need to be used up through the mount, which takes its time.
 const INODES: usize = 5600;
@@ -27,7 +27,7 @@ enum By {
     Neighbour,
 }
 
-fn setup(layout: Layout, bricks: usize, disk: Fs) -> Setup {
+fn setup(layout: VolumeType, bricks: usize, disk: Fs) -> Setup {
     let scene = scene_with_fsnap();
     scene.start_glusterd();
     let disks = scene.disks(bricks, disk, 320 * MIB);
@@ -78,7 +78,7 @@ fn of_deleted(dir: &Path, name: &str) -> PathBuf {
     dir.join(".fsnap").join(&found[0])
 }
 
-fn works(layout: Layout, bricks: usize, disk: Fs, full: Full, by: By) {
+fn works(layout: VolumeType, bricks: usize, disk: Fs, full: Full, by: By) {
     println!("{layout:?} on {disk:?} without {full:?}, taken by {by:?}");
     let setup = setup(layout, bricks, disk);
     let at = |path: &str| setup.mount.path().join(path);
@@ -123,7 +123,7 @@ fn works(layout: Layout, bricks: usize, disk: Fs, full: Full, by: By) {
     setup.disks.iter().for_each(has_room);
     fsnap(at("d/f"), "create", "again").unwrap();
     // Nor heal.
-    if layout != Layout::Distribute && (full, by) != (Full::Inodes, By::Mount) {
+    if layout != VolumeType::Distribute && (full, by) != (Full::Inodes, By::Mount) {
         converges(&setup.volume, layout);
     }
     sound(&setup.volume);
@@ -144,7 +144,7 @@ fn has_room(disk: &Disk) {
 fn of_distribute_on_xfs() {
     for full in [Full::Blocks, Full::Inodes] {
         for by in [By::Neighbour, By::Mount] {
-            works(Layout::Distribute, 1, Fs::Xfs, full, by);
+            works(VolumeType::Distribute, 1, Fs::Xfs, full, by);
         }
     }
 }
@@ -152,9 +152,9 @@ fn of_distribute_on_xfs() {
 #[test]
 fn of_distribute_on_btrfs() {
     for full in [Full::Inodes, Full::Blocks] {
-        works(Layout::Distribute, 1, Fs::Btrfs, full, By::Neighbour);
+        works(VolumeType::Distribute, 1, Fs::Btrfs, full, By::Neighbour);
     }
-    works(Layout::Distribute, 1, Fs::Btrfs, Full::Blocks, By::Mount);
+    works(VolumeType::Distribute, 1, Fs::Btrfs, Full::Blocks, By::Mount);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn of_replicate() {
 /// A snapshot that is deleted gives the disk back what only it had.
 #[test]
 fn deleting_makes_room() {
-    let setup = setup(Layout::Distribute, 1, Fs::Xfs);
+    let setup = setup(VolumeType::Distribute, 1, Fs::Xfs);
     let file = setup.mount.path().join("f");
     fill(&file, 40 * MIB, 1);
     fsnap(&file, "create", "a").unwrap();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{MIB, Setup, ask, distribute, fsnap, ls, names, sound, volume};
-use fsnap_testbed::{Errno, Layout, checksum, fill, getx, wait_until};
+use fsnap_testbed::{Errno, VolumeType, checksum, fill, getx, wait_until};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -170,7 +170,7 @@ fn a_file_without_its_handle() {
 /// features/trash makes a place of its own: the rename that it makes of an unlink has it in the path alone.
 #[test]
 fn trash() {
-    for (layout, bricks) in [(Layout::Distribute, 2), (Layout::Replicate(3), 3)] {
+    for (layout, bricks) in [(VolumeType::Distribute, 2), (VolumeType::Replicate(3), 3)] {
         let setup = volume(layout, bricks, 512 * MIB, |volume| volume.option("features.trash", "on"));
         let mount = setup.mount.path();
         let bin = mount.join(".trashcan");

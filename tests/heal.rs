@@ -10,21 +10,21 @@ use std::{fs, io};
 
 use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges, differences};
 use common::{MIB, Setup, ask, fsnap, names, received, try_names};
-use fsnap_testbed::{Errno, Layout, Volume, checksum, content, df_used, fill, setx, try_wait_until};
+use fsnap_testbed::{Errno, Volume, VolumeType, checksum, content, df_used, fill, setx, try_wait_until};
 use load::versions::Writer;
 
 const UP: &str = "with all bricks up";
-const REPLICA: Layout = Layout::Replicate(3);
-const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };
-const WIDE: Layout = Layout::Disperse { data: 4, redundancy: 2 };
+const REPLICA: VolumeType = VolumeType::Replicate(3);
+const DISPERSE: VolumeType = VolumeType::Disperse { data: 2, redundancy: 1 };
+const WIDE: VolumeType = VolumeType::Disperse { data: 4, redundancy: 2 };
 
-fn setup(layout: Layout, bricks: usize) -> Setup {
+fn setup(layout: VolumeType, bricks: usize) -> Setup {
     common::volume(layout, bricks, 1024 * MIB, |volume| volume)
 }
 
 #[test]
 fn created_and_deleted_while_a_brick_was_away() {
-    for (layout, bricks) in [(REPLICA, 3), (Layout::Arbiter, 3), (DISPERSE, 3), (WIDE, 6)] {
+    for (layout, bricks) in [(REPLICA, 3), (VolumeType::Arbiter, 3), (DISPERSE, 3), (WIDE, 6)] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, bricks);
         let dir = mount.path().join("d");
@@ -86,7 +86,7 @@ const CASES: [&str; 9] =
 
 #[test]
 fn names_changed_while_a_brick_was_away() {
-    for (layout, bricks) in [(REPLICA, 6), (DISPERSE, 6), (Layout::Arbiter, 3)] {
+    for (layout, bricks) in [(REPLICA, 6), (DISPERSE, 6), (VolumeType::Arbiter, 3)] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, bricks);
         let at = |path: &str| mount.path().join(path);
@@ -232,7 +232,7 @@ fn replaced_and_reset() {
 
 /// A full heal, and again what it has left for later.
 #[track_caller]
-fn everything(volume: &Volume, layout: Layout) {
+fn everything(volume: &Volume, layout: VolumeType) {
     // One round after the other, on a machine that may be busy.
     let same = try_wait_until("everything is healed", 3 * HEALED_WITHIN, || {
         volume.heal_full();
@@ -246,11 +246,13 @@ fn everything(volume: &Volume, layout: Layout) {
 
 /// On a disperse volume that is not whole GlusterFS now and then answers `EIO`, until it is asked again: docs/semantics.md, known
 /// gaps.
-fn asked_again<T>(layout: Layout, mut ask: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+fn asked_again<T>(layout: VolumeType, mut ask: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     let begun = Instant::now();
     loop {
         match ask() {
-            Err(Errno::EIO) if matches!(layout, Layout::Disperse { .. }) && begun.elapsed() < SAME_WITHIN => {
+            Err(Errno::EIO)
+                if matches!(layout, VolumeType::Disperse { .. }) && begun.elapsed() < SAME_WITHIN =>
+            {
                 std::thread::sleep(Duration::from_millis(50));
             }
             answer => return answer,
@@ -431,7 +433,7 @@ fn moved_and_deleted_while_a_brick_was_away() {
 /// Replicate notes in the heal index what it is about to do, before a brick can refuse it.
 #[test]
 fn what_is_refused_while_a_brick_is_away_leaves_nothing() {
-    for layout in [REPLICA, Layout::Arbiter, DISPERSE] {
+    for layout in [REPLICA, VolumeType::Arbiter, DISPERSE] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, 3);
         let dir = mount.path().join("d");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use common::agree::{HEALED_WITHIN, converges};
 use common::{MIB, Setup, fsnap, ls, names};
-use fsnap_testbed::{Errno, Layout, checksum, fill};
+use fsnap_testbed::{Errno, VolumeType, checksum, fill};
 use load::Rng;
 
 const DIRS: [&str; 3] = ["one", "two", "three"];
@@ -24,7 +24,7 @@ fn random_changes_while_a_brick_was_away() {
     let number =
         |name: &str, default| std::env::var(name).ok().map_or(default, |n| n.parse().expect("a number"));
     let (seed, rounds) = (number("FSNAP_SEED", 1), number("FSNAP_ROUNDS", 2));
-    for layout in [Layout::Replicate(3), Layout::Disperse { data: 2, redundancy: 1 }] {
+    for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         println!("{layout:?}, seed {seed}, {rounds} rounds");
         let Setup { mount, volume, .. } = common::volume(layout, 3, 1024 * MIB, |volume| volume);
         let mut tree = Tree::new(mount.path(), seed);

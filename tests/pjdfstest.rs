@@ -12,7 +12,7 @@ use std::process::Command;
 use std::thread;
 
 use common::{MIB, fsnap, names, scene_with_fsnap, sound};
-use fsnap_testbed::{Fs, Layout, Mount, Scene, Volume, fill, run};
+use fsnap_testbed::{Fs, Mount, Scene, Volume, VolumeType, fill, run};
 
 /// The users are Debian's.
 const CONFIG: &str = r#"
@@ -51,7 +51,7 @@ impl Stage {
         Stage { scene, program: String::from_utf8(said).unwrap().trim().into() }
     }
 
-    fn subject(&self, layout: Layout, bricks: usize, name: &str, with_fsnap: bool) -> Subject {
+    fn subject(&self, layout: VolumeType, bricks: usize, name: &str, with_fsnap: bool) -> Subject {
         let dirs = (1..=bricks).map(|n| format!("/run/scene/b{n}/{name}"));
         let builder = dirs.fold(self.scene.volume(name).layout(layout), |volume, dir| volume.brick(dir));
         let builder = if with_fsnap { builder.with_fsnap() } else { builder };
@@ -87,7 +87,7 @@ impl Stage {
     }
 }
 
-fn same_verdicts(layout: Layout, bricks: usize) {
+fn same_verdicts(layout: VolumeType, bricks: usize) {
     let stage = Stage::new();
     let _disks = stage.scene.disks(bricks, Fs::Xfs, 2048 * MIB);
     let without = stage.subject(layout, bricks, "without", false);
@@ -131,10 +131,10 @@ fn same_verdicts(layout: Layout, bricks: usize) {
 
 #[test]
 fn distribute() {
-    same_verdicts(Layout::Distribute, 2);
+    same_verdicts(VolumeType::Distribute, 2);
 }
 
 #[test]
 fn replica_3() {
-    same_verdicts(Layout::Replicate(3), 3);
+    same_verdicts(VolumeType::Replicate(3), 3);
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{MIB, Setup, fsnap, names, sound};
-use fsnap_testbed::{Disk, Errno, Fs, Layout, Scene, Volume, checksum, fill};
+use fsnap_testbed::{Disk, Errno, Fs, Scene, Volume, VolumeType, checksum, fill};
 
 const DISK: u64 = 512 * MIB;
 const FILES: u64 = 24;
@@ -110,7 +110,7 @@ fn told(scene: &Scene, volume: &Volume, n: usize, what: &str) -> Vec<String> {
     log.lines().filter(|line| line.contains(what)).map(str::to_owned).collect()
 }
 
-fn rebalance_and_remove(layout: Layout, set: usize, bricks: usize) {
+fn rebalance_and_remove(layout: VolumeType, set: usize, bricks: usize) {
     let Setup { mount, volume, scene, disks: _disks } = common::volume(layout, bricks, DISK, |volume| volume);
     let root = mount.path();
     let mut files = Files::new(&root);
@@ -179,12 +179,12 @@ fn rebalance_and_remove(layout: Layout, set: usize, bricks: usize) {
 
 #[test]
 fn distribute() {
-    rebalance_and_remove(Layout::Distribute, 1, 2);
+    rebalance_and_remove(VolumeType::Distribute, 1, 2);
 }
 
 #[test]
 fn distributed_replicate() {
-    rebalance_and_remove(Layout::Replicate(2), 2, 4);
+    rebalance_and_remove(VolumeType::Replicate(2), 2, 4);
 }
 
 #[test]

@@ -15,22 +15,28 @@ use std::time::{Duration, Instant};
 use common::agree::{converges, set};
 use common::stage::Stage;
 use common::{MIB, Setup, client, fsnap, names, sees, volume};
-use fsnap_testbed::{Disk, Errno, Layout, checksum, content, fill, getx, try_checksum, wait_until};
+use fsnap_testbed::{Disk, Errno, VolumeType, checksum, content, fill, getx, try_checksum, wait_until};
 use load::Rng;
 
-const REPLICA: Layout = Layout::Replicate(3);
-const DISPERSE: Layout = Layout::Disperse { data: 2, redundancy: 1 };
-const WIDE: Layout = Layout::Disperse { data: 4, redundancy: 2 };
-const ALL: [(Layout, usize); 6] =
-    [(Layout::Distribute, 2), (REPLICA, 3), (Layout::Arbiter, 3), (DISPERSE, 3), (WIDE, 6), (REPLICA, 6)];
+const REPLICA: VolumeType = VolumeType::Replicate(3);
+const DISPERSE: VolumeType = VolumeType::Disperse { data: 2, redundancy: 1 };
+const WIDE: VolumeType = VolumeType::Disperse { data: 4, redundancy: 2 };
+const ALL: [(VolumeType, usize); 6] = [
+    (VolumeType::Distribute, 2),
+    (REPLICA, 3),
+    (VolumeType::Arbiter, 3),
+    (DISPERSE, 3),
+    (WIDE, 6),
+    (REPLICA, 6),
+];
 
-fn stage(layout: Layout, bricks: usize) -> Stage {
+fn stage(layout: VolumeType, bricks: usize) -> Stage {
     Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume))
 }
 
 /// All bricks have the same, and nothing is left to heal.
-fn settled(stage: &Stage, layout: Layout) {
-    if layout != Layout::Distribute {
+fn settled(stage: &Stage, layout: VolumeType) {
+    if layout != VolumeType::Distribute {
         converges(&stage.0.volume, layout);
     }
 }
@@ -45,7 +51,7 @@ fn sizes_on_more_bricks() {
     sizes_on(&ALL[3..]);
 }
 
-fn sizes_on(all: &[(Layout, usize)]) {
+fn sizes_on(all: &[(VolumeType, usize)]) {
     for &(layout, bricks) in all {
         println!("{layout:?} on {bricks}");
         let stage = stage(layout, bricks);
@@ -94,8 +100,8 @@ fn nearly_all_hole(file: &Path, size: u64) {
 }
 
 /// The kinds of volume to try something on: the first so many, or with `FSNAP_ALL=1` all where bricks share a file.
-fn shared(first: usize) -> impl Iterator<Item = (Layout, usize)> {
-    let all = [(REPLICA, 3), (DISPERSE, 3), (Layout::Arbiter, 3), (WIDE, 6), (REPLICA, 6)];
+fn shared(first: usize) -> impl Iterator<Item = (VolumeType, usize)> {
+    let all = [(REPLICA, 3), (DISPERSE, 3), (VolumeType::Arbiter, 3), (WIDE, 6), (REPLICA, 6)];
     let count = if std::env::var_os("FSNAP_ALL").is_some() { all.len() } else { first };
     all.into_iter().take(count)
 }
@@ -288,7 +294,7 @@ fn a_restore_that_is_settled_before_disperse_has_noted_its_end() {
 /// Of all bricks at once, as soon as the command says that it is done.
 #[test]
 fn a_power_cut() {
-    for (layout, bricks) in [(Layout::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
+    for (layout, bricks) in [(VolumeType::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
         let stage = stage(layout, bricks);
         let Setup { volume, disks, mount, .. } = &stage.0;
         let sums = stage.two_contents();
@@ -359,7 +365,7 @@ fn it_is_told_as_any_change_of_data() {
 
 #[test]
 fn an_armed_file_is_not_truncated() {
-    let stage = stage(Layout::Distribute, 1);
+    let stage = stage(VolumeType::Distribute, 1);
     let file = stage.file("f");
     fill(&file, MIB, 1);
     let sum = checksum(&file);
@@ -422,7 +428,7 @@ fn a_restore_that_nobody_ends_is_over_after_a_minute() {
 /// Quota, switched on when there are snapshots already, counts a restored file as one that was written.
 #[test]
 fn quota_counts_it() {
-    for (layout, bricks) in [(Layout::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
+    for (layout, bricks) in [(VolumeType::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
         println!("{layout:?}");
         let stage = stage(layout, bricks);
         let volume = &stage.0.volume;

@@ -89,7 +89,7 @@ fn two_bricks() {
 
 #[test]
 fn a_snapshot_takes_no_space_and_is_independent_of_its_file() {
-    let setup = common::volume(fsnap_testbed::Layout::Distribute, 1, 4096 * MIB, |v| v);
+    let setup = common::volume(fsnap_testbed::VolumeType::Distribute, 1, 4096 * MIB, |v| v);
     let file = setup.mount.path().join("big");
     fill(&file, 1024 * MIB, 7);
     let (sum, before) = (checksum(&file), df_used(setup.disks[0].path()));

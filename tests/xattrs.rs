@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::stage::Stage;
 use common::{MIB, fsnap, ls, names, sound, volume};
-use fsnap_testbed::{Errno, Layout, getx, listx, setx, wait_until};
+use fsnap_testbed::{Errno, VolumeType, getx, listx, setx, wait_until};
 
 /// 75 KB of names: more than 64 KiB.
 const MANY: usize = 300;
@@ -30,8 +30,8 @@ fn has_all(file: &Path) {
 
 #[test]
 fn on_every_kind_of_volume() {
-    let disperse = Layout::Disperse { data: 2, redundancy: 1 };
-    for (layout, bricks) in [(Layout::Distribute, 1), (Layout::Replicate(3), 3), (disperse, 3)] {
+    let disperse = VolumeType::Disperse { data: 2, redundancy: 1 };
+    for (layout, bricks) in [(VolumeType::Distribute, 1), (VolumeType::Replicate(3), 3), (disperse, 3)] {
         println!("{layout:?}");
         let stage = Stage::new(volume(layout, bricks, 512 * MIB, |volume| volume));
         one(&stage, layout);
@@ -39,7 +39,7 @@ fn on_every_kind_of_volume() {
     }
 }
 
-fn one(stage: &Stage, layout: Layout) {
+fn one(stage: &Stage, layout: VolumeType) {
     // What never had snapshots, on a brick where others have some.
     let other = stage.file("other");
     fs::write(&other, b"other").unwrap();
@@ -90,7 +90,7 @@ fn one(stage: &Stage, layout: Layout) {
             ls(stage.file(".fsnap")).into_iter().find(|name| name.starts_with(&format!("{h}@b@"))).unwrap();
         let deleted = stage.file(".fsnap").join(deleted);
         assert_eq!(names(&deleted), ["a", "b"]);
-        if layout == Layout::Distribute {
+        if layout == VolumeType::Distribute {
             fsnap(&deleted, "restore", "b").unwrap();
             has_all(&stage.file(&h));
             fsnap(stage.file(&h), "delete", "a").unwrap();

@@ -10,7 +10,7 @@ use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
 use super::pool::{Entrance, Key};
-use super::{Brick, State, errand, guard, handles, heal, restore, volume};
+use super::{Brick, Shared, errand, guard, handles, heal, restore, volume};
 use crate::ffi::{
     Call, Connection, Dict, GetReply, HeldTruncate, Inode, Inodes, Mark, SetReply, dht_hash, role,
 };
@@ -47,7 +47,7 @@ fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Optio
     match parsed.and_then(|command| Ok((order.base_for_command(call, &command)?, command))) {
         Err(error) => reply.fail(order.refuse(error)),
         Ok((base, command)) => {
-            let waiting = Waiting {
+            let waiting = QueuedCommand {
                 keys: order.keys(base, &command),
                 file: call.inode(),
                 inodes: call.inodes(),
@@ -62,7 +62,7 @@ fn set(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, reply: SetReply) -> Optio
 }
 
 /// A command, and what it needs when its turn comes.
-struct Waiting {
+struct QueuedCommand {
     order: Order,
     base: Gfid,
     command: Command,
@@ -72,7 +72,7 @@ struct Waiting {
     inodes: Option<Inodes>,
 }
 
-impl Waiting {
+impl QueuedCommand {
     fn go(mut self, reply: SetReply) {
         let asks = match self.command {
             Command::Arm(_) => true,
@@ -81,7 +81,7 @@ impl Waiting {
         };
         match self.file.take() {
             Some(file) if asks => self.after_asking(file, reply),
-            file => Waiting { file, ..self }.submit(reply),
+            file => QueuedCommand { file, ..self }.submit(reply),
         }
     }
 
@@ -126,7 +126,7 @@ impl Waiting {
 
     /// A restore by setfattr: the truncate that asks carries it.
     fn carry(self, file: Inode, reply: SetReply) {
-        let Waiting { order, base, command, keys, .. } = self;
+        let QueuedCommand { order, base, command, keys, .. } = self;
         let (state, order) = (Arc::clone(&order.state), Arc::new(order));
         let (host, above) = (state.host, Arc::clone(&order));
         let here = move |held: HeldTruncate| {
@@ -159,7 +159,7 @@ impl Waiting {
     }
 
     fn submit(self, reply: SetReply) {
-        let Waiting { order, base, command, keys, file, inodes } = self;
+        let QueuedCommand { order, base, command, keys, file, inodes } = self;
         let entrance = order.entrance.clone();
         entrance.submit(keys.clone(), move |turn| {
             let done = turn.in_time().and_then(|turn| {
@@ -169,7 +169,7 @@ impl Waiting {
             let host = order.state.host;
             match (order.account(done), file, inodes) {
                 (Ok((turn, Some(unsettled))), file, Some(inodes)) => {
-                    reply.mark(host, &inodes, &[unsettled], move |reply| {
+                    reply.mark(host, inodes, &[unsettled], move |reply| {
                         reply.done_with(host, file);
                         drop(turn);
                     });
@@ -253,7 +253,7 @@ fn question_kind(question: &Question) -> &'static str {
 
 /// One command or question on its way to its answer.
 struct Order {
-    state: Arc<State>,
+    state: Arc<Shared>,
     kind: &'static str,
     /// What it was set on: a file or one of its snapshots.
     file: Gfid,

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Brick, State};
-use crate::ffi::{Call, HeldTruncate, Inode, Outcome, Request, SetReply, role};
+use super::{Brick, Shared};
+use crate::ffi::{Call, HeldTruncate, Inode, Request, SetReply, TruncateOutcome, role};
 
 /// What is done with the truncate when it has come here.
 type Arrival = Box<dyn FnOnce(HeldTruncate) + Send>;
@@ -62,7 +62,7 @@ impl role::Errands for Brick {
 
 /// Asks. `allowed` is told whether nobody has refused it, or how it was refused. Nothing is changed, and nobody above takes note.
 pub fn ask(
-    state: &Arc<State>,
+    state: &Arc<Shared>,
     reply: SetReply,
     file: Inode,
     allowed: impl FnOnce(SetReply, Result<(), i32>) + Send + 'static,
@@ -82,11 +82,11 @@ pub fn ask(
 /// Asks, and does what is to be done `here` if nobody refuses it. All above learn how it ended, as of any truncate; so does
 /// `back`, and whether it has come here at all.
 pub fn send(
-    state: &Arc<State>,
+    state: &Arc<Shared>,
     reply: SetReply,
     file: Inode,
     here: impl FnOnce(HeldTruncate) + Send + 'static,
-    back: impl FnOnce(SetReply, bool, Outcome) + Send + 'static,
+    back: impl FnOnce(SetReply, bool, TruncateOutcome) + Send + 'static,
 ) {
     let (host, errands) = (state.host, Arc::clone(state));
     let sent = |request| state.errands.change(|sent| drop(sent.insert(request, Box::new(here))));

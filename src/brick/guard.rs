@@ -7,11 +7,11 @@
 use std::ffi::CStr;
 
 use fsnap_core::{Gfid, SNAP_DIR, mdata};
-use fsnap_store::{Entry, Kind, Store};
+use fsnap_store::{DirEntry, InodeKind, Store};
 
 use super::caller::{STAMPER, XATTRS, heals, is_heal, sees_xattrs};
-use super::{Brick, State, heal, rebalance, restore};
-use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Place, role};
+use super::{Brick, Shared, heal, rebalance, restore};
+use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Target, role};
 
 /// What the names of all of DHT's xattrs start with.
 const DHT_XATTRS: &[u8] = b"trusted.glusterfs.dht";
@@ -27,7 +27,7 @@ impl role::Guard for Brick {
 
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
         let refused = refuse(&self.state, call, change);
-        if let (Some(libc::EIO), Place::File(file) | Place::Open(file)) = (refused, change.place)
+        if let (Some(libc::EIO), Target::File(file) | Target::Open(file)) = (refused, change.place)
             && restore::is_torn(&self.state, file)
         {
             restore::mend(self, file);
@@ -64,7 +64,7 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 /// setxattr of what is no command: `EROFS` in `.fsnap`, `EPERM` for what is the cluster's alone.
-pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32> {
+pub fn refuse_set(state: &Shared, call: &Call<'_>, dict: Dict<'_>) -> Option<i32> {
     if !sees_xattrs(call) && !dict.with_prefix(XATTRS.to_bytes()).is_empty() {
         return Some(libc::EPERM);
     }
@@ -77,22 +77,22 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
     let only = |allowed: &dyn Fn(&[u8]) -> bool| dict.with_prefix(b"").iter().all(|(key, _)| allowed(key));
     let stamps = |key: &[u8]| call.pid() == STAMPER && (key == SET_MDATA || key == mdata::XATTR.as_bytes());
     let allowed = match state.store().ok()?.what_is(call.gfid()) {
-        Kind::Other | Kind::LinkFile | Kind::Tombstone => true,
-        Kind::SnapDir => only(&|key| key.starts_with(DHT_XATTRS) || stamps(key)),
-        Kind::Payload => only(&stamps),
+        InodeKind::Other | InodeKind::LinkFile | InodeKind::Tombstone => true,
+        InodeKind::SnapDir => only(&|key| key.starts_with(DHT_XATTRS) || stamps(key)),
+        InodeKind::Payload => only(&stamps),
     };
     (!allowed).then_some(libc::EROFS)
 }
 
 /// Any other change, and opens: `EROFS` for what must not be, `ESTALE` for a deleted file that is kept for its snapshots:
 /// to everybody but those who have it open it is gone.
-fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+fn refuse(state: &Shared, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     if let Some(errno) = restore::refuse_half(state, call, change) {
         return Some(errno);
     }
     if heals(call) {
         return match (change.place, change.how) {
-            (Place::File(snap_dir), How::Xattrop(Some(counts))) if is_heal(call) => {
+            (Target::File(snap_dir), How::Xattrop(Some(counts))) if is_heal(call) => {
                 heal::refuse_xattrop(state, snap_dir, counts)
             }
             _ => None,
@@ -100,19 +100,21 @@ fn refuse(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     }
     let store = state.store().ok()?;
     let allowed = match change.place {
-        Place::File(gfid) if store.is_deleted(gfid) => return Some(libc::ESTALE),
-        Place::File(gfid) | Place::Open(gfid) => file_allowed(store.what_is(gfid), change.how),
-        Place::Entry(parent, name) => entry_allowed(store, parent, name, change),
+        Target::File(gfid) if store.is_deleted(gfid) => return Some(libc::ESTALE),
+        Target::File(gfid) | Target::Open(gfid) => file_allowed(store.what_is(gfid), change.how),
+        Target::Entry(parent, name) => entry_allowed(store, parent, name, change),
     };
     (!allowed).then_some(libc::EROFS)
 }
 
-fn file_allowed(kind: Kind, how: How<'_>) -> bool {
+fn file_allowed(kind: InodeKind, how: How<'_>) -> bool {
     match (kind, how) {
-        (Kind::Other | Kind::LinkFile | Kind::Tombstone, _) | (_, How::Read | How::Load) => true,
-        (Kind::SnapDir, How::Attributes(valid)) => valid & ALL_ATTRIBUTES == ALL_ATTRIBUTES,
-        (Kind::SnapDir, How::Xattrop(dict)) => adds_nothing(dict) || only_dht(dict),
-        (Kind::Payload, How::Xattrop(dict)) => adds_nothing(dict),
+        (InodeKind::Other | InodeKind::LinkFile | InodeKind::Tombstone, _) | (_, How::Read | How::Load) => {
+            true
+        }
+        (InodeKind::SnapDir, How::Attributes(valid)) => valid & ALL_ATTRIBUTES == ALL_ATTRIBUTES,
+        (InodeKind::SnapDir, How::Xattrop(dict)) => adds_nothing(dict) || only_dht(dict),
+        (InodeKind::Payload, How::Xattrop(dict)) => adds_nothing(dict),
         _ => false,
     }
 }
@@ -129,7 +131,7 @@ fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) 
     }
     // Somebody else's, from before our time: it may be renamed or removed.
     let own = parent.snap_dir();
-    if matches!(store.entry(parent, name), Ok(Entry::File(gfid) | Entry::Dir(gfid)) if gfid != own) {
+    if matches!(store.entry(parent, name), Ok(DirEntry::File(gfid) | DirEntry::Dir(gfid)) if gfid != own) {
         return true;
     }
     let wanted = change.xdata.and_then(|xdata| xdata.get(GFID_REQ));

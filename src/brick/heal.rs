@@ -14,7 +14,7 @@ use fsnap_store::{Catalogue, Outstanding, Store};
 
 use super::caller::{XATTRS, is_heal};
 use super::pool::Key;
-use super::{Brick, State};
+use super::{Brick, Shared};
 use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark, role};
 
 /// Snapshots that this brick refused to take because it had one of that name. If the others have taken it, the one here is
@@ -108,7 +108,7 @@ impl role::Heal for Brick {
 
 /// An xattrop of self-heal on a `.fsnap`: `EAGAIN` if it is to say that its entries are healed, and they are not. It may take
 /// no mark away from this brick, if what is missing was marked after heal had looked: the names go all the same.
-pub fn refuse_xattrop(state: &State, snap_dir: Gfid, counts: Dict<'_>) -> Option<i32> {
+pub fn refuse_xattrop(state: &Shared, snap_dir: Gfid, counts: Dict<'_>) -> Option<i32> {
     let marks = counts.with_prefix(afr::PREFIX.as_bytes());
     let entries = |mark: &[u8]| {
         mark.get(8..12).map_or(0, |count| i32::from_be_bytes([count[0], count[1], count[2], count[3]]))
@@ -160,7 +160,10 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
     if is_payload(dict) {
         let state = Arc::clone(&brick.state);
         return held.proceed(brick.state.host, move |done| {
-            match state.store().and_then(|store| if done { store.healed(base) } else { Ok(()) }) {
+            if !done {
+                return Ok(Vec::new());
+            }
+            match state.store().and_then(|store| store.healed(base)) {
                 Ok(()) => Ok(Vec::new()),
                 Err(error) => {
                     tracing::error!("snapshot {base} is healed, and not known to be: {error}");
@@ -212,7 +215,7 @@ fn truth(dict: Dict<'_>, doubtful: BTreeSet<SnapName>) -> Catalogue {
 }
 
 /// Where self-heal has to look, for the snapshots of `base`.
-pub fn outstanding(state: &State, base: Gfid) -> Result<Vec<Mark>> {
+pub fn outstanding(state: &Shared, base: Gfid) -> Result<Vec<Mark>> {
     let Outstanding { dispersed, missing, awaited, unsettled } = state.store()?.outstanding(base)?;
     let mut marks: Vec<Mark> =
         unsettled.into_iter().map(|(payload, names)| unsettled_mark(payload, names)).collect();

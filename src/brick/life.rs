@@ -8,9 +8,9 @@ use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{Catalogue, Change, Store};
 
 use super::caller::{heals, is_heal};
-use super::names::{Found, Heal, Names, Place, Plan, may_go};
+use super::names::{HealRemoval, Names, OnDisk, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
-use super::{Brick, State, handles, heal};
+use super::{Brick, Shared, handles, heal};
 use crate::ffi::{Call, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
@@ -94,7 +94,7 @@ fn remove<'a>(
 /// name meanwhile: storage/posix would find the inode, which is kept.
 fn link(brick: &Brick, to: Place, file: Gfid, heals: bool, ticket: Ticket<'_>) {
     let (host, keys) = (brick.state.host, vec![to.key(), Key::File(file)]);
-    let is_gone = move |state: &State| !heals && state.store().is_ok_and(|store| store.is_deleted(file));
+    let is_gone = move |state: &Shared| !heals && state.store().is_ok_and(|store| store.is_deleted(file));
     if let Some(entered) = brick.pool.enter(&keys) {
         return match is_gone(&brick.state) {
             true => ticket.fail(libc::ESTALE),
@@ -171,7 +171,7 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
 /// How a removal goes on.
 enum Next {
     /// Past us.
-    Pass(Found),
+    Pass(OnDisk),
     /// By a worker.
     Prepare,
     /// With other files to itself.
@@ -195,7 +195,7 @@ fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -
 }
 
 /// [`Error::HasSnapshots`] (`EBUSY`) if a file with snapshots must not lose its last name.
-fn allowed(state: &State, plan: &Plan) -> Result<()> {
+fn allowed(state: &Shared, plan: &Plan) -> Result<()> {
     match plan.lost.filter(|_| state.options().on_unlink == OnUnlink::Refuse && !plan.too_late) {
         Some(lost) if state.store()?.is_last_name(lost)? => Err(Error::HasSnapshots),
         _ => Ok(()),
@@ -204,14 +204,14 @@ fn allowed(state: &State, plan: &Plan) -> Result<()> {
 
 /// Whether a worker has what it needs.
 enum Ready {
-    Now(Found, Plan, Option<Prepared>, Option<Change>),
+    Now(OnDisk, Plan, Option<Prepared>, Option<Change>),
     /// It should have other files to itself.
     Not(Vec<Gfid>),
 }
 
 /// A removal in the hands of a worker.
 struct Job {
-    state: Arc<State>,
+    state: Arc<Shared>,
     entrance: Entrance,
     names: Names,
 }
@@ -329,7 +329,7 @@ impl Job {
 /// After a rename of `file`, which has snapshots: they go with it. Where the host has said the new place by path alone,
 /// storage/posix has noted the wrong one; and where the new directory has no gfid yet, which somebody gives it as soon as it is
 /// looked for, they go later.
-fn bring(names: &Names, state: &Arc<State>, entrance: &Entrance, file: Gfid, tries: u32) {
+fn bring(names: &Names, state: &Arc<Shared>, entrance: &Entrance, file: Gfid, tries: u32) {
     let Names { from, to, .. } = names;
     let brought = state.store().and_then(|store| {
         let Some((from, way)) = from.as_ref().zip(to.way.as_ref()).filter(|_| to.displaced) else {
@@ -363,20 +363,20 @@ fn bring(names: &Names, state: &Arc<State>, entrance: &Entrance, file: Gfid, tri
 
 /// Before a file loses a name. [`Error::HasSnapshots`] (`EBUSY`) if it must not, [`Error::Held`] (`EBUSY`) if a snapshot
 /// that is to go with it must not; neither if it is `too_late` for that, then it is buried whatever the policy.
-fn prepare_file(state: &State, store: &Store, file: Gfid, plan: &Plan) -> Result<Prepared> {
-    if matches!(plan.heal, Heal::Unburied) {
+fn prepare_file(state: &Shared, store: &Store, file: Gfid, plan: &Plan) -> Result<Prepared> {
+    if matches!(plan.heal, HealRemoval::Unburied) {
         return store.adopt(file, &Catalogue::default()).map(|()| Prepared::Unburied);
     }
     if !store.is_last_name(file)? {
         return Ok(Prepared::Stays);
     }
-    if matches!(plan.heal, Heal::Gone(_)) {
+    if matches!(plan.heal, HealRemoval::Gone(_)) {
         return store.bury(file).map(|()| Prepared::Disowned);
     }
     let too_late = plan.too_late;
     match state.options().on_unlink {
         // Buried first all the same: the unlink may fail, and then nothing is to be gone.
-        OnUnlink::Purge if matches!(plan.heal, Heal::No) => {
+        OnUnlink::Purge if matches!(plan.heal, HealRemoval::No) => {
             match store.list(file)?.into_iter().find(|snapshot| snapshot.held) {
                 Some(held) if !too_late => Err(Error::Held(held.name.to_string())),
                 Some(_) => store.bury(file).map(|()| Prepared::Buried),
@@ -398,7 +398,7 @@ fn opens(brick: &Brick, call: &Call<'_>, file: Gfid, inodes: Inodes) {
 
 /// Takes the content of a deleted file when nobody has it open any more. A brick that ends before does it when it starts
 /// again.
-fn empty_grave(state: &Arc<State>, entrance: &Entrance, file: Gfid, inodes: Inodes) {
+fn empty_grave(state: &Arc<Shared>, entrance: &Entrance, file: Gfid, inodes: Inodes) {
     let (state, again) = (Arc::clone(state), entrance.clone());
     entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
         let Ok(store) = state.store() else { return };

@@ -37,7 +37,7 @@ use pool::Pool;
 
 /// One brick's translator.
 pub struct Brick {
-    state: Arc<State>,
+    state: Arc<Shared>,
     pool: Pool,
     /// Until the brick is this instance's.
     waiting: Waiting,
@@ -48,7 +48,7 @@ pub struct Brick {
 }
 
 /// What fops and workers share.
-struct State {
+struct Shared {
     host: Host,
     /// The brick's directory.
     directory: PathBuf,
@@ -68,7 +68,7 @@ struct State {
     halves: restore::Halves,
 }
 
-impl State {
+impl Shared {
     fn options(&self) -> Arc<Options> {
         Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -167,7 +167,7 @@ impl role::Instance for Brick {
         let volume_id =
             host.storage_option("volume-id").and_then(|id| Gfid::parse(std::str::from_utf8(&id).ok()?).ok());
         let options = RwLock::new(read_options(&|name| host.option(name)));
-        let state = Arc::new(State {
+        let state = Arc::new(Shared {
             host,
             directory,
             store: OnceLock::new(),

@@ -3,10 +3,10 @@
 use std::ffi::CString;
 
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Entry, Kind, Store};
+use fsnap_store::{DirEntry, InodeKind, Store};
 
 use super::pool::{Entrance, Key};
-use super::{State, handles, heal};
+use super::{Shared, handles, heal};
 use crate::ffi::{Mark, Spot};
 
 /// Whether a directory may be removed; takes an empty `.fsnap` out of its way.
@@ -78,7 +78,7 @@ impl Place {
     }
 
     /// What has the name on the disk. Where a handle above it is gone it is put back.
-    pub fn entry(&self, store: &Store, entrance: &Entrance) -> Result<Entry> {
+    pub fn entry(&self, store: &Store, entrance: &Entrance) -> Result<DirEntry> {
         let entry = || store.entry(self.parent, self.name.to_bytes());
         match (entry(), &self.way) {
             (_, Some(way)) if self.displaced => store.entry_by_path(way, self.name.to_bytes()),
@@ -92,10 +92,12 @@ impl Place {
     /// The same of a name that is to be renamed. [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is
     /// not what the host believes, or has no gfid yet: storage/posix would move what has the name, and note the new name
     /// on what the host believes in.
-    fn believed_entry(&self, store: &Store, entrance: &Entrance) -> Result<Entry> {
+    fn believed_entry(&self, store: &Store, entrance: &Entrance) -> Result<DirEntry> {
         match self.entry(store, entrance)? {
-            Entry::Unnamed => Err(Error::Gone),
-            Entry::File(gfid) | Entry::Dir(gfid) if gfid != self.believed && !self.believed.is_null() => {
+            DirEntry::Unnamed => Err(Error::Gone),
+            DirEntry::File(gfid) | DirEntry::Dir(gfid)
+                if gfid != self.believed && !self.believed.is_null() =>
+            {
                 Err(Error::Gone)
             }
             entry => Ok(entry),
@@ -144,7 +146,7 @@ pub struct Names {
 
 /// What has these names, on the disk. Nothing is known of a brick where nobody has snapshots.
 #[derive(Default)]
-pub struct Found {
+pub struct OnDisk {
     /// What gets another name.
     pub moved: Option<Gfid>,
     /// The file that loses a name.
@@ -160,9 +162,9 @@ impl Names {
     /// storage/posix comes to it. [`Error::Gone`] (`ESTALE`) if the host is mistaken about who has the name, and for a
     /// rename of a name to itself, which storage/posix takes for one over another file: it would remove the handle. (The
     /// client's kernel does nothing for it, once it has looked.)
-    fn look(&self, store: &Store, entrance: &Entrance) -> Result<Found> {
+    fn look(&self, store: &Store, entrance: &Entrance) -> Result<OnDisk> {
         if !store.is_used() {
-            return Ok(Found::default());
+            return Ok(OnDisk::default());
         }
         if self.from.as_ref().is_some_and(|from| from.key() == self.to.key()) {
             return Err(Error::Gone);
@@ -170,21 +172,21 @@ impl Names {
         let from = self.from.as_ref().map(|from| from.believed_entry(store, entrance)).transpose()?;
         let to = self.to.entry(store, entrance)?;
         let moved = match from.unwrap_or(to) {
-            Entry::Nothing => return Err(Error::NoEntry),
-            Entry::File(gfid) | Entry::Dir(gfid) if from.is_some() => Some(gfid),
+            DirEntry::Nothing => return Err(Error::NoEntry),
+            DirEntry::File(gfid) | DirEntry::Dir(gfid) if from.is_some() => Some(gfid),
             _ => None,
         };
         let (lost, replaced, same) = match to {
-            Entry::File(gfid) | Entry::Dir(gfid) if Some(gfid) == moved => (None, None, moved),
-            Entry::File(gfid) => (Some(gfid), None, None),
-            Entry::Dir(gfid) => (None, moved.and(Some(gfid)), None),
-            Entry::Nothing | Entry::Unnamed => (None, None, None),
+            DirEntry::File(gfid) | DirEntry::Dir(gfid) if Some(gfid) == moved => (None, None, moved),
+            DirEntry::File(gfid) => (Some(gfid), None, None),
+            DirEntry::Dir(gfid) => (None, moved.and(Some(gfid)), None),
+            DirEntry::Nothing | DirEntry::Unnamed => (None, None, None),
         };
-        Ok(Found { moved, lost, replaced, same })
+        Ok(OnDisk { moved, lost, replaced, same })
     }
 
     /// The same, when the names are ours.
-    pub fn look_and_make_room(&self, store: &Store, entrance: &Entrance) -> Result<Found> {
+    pub fn look_and_make_room(&self, store: &Store, entrance: &Entrance) -> Result<OnDisk> {
         let found = self.look(store, entrance)?;
         match found.same.filter(|_| self.healing) {
             None => Ok(found),
@@ -196,12 +198,12 @@ impl Names {
     }
 
     /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
-    pub fn check(&self, store: &Store, found: &Found) -> Result<()> {
+    pub fn check(&self, store: &Store, found: &OnDisk) -> Result<()> {
         found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false, false))
     }
 
     /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
-    pub fn remember(&self, state: &State, found: &Found) {
+    pub fn remember(&self, state: &Shared, found: &OnDisk) {
         let (Some(from), Some(file), Ok(store)) = (&self.from, found.same, state.store()) else {
             return;
         };
@@ -212,7 +214,7 @@ impl Names {
 
     /// After a removal that was not `done`: storage/posix has taken the handle of a directory that was to be renamed, or of a file
     /// that was to go, before it tried, and does not put it back.
-    pub fn mend(&self, state: &State, done: bool) {
+    pub fn mend(&self, state: &Shared, done: bool) {
         if done {
             return;
         }
@@ -235,44 +237,50 @@ impl Names {
     }
 
     /// What it means that self-heal does this, to the file `lost` or to `moved`, which have snapshots, or to a snapshot.
-    fn heal(&self, store: &Store, found: &Found, lost: Option<Gfid>, moved: Option<Gfid>) -> Result<Heal> {
+    fn heal(
+        &self,
+        store: &Store,
+        found: &OnDisk,
+        lost: Option<Gfid>,
+        moved: Option<Gfid>,
+    ) -> Result<HealRemoval> {
         if self.to.displaced {
-            return Ok(Heal::No);
+            return Ok(HealRemoval::No);
         }
         if store.is_anonymous(self.to.parent)? {
             return Ok(match (lost, moved, &self.from) {
-                (None, Some(file), Some(from)) => Heal::PutAside(from.tombstone_mark(file)),
-                (Some(lost), ..) if store.is_buried(lost) => Heal::Known,
-                (Some(_), ..) => Heal::Gone(None),
-                _ => Heal::No,
+                (None, Some(file), Some(from)) => HealRemoval::PutAside(from.tombstone_mark(file)),
+                (Some(lost), ..) if store.is_buried(lost) => HealRemoval::Known,
+                (Some(_), ..) => HealRemoval::Gone(None),
+                _ => HealRemoval::No,
             });
         }
         if self.from.is_some() {
-            return Ok(Heal::No);
+            return Ok(HealRemoval::No);
         }
         let Some(lost) = lost else { return self.heal_of_snapshot(store, found) };
         let in_snap_dir = self.to.parent.is_derived() && store.entry_in_snap_dir(self.to.parent);
         if in_snap_dir && lost.is_tombstone(self.to.name.to_bytes()) && store.is_deleted(lost) {
-            return Ok(Heal::Unburied);
+            return Ok(HealRemoval::Unburied);
         }
         Ok(match store.is_dispersed(lost)? {
             // It has not looked whether the others have the file under any other name.
-            true => Heal::Unsure(heal::dispersed_mark(self.to.parent.snap_dir())),
-            false => Heal::Gone(Some(self.to.tombstone_mark(lost))),
+            true => HealRemoval::Unsure(heal::dispersed_mark(self.to.parent.snap_dir())),
+            false => HealRemoval::Gone(Some(self.to.tombstone_mark(lost))),
         })
     }
 
-    fn heal_of_snapshot(&self, store: &Store, found: &Found) -> Result<Heal> {
+    fn heal_of_snapshot(&self, store: &Store, found: &OnDisk) -> Result<HealRemoval> {
         Ok(match found.lost {
-            Some(payload) if store.what_is(payload) == Kind::Payload => {
-                store.base_of(payload).map_or(Heal::No, |(base, _)| Heal::Snapshot(base))
+            Some(payload) if store.what_is(payload) == InodeKind::Payload => {
+                store.base_of(payload).map_or(HealRemoval::No, |(base, _)| HealRemoval::Snapshot(base))
             }
-            _ => Heal::No,
+            _ => HealRemoval::No,
         })
     }
 
     /// What will be lost, what will follow.
-    pub fn plan(&self, store: &Store, found: &Found) -> Result<Plan> {
+    pub fn plan(&self, store: &Store, found: &OnDisk) -> Result<Plan> {
         let with_snapshots = |place: &Place, file: Option<Gfid>| match file {
             Some(file) => Ok::<_, Error>(place.has_snapshots(store, file)?.then_some(file)),
             None => Ok(None),
@@ -282,12 +290,12 @@ impl Names {
         // A link file takes the place of the data on this brick because the data that it points to has, on another.
         let too_late = lost.is_some()
             && (self.healing || self.internal || found.moved.is_some_and(|old| store.is_link_file(old)));
-        let heal = if self.healing { self.heal(store, found, lost, moved)? } else { Heal::No };
+        let heal = if self.healing { self.heal(store, found, lost, moved)? } else { HealRemoval::No };
         Ok(Plan { moved, lost, too_late, heal })
     }
 }
 
-impl Found {
+impl OnDisk {
     pub fn files(&self) -> Vec<Gfid> {
         self.moved.into_iter().chain(self.lost).collect()
     }
@@ -306,17 +314,17 @@ pub struct Plan {
     /// It can't be refused any more: DHT has renamed another file to its name, on another brick, and asks us next. Were
     /// this refused, there would be two files of one name.
     pub too_late: bool,
-    pub heal: Heal,
+    pub heal: HealRemoval,
 }
 
 impl Plan {
     pub fn is_nothing(&self) -> bool {
-        self.moved.is_none() && self.lost.is_none() && matches!(self.heal, Heal::No)
+        self.moved.is_none() && self.lost.is_none() && matches!(self.heal, HealRemoval::No)
     }
 }
 
 /// What it means for a file with snapshots that self-heal takes a name from it.
-pub enum Heal {
+pub enum HealRemoval {
     /// Nothing but what it would mean if an application did.
     No,
     /// It was renamed or deleted on the other bricks: if it was deleted, they have a tombstone, which heal has to look for.
@@ -334,13 +342,15 @@ pub enum Heal {
     Snapshot(Gfid),
 }
 
-impl Heal {
+impl HealRemoval {
     /// What self-heal is told when it is done.
-    pub fn marks(self, state: &State) -> Vec<Mark> {
+    pub fn marks(self, state: &Shared) -> Vec<Mark> {
         match self {
-            Heal::PutAside(mark) | Heal::Unsure(mark) | Heal::Gone(Some(mark)) => vec![mark],
+            HealRemoval::PutAside(mark) | HealRemoval::Unsure(mark) | HealRemoval::Gone(Some(mark)) => {
+                vec![mark]
+            }
             // If the catalogue has it, it has to come again.
-            Heal::Snapshot(base) => heal::outstanding(state, base).unwrap_or_default(),
+            HealRemoval::Snapshot(base) => heal::outstanding(state, base).unwrap_or_default(),
             _ => Vec::new(),
         }
     }

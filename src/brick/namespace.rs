@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, is_tombstone};
 
 use super::caller::sees_all;
-use super::{Brick, State};
+use super::{Brick, Shared};
 use crate::ffi::{Call, Hides, role};
 
 impl role::Namespace for Brick {
@@ -19,7 +19,7 @@ impl role::Namespace for Brick {
 }
 
 /// What listings of this directory for this caller leave out: `.fsnap` anywhere, and tombstones in it.
-fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
+fn hidden(state: &Shared, call: &Call<'_>) -> Option<Hides> {
     if sees_all(call) {
         return None;
     }
@@ -32,7 +32,7 @@ fn hidden(state: &State, call: &Call<'_>) -> Option<Hides> {
 /// that DHT finds snapshots whichever brick they are on. Applications only; the cluster's own lookups find what there is.
 ///
 /// Returns the errno to answer with, or `None` to let storage/posix answer.
-fn lookup(state: &State, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
+fn lookup(state: &Shared, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
     if is_tombstone(name.to_bytes()) && parent.is_derived() && !sees_all(call) {
         return state.store().is_ok_and(|s| s.entry_in_snap_dir(parent)).then_some(libc::ENOENT);
     }

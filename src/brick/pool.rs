@@ -82,7 +82,7 @@ impl Drop for Entered {
 
 type Task = Box<dyn FnOnce(Turn) + Send>;
 
-struct Waiting {
+struct QueuedTask {
     /// A command, which may take long.
     long: bool,
     keys: Vec<Key>,
@@ -92,9 +92,9 @@ struct Waiting {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedTask>,
     /// What is to wait from a time still to come, by that time and a number.
-    later: BTreeMap<(Instant, u64), Waiting>,
+    later: BTreeMap<(Instant, u64), QueuedTask>,
     /// How many there were of these.
     postponed: u64,
     /// What somebody is at work on.
@@ -224,7 +224,7 @@ impl Entrance {
             drop(queue);
             return task(Turn::TooLate);
         }
-        let waiting = Waiting { long, keys, since: Instant::now() + pause, task: Box::new(task) };
+        let waiting = QueuedTask { long, keys, since: Instant::now() + pause, task: Box::new(task) };
         if pause.is_zero() {
             queue.waiting.push_back(waiting);
         } else {
@@ -282,7 +282,7 @@ impl Shared {
         let mut queue = self.lock();
         loop {
             let now = Instant::now();
-            if let Some((Waiting { long, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
+            if let Some((QueuedTask { long, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
                 queue.running += 1;
                 queue.long += usize::from(long);
                 drop(queue);
@@ -309,15 +309,15 @@ impl Shared {
 impl Queue {
     /// Takes the next task out: the first that may run and whose keys are free (true), which then are busy; or one that has
     /// waited too long.
-    fn next(&mut self, now: Instant, patience: Duration) -> Option<(Waiting, bool)> {
+    fn next(&mut self, now: Instant, patience: Duration) -> Option<(QueuedTask, bool)> {
         // However many are due, they leave room for commands.
         while self.waiting.len() < WORKERS
             && let Some(first) = self.later.first_entry()
             && first.get().since <= now
         {
-            self.waiting.push_back(Waiting { since: now, ..first.remove() });
+            self.waiting.push_back(QueuedTask { since: now, ..first.remove() });
         }
-        let may_run = |waiting: &Waiting| {
+        let may_run = |waiting: &QueuedTask| {
             (!waiting.long || self.long < WORKERS) && waiting.keys.iter().all(|key| !self.busy.contains(key))
         };
         // In order: who wants what somebody before him waits for, waits behind him.

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, layout};
 
 use super::caller::REBALANCE;
-use super::{Brick, State};
+use super::{Brick, Shared};
 use crate::ffi::{Call, Dict, role};
 
 /// DHT's link to the brick that has a file: the mark on a file that is about to move.
@@ -39,7 +39,7 @@ fn begins(call: &Call<'_>, asked: Dict<'_>) -> bool {
 }
 
 /// Whether `file` has to stay on this brick. If that can't be told it has to.
-fn stays(state: &State, file: Gfid, shown: &str) -> bool {
+fn stays(state: &Shared, file: Gfid, shown: &str) -> bool {
     let stays = state.store().is_ok_and(|store| store.has_snapshots(file).unwrap_or(true));
     if stays {
         tracing::warn!(
@@ -55,7 +55,7 @@ fn stays(state: &State, file: Gfid, shown: &str) -> bool {
 ///
 /// `EBUSY`, a failure, if the brick is to lose all its files; otherwise `EEXIST`, which is not counted: remove-brick visits
 /// the bricks that remain as well, and nothing is lost of what stays there.
-pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32> {
+pub fn refuse_set(state: &Shared, call: &Call<'_>, dict: Dict<'_>) -> Option<i32> {
     let moves = call.pid() == REBALANCE && dict.get(LINKTO).is_some();
     if !moves || !stays(state, call.gfid(), &call.shown()) {
         return None;
@@ -66,7 +66,7 @@ pub fn refuse_set(state: &State, call: &Call<'_>, dict: Dict<'_>) -> Option<i32>
 
 /// A listing by which rebalance looks for files to move, of a directory of which this brick is to hold nothing from now on:
 /// `EBUSY` if its `.fsnap` has snapshots that are of no file in it.
-fn refuse_list(state: &State, call: &Call<'_>) -> Option<i32> {
+fn refuse_list(state: &Shared, call: &Call<'_>) -> Option<i32> {
     let dir = call.gfid();
     let store = state.store().ok().filter(|store| call.pid() == REBALANCE && store.is_used())?;
     store.layout(dir).ok().flatten().filter(layout::Layout::is_empty)?;

@@ -11,8 +11,8 @@ use fsnap_core::{Error, Gfid, Result};
 
 use super::caller::is_heal;
 use super::pool::Key;
-use super::{Brick, State};
-use crate::ffi::{Call, Change, Connection, Dict, HeldTruncate, How, Place, role};
+use super::{Brick, Shared};
+use crate::ffi::{Call, Change, Connection, Dict, HeldTruncate, How, Target, role};
 
 /// What the disperse translator notes of a fragment: the version of its data and metadata, the size of the file, and that a
 /// change is under way.
@@ -187,7 +187,7 @@ impl role::Restore for Brick {
 }
 
 /// Whether the content of `file` is a part of two. A look at memory.
-pub fn is_torn(state: &State, file: Gfid) -> bool {
+pub fn is_torn(state: &Shared, file: Gfid) -> bool {
     state.store.get().is_some_and(|store| store.is_torn(file))
 }
 
@@ -220,8 +220,8 @@ pub fn mend(brick: &Brick, file: Gfid) {
 
 /// What is done to a torn file: `EIO` for all data fops. To a half restored fragment: `EIO` for those of others, until its restore
 /// [`ends`].
-pub fn refuse_half(state: &State, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
-    let (Place::File(file) | Place::Open(file)) = change.place else { return None };
+pub fn refuse_half(state: &Shared, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
+    let (Target::File(file) | Target::Open(file)) = change.place else { return None };
     if is_torn(state, file) {
         // Not even self-heal: what it writes would go when the restore is finished.
         return matches!(change.how, How::Load | How::Other).then_some(libc::EIO);
@@ -248,7 +248,7 @@ fn is_own(call: &Call<'_>, by: Option<Connection>) -> bool {
 
 /// The restore that has left `file` half restored, if an xattrop that adds these counts is what the disperse translator notes at
 /// its end, or self-heal when it has brought other data: once it is done that restore is [`over`].
-fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
+fn ends(state: &Shared, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<Gfid> {
     let by = state.halves.by(file).filter(|_| !is_torn(state, file))?;
     let own = is_own(call, by);
     // Two counts each: of the data, and of the metadata, which say nothing.
@@ -266,7 +266,7 @@ fn ends(state: &State, call: &Call<'_>, file: Gfid, counts: Dict<'_>) -> Option<
 }
 
 /// Restore `id` of `file` by a carrier is over, on this brick.
-fn over(state: &State, file: Gfid, id: Gfid) {
+fn over(state: &Shared, file: Gfid, id: Gfid) {
     let noted = state.store().and_then(|store| {
         store.conclude(file, id)?;
         store.armed(file)
@@ -285,7 +285,7 @@ fn over(state: &State, file: Gfid, id: Gfid) {
 /// Restore `id` of `file` is over, or will not be, says its command. A half restored fragment stays so: the command may say that
 /// before the disperse translator has noted anything, for if it is quick the lock goes from the carrier to what it says
 /// (`ec_lock_next_owner`), and what there is to note is noted when both are done.
-pub fn settle(state: &State, file: Gfid, id: Gfid) -> Result<()> {
+pub fn settle(state: &Shared, file: Gfid, id: Gfid) -> Result<()> {
     state.arms.remove(file, id);
     match state.halves.has(file) {
         true => Ok(()),
@@ -295,7 +295,7 @@ pub fn settle(state: &State, file: Gfid, id: Gfid) -> Result<()> {
 
 /// A truncate that is no carrier: `EBUSY` if the file is armed, for a carrier that has lost its id on its way would be one
 /// like that. Self-heal's are its own business.
-fn refuse_truncate(state: &State, call: &Call<'_>, file: Gfid) -> Option<i32> {
+fn refuse_truncate(state: &Shared, call: &Call<'_>, file: Gfid) -> Option<i32> {
     (!is_heal(call) && state.arms.has(file)).then(|| {
         tracing::warn!("{file} is not truncated: {}", Error::Restoring);
         Error::Restoring.errno()

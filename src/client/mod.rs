@@ -15,9 +15,9 @@ use fsnap_core::SnapName;
 use fsnap_core::command::{self, Command};
 use serde_json::Value;
 
-use crate::ffi::{Dict, File, GetReply, Host, Node, Range, SetReply, fence};
+use crate::ffi::{ClientFile, Dict, GetReply, Host, Node, Range, SetReply, fence};
 use lock::Lock;
-use set::{Kind, Set};
+use set::{Set, SetKind};
 
 /// A question to this role, followed by the name of a snapshot: what the bricks that have the file say for themselves.
 const BRICKS: &[u8] = b"glusterfs.fsnap.bricks.";
@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// A setxattr: hands the reply back if it is for the bricks as it is.
-    pub fn set(&self, file: File, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
+    pub fn set(&self, file: ClientFile, dict: Dict<'_>, reply: SetReply) -> Option<SetReply> {
         let ours = dict.with_prefix(command::PREFIX.as_bytes());
         let [(key, value)] = &ours[..] else { return Some(reply) };
         let parsed = command::parse_set(key, value)?;
@@ -67,7 +67,7 @@ impl Client {
     }
 
     /// A getxattr: hands the reply back if it is for the bricks as it is.
-    pub fn get(&self, file: File, key: &CStr, reply: GetReply) -> Option<GetReply> {
+    pub fn get(&self, file: ClientFile, key: &CStr, reply: GetReply) -> Option<GetReply> {
         let what = key.to_bytes();
         let asked = match what.strip_prefix(BRICKS) {
             Some(name) => Some(SnapName::parse(name)),
@@ -90,7 +90,7 @@ impl Client {
     /// Runs `work` on a thread of its own, where it may wait, then answers.
     fn run<T, R: Send + 'static>(
         &self,
-        mut file: File,
+        mut file: ClientFile,
         reply: R,
         work: impl FnOnce(&mut Work) -> Result<T, i32> + Send + 'static,
         answer: impl FnOnce(R, Result<T, i32>) + Send + 'static,
@@ -116,7 +116,7 @@ impl Client {
 /// A command at work on a file.
 struct Work {
     host: Host,
-    file: File,
+    file: ClientFile,
     top: Node,
     set: Set,
 }
@@ -125,8 +125,8 @@ struct Work {
 /// writers, and to take its lock from outside would be a deadlock.
 fn create(work: &mut Work, patience: Duration, value: &[u8]) -> Result<(), i32> {
     let lock = match work.set.kind {
-        Kind::Replicate => Some(Lock::take(work, patience, Range::Data)?),
-        Kind::Disperse | Kind::Single => None,
+        SetKind::Replicate => Some(Lock::take(work, patience, Range::Data)?),
+        SetKind::Disperse | SetKind::Single => None,
     };
     if Set::of(&mut work.file, work.top)?.node != work.set.node {
         tracing::warn!("rebalance has moved the file just now: ask again");
@@ -140,7 +140,7 @@ fn create(work: &mut Work, patience: Duration, value: &[u8]) -> Result<(), i32> 
 }
 
 /// The JSON that `to` answers to `glusterfs.fsnap.QUESTION`; `EIO` if it is none.
-fn ask(file: &mut File, to: Node, question: &str) -> Result<Value, i32> {
+fn ask(file: &mut ClientFile, to: Node, question: &str) -> Result<Value, i32> {
     let key = CString::new(format!("{}{question}", command::PREFIX)).map_err(|_| libc::EINVAL)?;
     serde_json::from_slice(&file.get(to, &key)?).map_err(|_| libc::EIO)
 }
@@ -153,9 +153,9 @@ impl Work {
     /// Returns when nobody is in the middle of a change of the file's data; `EBUSY` if that takes too long.
     fn await_turn(&self, patience: Duration) -> Result<(), i32> {
         match self.set.kind {
-            Kind::Replicate => Lock::take(self, patience, Range::Data).map(drop),
+            SetKind::Replicate => Lock::take(self, patience, Range::Data).map(drop),
             // A question waits its turn there.
-            Kind::Disperse => {
+            SetKind::Disperse => {
                 let (top, mut file) = (self.top, self.file.again().ok_or(libc::ENOMEM)?);
                 in_time(self.host, patience, move || {
                     // Whatever the answer, it was given.
@@ -163,7 +163,7 @@ impl Work {
                     Ok(())
                 })
             }
-            Kind::Single => Ok(()),
+            SetKind::Single => Ok(()),
         }
     }
 
@@ -172,17 +172,17 @@ impl Work {
     fn drain(&self) {
         let locked = |to, range| Lock::take_by(self, to, PATIENCE, range).map(drop);
         let drained = match self.set.kind {
-            Kind::Replicate => locked(self.top, Range::Data).and(locked(self.top, Range::Metadata)),
+            SetKind::Replicate => locked(self.top, Range::Data).and(locked(self.top, Range::Metadata)),
             // Beneath that translator, because it would give its own lock on to what comes next, with all that is yet to be
             // noted. One brick after the other, and none kept: whoever locks several at once can't be in the way.
-            Kind::Disperse => {
+            SetKind::Disperse => {
                 self.set.bricks().into_iter().try_for_each(|brick| match locked(brick, Range::Whole) {
                     Err(libc::EBUSY) => Err(libc::EBUSY),
                     // It is away.
                     _ => Ok(()),
                 })
             }
-            Kind::Single => Ok(()),
+            SetKind::Single => Ok(()),
         };
         if let Err(errno) = drained {
             tracing::warn!("what was done may leave something for self-heal to look at ({errno})");

@@ -3,7 +3,7 @@
 use fsnap_core::command::{Arming, CARRIER};
 use fsnap_core::{Error, SnapName};
 
-use super::set::Kind;
+use super::set::SetKind;
 use super::{Work, step};
 use crate::ffi::Node;
 
@@ -30,10 +30,10 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
         step("armed");
         step("carrying");
         // The replicate translator locks from there to the end; the bricks know the size.
-        let from = if work.set.kind == Kind::Replicate { 0 } else { size };
+        let from = if work.set.kind == SetKind::Replicate { 0 } else { size };
         done = work.file.truncate(work.top, from, CARRIER, id.as_bytes());
         step("carried");
-        if work.set.kind == Kind::Disperse {
+        if work.set.kind == SetKind::Disperse {
             if !is_noted(work, &id) {
                 // Some bricks may have done it: nobody is to read those. Or they went away before they were told that all had.
                 return Err(unclear(done.err().unwrap_or(libc::ENOTCONN)));

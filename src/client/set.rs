@@ -6,14 +6,14 @@ use fsnap_core::{SnapName, afr};
 use serde_json::{Value, json};
 
 use super::ask;
-use crate::ffi::{File, Node};
+use crate::ffi::{ClientFile, Node};
 
 /// What an xattr of DHT's link files has in it; a file's own data is elsewhere then.
 const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
 
 /// How the bricks of a set share a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum SetKind {
     /// Each has all of it, or an arbiter its metadata.
     Replicate,
     /// Each has a fragment.
@@ -22,12 +22,12 @@ pub enum Kind {
     Single,
 }
 
-impl Kind {
+impl SetKind {
     fn of(node: Node) -> Option<Self> {
         match node.kind().to_bytes() {
-            b"cluster/replicate" => Some(Kind::Replicate),
-            b"cluster/disperse" => Some(Kind::Disperse),
-            b"protocol/client" => Some(Kind::Single),
+            b"cluster/replicate" => Some(SetKind::Replicate),
+            b"cluster/disperse" => Some(SetKind::Disperse),
+            b"protocol/client" => Some(SetKind::Single),
             _ => None,
         }
     }
@@ -35,7 +35,7 @@ impl Kind {
 
 /// The bricks that have a file.
 pub struct Set {
-    pub kind: Kind,
+    pub kind: SetKind,
     /// The translator above them, or the one to the only brick.
     pub node: Node,
 }
@@ -43,7 +43,7 @@ pub struct Set {
 impl Set {
     /// The set that has `file`. `EBUSY` if rebalance is just moving it, `ESTALE` if none has it; else what one says that can't
     /// tell.
-    pub fn of(file: &mut File, top: Node) -> Result<Set, i32> {
+    pub fn of(file: &mut ClientFile, top: Node) -> Result<Set, i32> {
         let mut unsure = libc::ESTALE;
         for (kind, node) in sets(top) {
             match file.has(node, LINKTO) {
@@ -72,8 +72,8 @@ impl Set {
     pub fn needed(&self) -> usize {
         let redundancy = self.node.option("redundancy").and_then(|count| count.parse().ok());
         match self.kind {
-            Kind::Disperse => self.bricks().len().saturating_sub(redundancy.unwrap_or(0)),
-            Kind::Replicate | Kind::Single => 1,
+            SetKind::Disperse => self.bricks().len().saturating_sub(redundancy.unwrap_or(0)),
+            SetKind::Replicate | SetKind::Single => 1,
         }
     }
 
@@ -81,7 +81,7 @@ impl Set {
     /// snapshot `name` is not right:
     /// `{"version":1,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"snapshot":…}`,
     /// at last the snapshot, as `info` answers, `null` if no brick knows it.
-    pub fn describe(&self, file: &mut File, name: &SnapName) -> String {
+    pub fn describe(&self, file: &mut ClientFile, name: &SnapName) -> String {
         let marks = self.marks(file, name);
         let bricks: Vec<Value> =
             self.pending().map(|(brick, mark)| describe(file, brick, marks.contains(&mark))).collect();
@@ -91,14 +91,14 @@ impl Set {
 
     /// Whether snapshot `name` may differ between the bricks that can be reached: one of them has marked it as being changed, or
     /// blames another.
-    pub fn is_unsettled(&self, file: &mut File, name: &SnapName) -> bool {
+    pub fn is_unsettled(&self, file: &mut ClientFile, name: &SnapName) -> bool {
         let marks = self.marks(file, name);
         marks.iter().any(|mark| mark == afr::DIRTY)
             || self.pending().any(|(brick, mark)| marks.contains(&mark) && ask(file, brick, "status").is_ok())
     }
 
     /// The marks of the replicate translator that snapshot `name` has on any brick.
-    fn marks(&self, file: &mut File, name: &SnapName) -> Vec<String> {
+    fn marks(&self, file: &mut ClientFile, name: &SnapName) -> Vec<String> {
         self.bricks().into_iter().flat_map(|brick| marks(file, brick, name)).collect()
     }
 
@@ -113,7 +113,7 @@ impl Set {
     /// brick, and answers `EIO` if that is just being healed (`ec_complete`).
     ///
     /// What the first brick says if none knows: `ENODATA` if it has no such snapshot.
-    pub fn snapshot(&self, file: &mut File, name: &SnapName) -> Result<Value, i32> {
+    pub fn snapshot(&self, file: &mut ClientFile, name: &SnapName) -> Result<Value, i32> {
         let answers: Vec<_> =
             self.bricks().into_iter().map(|brick| ask(file, brick, &format!("info.{name}"))).collect();
         let known: Vec<&Value> = answers.iter().flatten().collect();
@@ -127,13 +127,13 @@ impl Set {
 }
 
 /// The marks of the replicate translator that a snapshot has on a brick; none if that can't be told.
-fn marks(file: &mut File, brick: Node, name: &SnapName) -> Vec<String> {
+fn marks(file: &mut ClientFile, brick: Node, name: &SnapName) -> Vec<String> {
     let answer = ask(file, brick, &format!("marks.{name}")).ok();
     let marks = answer.and_then(|mut answer| serde_json::from_value(answer["marks"].take()).ok());
     marks.unwrap_or_default()
 }
 
-fn describe(file: &mut File, brick: Node, blamed: bool) -> Value {
+fn describe(file: &mut ClientFile, brick: Node, blamed: bool) -> Value {
     let answer = ask(file, brick, "status");
     json!({
         "name": brick.name().to_string_lossy(),
@@ -146,10 +146,10 @@ fn describe(file: &mut File, brick: Node, blamed: bool) -> Value {
 }
 
 /// All sets beneath `top`.
-fn sets(top: Node) -> Vec<(Kind, Node)> {
+fn sets(top: Node) -> Vec<(SetKind, Node)> {
     let mut sets = Vec::new();
     walk(top, &mut |node| {
-        let kind = Kind::of(node);
+        let kind = SetKind::of(node);
         sets.extend(kind.map(|kind| (kind, node)));
         kind.is_none()
     });

@@ -12,7 +12,7 @@ use super::sys;
 /// Something that a fop is about to change.
 pub struct Change<'a> {
     /// Where.
-    pub place: Place<'a>,
+    pub place: Target<'a>,
     /// How.
     pub how: How<'a>,
     /// The request's own dictionary.
@@ -21,7 +21,7 @@ pub struct Change<'a> {
 
 /// What a change touches.
 #[derive(Clone, Copy)]
-pub enum Place<'a> {
+pub enum Target<'a> {
     /// A file or directory itself, reached by its gfid: its content, attributes or xattrs.
     File(Gfid),
     /// The same, by somebody who has it open.
@@ -49,27 +49,27 @@ pub enum How<'a> {
     Other,
 }
 
-impl Place<'_> {
-    pub(super) fn file(loc: &sys::loc_t) -> Place<'static> {
-        Place::File(gfid_of(loc))
+impl Target<'_> {
+    pub(super) fn file(loc: &sys::loc_t) -> Target<'static> {
+        Target::File(gfid_of(loc))
     }
 
     /// # Safety
     /// `fd` is null or valid.
-    pub(super) unsafe fn open(fd: *const sys::fd_t) -> Place<'static> {
+    pub(super) unsafe fn open(fd: *const sys::fd_t) -> Target<'static> {
         // SAFETY: the caller's contract; an fd holds a reference to its inode.
         let gfid =
             unsafe { fd.as_ref().and_then(|fd| fd.inode.as_ref()) }.map_or([0; 16], |inode| inode.gfid);
-        Place::Open(Gfid::from_bytes(gfid))
+        Target::Open(Gfid::from_bytes(gfid))
     }
 
     /// # Safety
     /// `loc` comes from the host, and is valid as long as the result is used.
-    pub(super) unsafe fn entry(loc: &sys::loc_t) -> Place<'_> {
+    pub(super) unsafe fn entry(loc: &sys::loc_t) -> Target<'_> {
         // SAFETY: the caller's contract.
         match unsafe { entry(loc) } {
-            Some((parent, name)) => Place::Entry(parent, name.to_bytes()),
-            None => Place::File(gfid_of(loc)),
+            Some((parent, name)) => Target::Entry(parent, name.to_bytes()),
+            None => Target::File(gfid_of(loc)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 use std::sync::Once;
 
-use super::cluster::File;
+use super::cluster::ClientFile;
 use super::dict::Dict;
 use super::fence::fence;
 use super::reply::{Fop, GetReply, Pending, SetReply};
@@ -47,7 +47,9 @@ unsafe extern "C" fn setxattr(
         let client = unsafe { role::<Client>(this) };
         let (Some(client), Some(frame)) = (client, NonNull::new(frame)) else { return false };
         // SAFETY: the host's promise.
-        let (Some(file), Some(dict)) = (unsafe { (File::of(loc), Dict::new(dict)) }) else { return false };
+        let (Some(file), Some(dict)) = (unsafe { (ClientFile::of(loc), Dict::new(dict)) }) else {
+            return false;
+        };
         // SAFETY: the fop is ours, and so is its frame until it is answered or passed on.
         let reply = SetReply::new(unsafe { Pending::new(frame, Fop::Setxattr) });
         client.set(file, dict, reply).map(|reply| reply.into_pending().into_frame()).is_none()
@@ -66,7 +68,7 @@ unsafe extern "C" fn getxattr(
 ) -> i32 {
     let taken = fence("a question", true, || {
         // SAFETY: the host's promise.
-        let (client, file) = unsafe { (role::<Client>(this), File::of(loc)) };
+        let (client, file) = unsafe { (role::<Client>(this), ClientFile::of(loc)) };
         let (Some(client), Some(file), Some(frame)) = (client, file, NonNull::new(frame)) else {
             return false;
         };

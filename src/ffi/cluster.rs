@@ -74,16 +74,16 @@ pub enum Range {
 }
 
 /// A file, as the cluster's translators know it.
-pub struct File(OwnedLoc);
+pub struct ClientFile(OwnedLoc);
 
-impl File {
+impl ClientFile {
     /// # Safety
     /// `loc` is a fop's.
     pub(super) unsafe fn of(loc: *const sys::loc_t) -> Option<Self> {
         // SAFETY: the caller's contract.
         unsafe { loc.as_ref() }?;
         // SAFETY: it is not null.
-        unsafe { OwnedLoc::copy(loc) }.map(File)
+        unsafe { OwnedLoc::copy(loc) }.map(ClientFile)
     }
 
     /// The same once more. `None` if the host is out of memory.

@@ -58,6 +58,11 @@ impl KeptAnswer {
     /// What the answer points to is valid.
     pub(super) unsafe fn of(answer: Answer) -> Self {
         let Answer { op_ret, op_errno, inode, iatts, xattrs, xdata } = answer;
+        // Of one that has failed nobody looks at more, and it may be anything.
+        let (inode, iatts, xattrs) = match op_ret {
+            0.. => (inode, iatts, xattrs),
+            _ => (null_mut(), [null_mut(); 5], null_mut()),
+        };
         // SAFETY: the caller's contract.
         unsafe {
             let (inode, iatts) = (Inode::of(inode), iatts.map(|iatt| iatt.as_ref().copied()));

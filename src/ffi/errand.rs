@@ -16,9 +16,9 @@ use super::sys;
 pub(super) const ERRAND: &CStr = c"glusterfs.fsnap.errand";
 
 /// How it was answered.
-pub struct Outcome(Result<Option<Box<sys::iatt>>, i32>);
+pub struct TruncateOutcome(Result<Option<Box<sys::iatt>>, i32>);
 
-impl Outcome {
+impl TruncateOutcome {
     /// The errno that it was refused with, or failed with.
     pub fn errno(&self) -> Option<i32> {
         self.0.as_ref().err().copied()
@@ -26,7 +26,7 @@ impl Outcome {
 }
 
 /// What runs when it is answered. What that returns runs when nothing is left of it, and answers the request.
-type Back = Box<dyn FnOnce(Request, Outcome) -> After + Send>;
+type Back = Box<dyn FnOnce(Request, TruncateOutcome) -> After + Send>;
 type After = Box<dyn FnOnce(SetReply) + Send>;
 
 struct Errand {
@@ -46,7 +46,7 @@ impl SetReply {
         host: Host,
         file: Inode,
         sent: impl FnOnce(Request),
-        back: impl FnOnce(Request, Outcome) -> After + Send + 'static,
+        back: impl FnOnce(Request, TruncateOutcome) -> After + Send + 'static,
     ) {
         let caller = self.pending().frame().as_ptr();
         // SAFETY: the frame is pending, hence valid, and so is the client in it.
@@ -79,14 +79,14 @@ impl SetReply {
             let loc = &raw mut (*errand).loc;
             let cbk = Some(answered as _);
             if sys::fsnap_wind_truncate(own.as_ptr(), errand.cast(), cbk, top, loc, 0, xdata_ptr) == 0 {
-                Errand::end(errand, own, Outcome(Err(libc::ENOMEM)));
+                Errand::end(errand, own, TruncateOutcome(Err(libc::ENOMEM)));
             }
         }
     }
 
     /// Answers success, with the attributes that the file has after such a truncate: whatever a client believed, it learns that
     /// it was wrong.
-    pub fn done_as(self, outcome: &Outcome) {
+    pub fn done_as(self, outcome: &TruncateOutcome) {
         let now = outcome.0.as_ref().ok().and_then(Option::as_deref).map(just_before);
         self.done(now.and_then(|now| OwnedDict::with_told(&now)).as_ref());
     }
@@ -95,7 +95,7 @@ impl SetReply {
 impl Errand {
     /// # Safety
     /// `errand` and `frame` are those of one `send_truncate`, and are ended once.
-    unsafe fn end(errand: *mut Self, frame: NonNull<sys::call_frame_t>, outcome: Outcome) {
+    unsafe fn end(errand: *mut Self, frame: NonNull<sys::call_frame_t>, outcome: TruncateOutcome) {
         // SAFETY: the caller's contract.
         let Errand { reply, back, xdata, .. } = *unsafe { Box::from_raw(errand) };
         drop(xdata);
@@ -123,7 +123,7 @@ unsafe extern "C" fn answered(
     fence("the answer to a truncate of our own", 0, || {
         // SAFETY: the host's promise: null or valid.
         let now = unsafe { now.as_ref() }.map(|now| Box::new(*now));
-        let outcome = Outcome(if op_ret == 0 { Ok(now) } else { Err(op_errno) });
+        let outcome = TruncateOutcome(if op_ret == 0 { Ok(now) } else { Err(op_errno) });
         // SAFETY: the host calls back once, with what `send_truncate` gave it; a frame that comes back is not null.
         unsafe { Errand::end(cookie.cast(), NonNull::new_unchecked(frame), outcome) };
         0

@@ -56,18 +56,24 @@ impl Waiter for Strip {
 /// getxattr of all names.
 ///
 /// # Safety
-/// The arguments are the fop's, `child` is the translator beneath.
+/// The arguments are the fop's; `this` has a translator beneath (checked at init).
 pub(super) unsafe fn getxattr(
-    frame: *mut sys::call_frame_t,
-    child: *mut sys::xlator_t,
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     hidden: HiddenXattrs,
     loc: *mut sys::loc_t,
     xdata: *mut sys::dict_t,
 ) -> i32 {
     // SAFETY: the caller's contract; the frame is given up here.
     unsafe {
-        down(frame, Fop::Getxattr, Strip(hidden), |frame, cookie| {
-            sys::fsnap_wind_getxattr(frame, cookie, Some(getxattr_cbk::<Strip>), child, loc, xdata)
+        down((frame, this), Fop::Getxattr, Strip(hidden), |frame, cookie| {
+            sys::fsnap_wind_getxattr(
+                frame,
+                cookie,
+                Some(getxattr_cbk::<Strip>),
+                (*(*this).children).xlator,
+                loc,
+                xdata,
+            )
         })
     }
 }
@@ -77,16 +83,22 @@ pub(super) unsafe fn getxattr(
 /// # Safety
 /// As for [`getxattr`].
 pub(super) unsafe fn fgetxattr(
-    frame: *mut sys::call_frame_t,
-    child: *mut sys::xlator_t,
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     hidden: HiddenXattrs,
     fd: *mut sys::fd_t,
     xdata: *mut sys::dict_t,
 ) -> i32 {
     // SAFETY: the caller's contract; the frame is given up here.
     unsafe {
-        down(frame, Fop::Fgetxattr, Strip(hidden), |frame, cookie| {
-            sys::fsnap_wind_fgetxattr(frame, cookie, Some(fgetxattr_cbk::<Strip>), child, fd, xdata)
+        down((frame, this), Fop::Fgetxattr, Strip(hidden), |frame, cookie| {
+            sys::fsnap_wind_fgetxattr(
+                frame,
+                cookie,
+                Some(fgetxattr_cbk::<Strip>),
+                (*(*this).children).xlator,
+                fd,
+                xdata,
+            )
         })
     }
 }
@@ -96,16 +108,22 @@ pub(super) unsafe fn fgetxattr(
 /// # Safety
 /// As for [`getxattr`].
 pub(super) unsafe fn lookup(
-    frame: *mut sys::call_frame_t,
-    child: *mut sys::xlator_t,
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     hidden: HiddenXattrs,
     loc: *mut sys::loc_t,
     xdata: *mut sys::dict_t,
 ) -> i32 {
     // SAFETY: the caller's contract; the frame is given up here.
     unsafe {
-        down(frame, Fop::Lookup, Strip(hidden), |frame, cookie| {
-            sys::fsnap_wind_lookup(frame, cookie, Some(lookup_cbk::<Strip>), child, loc, xdata)
+        down((frame, this), Fop::Lookup, Strip(hidden), |frame, cookie| {
+            sys::fsnap_wind_lookup(
+                frame,
+                cookie,
+                Some(lookup_cbk::<Strip>),
+                (*(*this).children).xlator,
+                loc,
+                xdata,
+            )
         })
     }
 }

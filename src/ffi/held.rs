@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use super::call::Inodes;
 use super::copies::OwnedLoc;
 use super::dict::OwnedDict;
+use super::fence::fence;
 use super::host::xlator::Host;
 use super::index::{self, Mark};
 use super::reply::{Answer, Pending};
@@ -13,14 +14,14 @@ use super::sys;
 use super::wind::{self, Later, Waiter, down};
 
 /// What one kind of fop has besides a loc and its xdata, and how it is sent on.
-pub trait Kind: Sized + Send + 'static {
+pub trait FopKind: Sized + Send + 'static {
     /// For the log, if what follows it panics.
     const WHAT: &'static str;
 
     /// Success means that what follows is done as well: if that fails, the answer is its errno.
     const MEANS_WHAT_FOLLOWS: bool = false;
 
-    /// Sends the fop to `child`, with the cookie of a [`Waiting`] of this kind; 0 if the host is out of memory.
+    /// Sends the fop to `child`, with the cookie of a [`Underway`] of this kind; 0 if the host is out of memory.
     ///
     /// # Safety
     /// `held` is valid until the callback is called, which may be before this returns.
@@ -48,7 +49,7 @@ pub struct Held<K> {
 /// Where self-heal is to look, or why what follows a fop has failed.
 pub type FollowUp = Result<Vec<Mark>, i32>;
 
-impl<K: Kind> Held<K> {
+impl<K: FopKind> Held<K> {
     /// Keeps what the fop needs, so that it can go on later. Answers `ENOMEM` if the host has no memory.
     ///
     /// # Safety
@@ -88,17 +89,17 @@ impl<K: Kind> Held<K> {
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> FollowUp + Send + 'static) {
         let Held { pending, arguments } = self;
         let fop = pending.fop();
-        let waiting = Waiting { arguments: Some(arguments), host, after: Box::new(after) };
+        let waiting = Underway { arguments: Some(arguments), host, after: Box::new(after) };
         let wind = |frame, cookie: *mut c_void| {
             // SAFETY: the cookie is the box of `waiting`, which has the arguments until the callback takes it back.
             unsafe {
                 let arguments =
-                    (*cookie.cast::<Waiting<K>>()).arguments.as_deref_mut().map(|held| &raw mut *held);
+                    (*cookie.cast::<Underway<K>>()).arguments.as_deref_mut().map(|held| &raw mut *held);
                 arguments.map_or(0, |held| K::wind(held, frame, cookie, host.child()))
             }
         };
         // SAFETY: the frame is pending and given up here.
-        unsafe { down(pending.into_frame().as_ptr(), fop, waiting, wind) };
+        unsafe { down((pending.into_frame().as_ptr(), host.as_ptr()), fop, waiting, wind) };
     }
 }
 
@@ -112,18 +113,18 @@ impl<K> Arguments<K> {
 }
 
 /// What waits for a fop to be done.
-pub(super) struct Waiting<K> {
+pub(super) struct Underway<K> {
     /// Of one that was held.
     pub(super) arguments: Option<Box<Arguments<K>>>,
     pub(super) host: Host,
     pub(super) after: Box<dyn FnOnce(bool) -> FollowUp + Send>,
 }
 
-impl<K: Kind> Waiter for Waiting<K> {
+impl<K: FopKind> Waiter for Underway<K> {
     const WHAT: &'static str = K::WHAT;
 
     fn answered(self, _this: *mut sys::xlator_t, answer: &mut Answer) -> Option<Later> {
-        let Waiting { arguments, host, after } = self;
+        let Underway { arguments, host, after } = self;
         let done = answer.op_ret >= 0;
         let Some(arguments) = arguments else {
             // It has not said anything of inodes by which self-heal could be told.
@@ -131,7 +132,11 @@ impl<K: Kind> Waiter for Waiting<K> {
             return None;
         };
         let inodes = arguments.inodes();
-        let followed = if K::MEANS_WHAT_FOLLOWS { Err(after) } else { Ok(after(done)) };
+        let followed = match K::MEANS_WHAT_FOLLOWS {
+            true => Err(after),
+            // The fop is done, whatever becomes of what follows it.
+            false => Ok(fence(K::WHAT, Ok(Vec::new()), || after(done))),
+        };
         Some(Box::new(move |pending, answer| {
             let marks = followed.unwrap_or_else(|after| after(done));
             // Before the answer: once a request is answered, the host may end.
@@ -142,8 +147,8 @@ impl<K: Kind> Waiter for Waiting<K> {
             };
             match (marks, inodes) {
                 (Err(errno), _) => tell(pending, Err(errno)),
-                (Ok(marks), Some(inodes)) => index::send(host, &inodes, pending, &marks, Box::new(tell)),
-                (Ok(marks), None) => tell(pending, if marks.is_empty() { Ok(()) } else { Err(libc::EIO) }),
+                (Ok(_), None) => tell(pending, Err(libc::EIO)),
+                (Ok(marks), Some(inodes)) => index::send(host, inodes, pending, &marks, Box::new(tell)),
             }
         }))
     }
@@ -158,7 +163,7 @@ pub struct Setting {
 /// Such a setxattr, held.
 pub type HeldSet = Held<Setting>;
 
-impl Kind for Setting {
+impl FopKind for Setting {
     const WHAT: &'static str = "what follows a setxattr of self-heal";
     const MEANS_WHAT_FOLLOWS: bool = true;
 
@@ -172,7 +177,7 @@ impl Kind for Setting {
         unsafe {
             let (loc, dict) = ((*held).loc.as_ptr(), OwnedDict::ptr_of((*held).kind.dict.as_ref()));
             let (flags, xdata) = ((*held).kind.flags, OwnedDict::ptr_of((*held).xdata.as_ref()));
-            let cbk = Some(wind::setxattr_cbk::<Waiting<Self>> as _);
+            let cbk = Some(wind::setxattr_cbk::<Underway<Self>> as _);
             sys::fsnap_wind_setxattr(frame, cookie, cbk, child, loc, dict, flags, xdata)
         }
     }
@@ -188,7 +193,7 @@ pub struct Making {
 /// Such a mknod, held.
 pub type HeldMake = Held<Making>;
 
-impl Kind for Making {
+impl FopKind for Making {
     const WHAT: &'static str = "what follows a mknod of self-heal";
 
     unsafe fn wind(
@@ -201,7 +206,7 @@ impl Kind for Making {
         unsafe {
             let (loc, xdata) = ((*held).loc.as_ptr(), OwnedDict::ptr_of((*held).xdata.as_ref()));
             let Making { mode, rdev, umask } = (*held).kind;
-            let cbk = Some(wind::mknod_cbk::<Waiting<Self>> as _);
+            let cbk = Some(wind::mknod_cbk::<Underway<Self>> as _);
             sys::fsnap_wind_mknod(frame, cookie, cbk, child, loc, mode, rdev, umask, xdata)
         }
     }
@@ -223,7 +228,7 @@ impl HeldTruncate {
     }
 }
 
-impl Kind for Truncating {
+impl FopKind for Truncating {
     const WHAT: &'static str = "the answer to a carrier";
 
     unsafe fn wind(
@@ -235,7 +240,7 @@ impl Kind for Truncating {
         // SAFETY: the caller's contract.
         unsafe {
             let (loc, xdata) = ((*held).loc.as_ptr(), OwnedDict::ptr_of((*held).xdata.as_ref()));
-            let cbk = Some(wind::truncate_cbk::<Waiting<Self>> as _);
+            let cbk = Some(wind::truncate_cbk::<Underway<Self>> as _);
             sys::fsnap_wind_truncate(frame, cookie, cbk, child, loc, (*held).kind.size, xdata)
         }
     }

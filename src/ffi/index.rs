@@ -112,12 +112,15 @@ pub(super) unsafe fn take_back(
 
 /// Sends the marks, one after the other, and then calls `then` with the pending request, and the first error. Without
 /// features/index above (a graph without a glusterd) there is nobody to be told.
-pub(super) fn send(host: Host, inodes: &Inodes, pending: Pending, marks: &[Mark], then: Then) {
-    let Some(index) = host.above(c"features/index").filter(|_| !marks.is_empty()) else {
-        return then(pending, Ok(()));
-    };
-    let Some(steps) = marks.iter().map(|mark| steps(inodes, mark)).collect::<Option<Vec<_>>>() else {
-        return then(pending, Err(libc::ENOMEM));
+pub(super) fn send(host: Host, inodes: Inodes, pending: Pending, marks: &[Mark], then: Then) {
+    let index = host.above(c"features/index").filter(|_| !marks.is_empty());
+    let steps = index.and_then(|_| marks.iter().map(|mark| steps(&inodes, mark)).collect::<Option<Vec<_>>>());
+    // Before the answer: once a request is answered, the host may end.
+    drop(inodes);
+    let (index, steps) = match (index, steps) {
+        (None, _) => return then(pending, Ok(())),
+        (Some(_), None) => return then(pending, Err(libc::ENOMEM)),
+        (Some(index), Some(steps)) => (index, steps),
     };
     // SAFETY: the frame is pending, hence valid. On a brick one frame at a time is on its way down from a request.
     let root = unsafe { &mut *(*pending.frame().as_ptr()).root };
@@ -140,7 +143,7 @@ impl SetReply {
     pub fn mark(
         self,
         host: Host,
-        inodes: &Inodes,
+        inodes: Inodes,
         marks: &[Mark],
         then: impl FnOnce(SetReply) + Send + 'static,
     ) {

@@ -15,16 +15,16 @@ use super::sys;
 
 /// Which of the two listing fops.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum ListFop {
     Readdir,
     Readdirp,
 }
 
-impl Kind {
+impl ListFop {
     pub(super) fn fop(self) -> Fop {
         match self {
-            Kind::Readdir => Fop::Readdir,
-            Kind::Readdirp => Fop::Readdirp,
+            ListFop::Readdir => Fop::Readdir,
+            ListFop::Readdirp => Fop::Readdirp,
         }
     }
 }
@@ -34,7 +34,7 @@ pub type Hides = fn(&[u8]) -> bool;
 
 /// A listing on its way. Owns references to what it needs to be sent again.
 struct Listing {
-    kind: Kind,
+    kind: ListFop,
     hides: Hides,
     child: *mut sys::xlator_t,
     fd: *mut sys::fd_t,
@@ -77,7 +77,7 @@ impl Drop for Listing {
 /// `fd` and `xdata` are a listing fop's arguments, valid during this call; `child` is the translator beneath.
 pub(super) unsafe fn list(
     reply: Pending,
-    kind: Kind,
+    kind: ListFop,
     hides: Hides,
     child: *mut sys::xlator_t,
     (fd, size, offset, xdata): (*mut sys::fd_t, usize, i64, *mut sys::dict_t),
@@ -102,10 +102,10 @@ fn send(listing: &Arc<Listing>, reply: Pending) {
         // `listing` lives.
         let wound = unsafe {
             match kind {
-                Kind::Readdir => {
+                ListFop::Readdir => {
                     sys::fsnap_wind_readdir(frame, cbk, Some(listed), child, fd, size, offset, xdata)
                 }
-                Kind::Readdirp => {
+                ListFop::Readdirp => {
                     sys::fsnap_wind_readdirp(frame, cbk, Some(listed), child, fd, size, offset, xdata)
                 }
             }
@@ -170,7 +170,7 @@ unsafe extern "C" fn listed(
 /// # Safety
 /// `frame` is pending as a fop of that kind; the rest is what the host handed to the callback.
 unsafe fn unwind(
-    kind: Kind,
+    kind: ListFop,
     frame: *mut sys::call_frame_t,
     op_ret: i32,
     op_errno: i32,
@@ -181,8 +181,10 @@ unsafe fn unwind(
     // SAFETY: the caller's contract.
     unsafe {
         match kind {
-            Kind::Readdir => sys::default_readdir_cbk(frame, cookie, this, op_ret, op_errno, entries, xdata),
-            Kind::Readdirp => {
+            ListFop::Readdir => {
+                sys::default_readdir_cbk(frame, cookie, this, op_ret, op_errno, entries, xdata)
+            }
+            ListFop::Readdirp => {
                 sys::default_readdirp_cbk(frame, cookie, this, op_ret, op_errno, entries, xdata)
             }
         }

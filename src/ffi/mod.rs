@@ -29,10 +29,10 @@ mod wind;
 use host::{call, dict, fence, log, reply, statedump, sys};
 
 pub use call::{Call, Connection, Inode, Inodes, Request};
-pub use change::{Change, GFID_REQ, How, Place};
-pub use cluster::{File, Node, Range, own_locks};
+pub use change::{Change, GFID_REQ, How, Target};
+pub use cluster::{ClientFile, Node, Range, own_locks};
 pub use dict::Dict;
-pub use errand::Outcome;
+pub use errand::TruncateOutcome;
 pub use fence::fence;
 pub use filter::HiddenXattrs;
 pub use held::{HeldMake, HeldSet, HeldTruncate};

@@ -9,7 +9,7 @@ use fsnap_core::Gfid;
 use super::change::entry;
 use super::copies::OwnedLoc;
 use super::dict::OwnedDict;
-use super::held::{Arguments, Held, Kind, Waiting};
+use super::held::{Arguments, FopKind, Held, Underway};
 use super::host::xlator::Host;
 use super::reply::{Fop, Pending};
 use super::sys;
@@ -122,10 +122,10 @@ impl Ticket<'_> {
             after(done);
             Ok(Vec::new())
         };
-        let waiting = Waiting::<Removing> { arguments: None, host, after: Box::new(after) };
+        let waiting = Underway::<Removing> { arguments: None, host, after: Box::new(after) };
         // SAFETY: the frame is pending and given up here; the locs and the dictionary are valid until the fop is answered.
         unsafe {
-            down(pending.into_frame().as_ptr(), fop, waiting, |frame, cookie| {
+            down((pending.into_frame().as_ptr(), host.as_ptr()), fop, waiting, |frame, cookie| {
                 wind(fop, frame, cookie, host.child(), (old, new, flags, xdata))
             });
         }
@@ -160,7 +160,7 @@ pub struct Removing {
 /// A removal, held. It goes on by gfid.
 pub type HeldRemoval = Held<Removing>;
 
-impl Kind for Removing {
+impl FopKind for Removing {
     const WHAT: &'static str = "what follows a removal";
 
     unsafe fn wind(
@@ -222,7 +222,7 @@ unsafe fn wind(
     child: *mut sys::xlator_t,
     (mut old, new, flags, xdata): (sys::loc_t, Option<sys::loc_t>, c_int, *mut sys::dict_t),
 ) -> c_int {
-    type W = Waiting<Removing>;
+    type W = Underway<Removing>;
     let (old, mut new) = (&raw mut old, new);
     let new = new.as_mut().map_or(null_mut(), |loc| &raw mut *loc);
     // SAFETY: the caller's contract; the locs themselves are valid until this returns.

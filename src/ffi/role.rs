@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use fsnap_core::{Gfid, SNAP_DIR};
 
 use super::call::{Call, Connection, Inodes};
-use super::change::{Change, How, Place};
+use super::change::{Change, How, Target};
 use super::dict::Dict;
 use super::fence::fence;
 use super::filter::HiddenXattrs;
@@ -195,7 +195,7 @@ pub(super) unsafe fn hidden_xattrs<T: Translator>(
 /// The arguments are a fop's.
 pub(super) unsafe fn refusal<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    places: &[Place<'_>],
+    places: &[Target<'_>],
     how: How<'_>,
     xdata: *mut sys::dict_t,
 ) -> Option<i32> {
@@ -235,10 +235,10 @@ pub(super) unsafe fn forbidden<T: Translator>(
 }
 
 /// Whether what it touches may be fsnap's, or half restored.
-fn deserves_a_look(place: &Place<'_>, role: &impl Translator) -> bool {
+fn deserves_a_look(place: &Target<'_>, role: &impl Translator) -> bool {
     match place {
-        Place::File(gfid) => gfid.is_derived() || role.watches(*gfid) || role.is_half_restored(*gfid),
-        Place::Open(gfid) => gfid.is_derived() || role.is_half_restored(*gfid),
-        Place::Entry(parent, name) => parent.is_derived() || *name == SNAP_DIR.as_bytes(),
+        Target::File(gfid) => gfid.is_derived() || role.watches(*gfid) || role.is_half_restored(*gfid),
+        Target::Open(gfid) => gfid.is_derived() || role.is_half_restored(*gfid),
+        Target::Entry(parent, name) => parent.is_derived() || *name == SNAP_DIR.as_bytes(),
     }
 }

@@ -5,7 +5,6 @@ use std::ptr::NonNull;
 
 use super::copies::KeptAnswer;
 use super::fence::fence;
-use super::host::xlator::this;
 use super::reply::{Answer, Fop, Pending};
 use super::sys;
 
@@ -38,9 +37,10 @@ pub(super) type Later = Box<dyn FnOnce(Pending, KeptAnswer)>;
 /// of memory: that is answered with `ENOMEM`, as if it came from beneath.
 ///
 /// # Safety
-/// The frame is ours to unwind, as that fop, and is given up here. What `wind` sends is valid.
+/// The frame has come to `this`, is ours to unwind, as that fop, and is given up here. What `wind` sends is valid, with the callback
+/// of that fop for `W`; it does not panic.
 pub(super) unsafe fn down<W: Waiter>(
-    frame: *mut sys::call_frame_t,
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     fop: Fop,
     waiter: W,
     wind: impl FnOnce(*mut sys::call_frame_t, *mut c_void) -> c_int,
@@ -48,7 +48,7 @@ pub(super) unsafe fn down<W: Waiter>(
     let cookie = waiter.into_cookie();
     match wind(frame, cookie) {
         // SAFETY: the callback was not called, so both are still ours.
-        0 => unsafe { back::<W>(frame, cookie, this(), fop, Answer::failed(libc::ENOMEM)) },
+        0 => unsafe { back::<W>(frame, cookie, this, fop, Answer::failed(libc::ENOMEM)) },
         _ => 0,
     }
 }

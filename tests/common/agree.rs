@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use fsnap_testbed::{Layout, Volume, checksum, getx, listx, try_wait_until};
+use fsnap_testbed::{Volume, VolumeType, checksum, getx, listx, try_wait_until};
 
 use super::sound;
 
@@ -13,12 +13,12 @@ pub const HEALED_WITHIN: Duration = Duration::from_secs(60);
 pub const SAME_WITHIN: Duration = Duration::from_secs(20);
 
 /// How many bricks share a file.
-pub fn set(layout: Layout) -> usize {
+pub fn set(layout: VolumeType) -> usize {
     match layout {
-        Layout::Distribute => 1,
-        Layout::Replicate(count) => count,
-        Layout::Arbiter => 3,
-        Layout::Disperse { data, redundancy } => data + redundancy,
+        VolumeType::Distribute => 1,
+        VolumeType::Replicate(count) => count,
+        VolumeType::Arbiter => 3,
+        VolumeType::Disperse { data, redundancy } => data + redundancy,
     }
 }
 
@@ -56,10 +56,10 @@ fn visit(brick: &Path, dir: &Path, content: bool, all: &mut BTreeMap<String, Str
 }
 
 /// What is not the same on all bricks of a set. Fragments differ in content.
-pub fn differences(volume: &Volume, layout: Layout) -> Vec<String> {
+pub fn differences(volume: &Volume, layout: VolumeType) -> Vec<String> {
     let set = set(layout);
     // Nor has an arbiter any.
-    let content = matches!(layout, Layout::Replicate(_));
+    let content = matches!(layout, VolumeType::Replicate(_));
     let mut found = Vec::new();
     for first in (0..volume.bricks().len()).step_by(set) {
         let trees: Vec<_> = (first..first + set).map(|n| tree(&volume.brick_path(n), content)).collect();
@@ -76,10 +76,10 @@ pub fn differences(volume: &Volume, layout: Layout) -> Vec<String> {
 
 /// Waits until nothing is left to heal and the bricks of each set are the same.
 #[track_caller]
-pub fn converges(volume: &Volume, layout: Layout) {
+pub fn converges(volume: &Volume, layout: VolumeType) {
     volume.await_healed(HEALED_WITHIN);
     // Disperse knows no split-brain.
-    if !matches!(layout, Layout::Disperse { .. }) {
+    if !matches!(layout, VolumeType::Disperse { .. }) {
         assert_eq!(volume.split_brain(), Vec::<String>::new());
     }
     // A deleted file loses its content a moment later.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fsnap_store::check;
 use fsnap_testbed::{
-    Disk, Errno, Fs, Layout, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, getx, run,
+    Disk, Errno, Fs, Mount, Scene, VOLFILE_FSNAP, VolfileMount, Volume, VolumeBuilder, VolumeType, getx, run,
     setx, translator_path, try_checksum, try_wait_until,
 };
 
@@ -26,12 +26,12 @@ pub struct Setup {
 
 /// A distribute volume of so many XFS bricks, with fsnap, mounted at /run/scene/m.
 pub fn distribute(bricks: usize) -> Setup {
-    volume(Layout::Distribute, bricks, 2048 * MIB, |volume| volume)
+    volume(VolumeType::Distribute, bricks, 2048 * MIB, |volume| volume)
 }
 
 /// A volume with fsnap, mounted at /run/scene/m; `adjust` may set more options.
 pub fn volume(
-    layout: Layout,
+    layout: VolumeType,
     bricks: usize,
     size: u64,
     adjust: impl FnOnce(VolumeBuilder) -> VolumeBuilder,
@@ -184,7 +184,7 @@ pub fn problems(volume: &Volume, n: usize) -> Vec<check::Problem> {
     let report = check::run(&volume.brick_path(n), &options).expect("a brick");
     // The handle of a .fsnap is made by whoever looks for it next.
     let wrong = |problem: &check::Problem| {
-        problem.kind.severity() != check::Severity::Info && problem.kind != check::Kind::SnapDirHandle
+        problem.kind.severity() != check::Severity::Info && problem.kind != check::ProblemKind::SnapDirHandle
     };
     report.problems.into_iter().filter(wrong).collect()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use fsnap_testbed::{Layout, checksum, fill, run};
+use fsnap_testbed::{VolumeType, checksum, fill, run};
 use serde_json::Value;
 
 use super::{MIB, Setup};
@@ -98,8 +98,8 @@ impl Stage {
 
     /// Whichever brick of a disperse volume is away, files have that content. (Bricks of a replicate volume can be compared.)
     #[track_caller]
-    pub fn whole_without_any(&self, layout: Layout, files: &[(&str, u64)]) {
-        if !matches!(layout, Layout::Disperse { .. }) {
+    pub fn whole_without_any(&self, layout: VolumeType, files: &[(&str, u64)]) {
+        if !matches!(layout, VolumeType::Disperse { .. }) {
             return;
         }
         let Setup { volume, mount, .. } = &self.0;

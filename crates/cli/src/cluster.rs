@@ -14,7 +14,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::failure::{Deed, Failure, NOT_ON_VOLUME};
-use crate::mount::{self, Place};
+use crate::mount::{self, MountPath};
 use crate::volume::{self, Snapshot, Status};
 
 /// A command on one file takes no longer. (What it has locked is free when the process ends.)
@@ -34,7 +34,7 @@ pub struct Graphs {
 }
 
 struct Opened {
-    volume: mount::Volume,
+    volume: mount::MountSource,
     source: Volume,
     patience: Duration,
     /// The bricks that each does not reach.
@@ -44,12 +44,12 @@ struct Opened {
 /// What `glusterfs.fsnap.bricks` answers.
 #[derive(Deserialize)]
 struct Bricks {
-    bricks: Vec<Brick>,
+    bricks: Vec<BrickAnswer>,
     snapshot: Option<Snapshot>,
 }
 
 #[derive(Deserialize)]
-struct Brick {
+struct BrickAnswer {
     name: String,
     host: Option<String>,
     path: Option<String>,
@@ -59,7 +59,7 @@ struct Brick {
     blamed: bool,
 }
 
-impl Brick {
+impl BrickAnswer {
     /// It answers, and has no fsnap.
     fn lacks_fsnap(&self) -> bool {
         self.status.is_none() && [Errno::EOPNOTSUPP, Errno::ENODATA].contains(&Errno::from_raw(self.errno))
@@ -144,7 +144,7 @@ impl Graphs {
     /// The file's gfid, and graphs of its volume. It is not looked at by way of the mount: on a disperse volume that waits for who
     /// is in the middle of a change, for as long as it takes.
     fn opened(&mut self, file: &Path) -> Result<(Gfid, &mut Opened), Failure> {
-        let place = Place::of(file).map_err(|error| Failure::finding(file, error))?;
+        let place = MountPath::of(file).map_err(|error| Failure::finding(file, error))?;
         let volume = place.mount.volume().ok_or_else(|| {
             let why =
                 "this mount does not tell its volume (it was given a volfile): mount it as SERVER:VOLUME";
@@ -209,9 +209,9 @@ impl Opened {
 
 /// The bricks that are to be left out of a restore: they are away, or have the snapshot wrong. An error if one that can be
 /// reached has not this version of fsnap.
-fn left_out(file: &Path, bricks: &[Brick]) -> Result<Vec<String>, Failure> {
+fn left_out(file: &Path, bricks: &[BrickAnswer]) -> Result<Vec<String>, Failure> {
     let mut away = Vec::new();
-    if bricks.iter().all(Brick::lacks_fsnap) {
+    if bricks.iter().all(BrickAnswer::lacks_fsnap) {
         return Err(Failure::new(file, NOT_ON_VOLUME));
     }
     for brick in bricks {
@@ -291,13 +291,13 @@ fn if_late<T>(
 mod tests {
     use super::*;
 
-    fn brick(name: &str, version: Option<&str>, errno: i32, blamed: bool) -> Brick {
+    fn brick(name: &str, version: Option<&str>, errno: i32, blamed: bool) -> BrickAnswer {
         let status = version.map(|fsnap| Status {
             fsnap: fsnap.to_owned(),
             reflink: true,
             options: Default::default(),
         });
-        Brick {
+        BrickAnswer {
             name: name.into(),
             host: Some("h".into()),
             path: Some(format!("/{name}")),
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn every_brick_has_to_have_this_version() {
         let ours = Some(env!("CARGO_PKG_VERSION"));
-        let out = |bricks: &[Brick]| left_out(Path::new("f"), bricks).map_err(|failure| failure.text);
+        let out = |bricks: &[BrickAnswer]| left_out(Path::new("f"), bricks).map_err(|failure| failure.text);
         let (good, absent) =
             (|| brick("a", ours, 0, false), |name| brick(name, None, Errno::ENODATA as i32, false));
         assert_eq!(out(&[good(), good()]), Ok(vec![]));

@@ -10,20 +10,20 @@ use nix::errno::Errno;
 
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
-use crate::mount::{self, Place};
+use crate::mount::{self, MountPath};
 use crate::target::{Deleted, Named, Target, above, snap_dir};
 use crate::volume::{self, Snapshot};
 
 /// What was found, and what could not be looked at.
 #[derive(Default)]
-pub struct Found {
+pub struct Listed {
     /// The snapshots.
     pub entries: Vec<Entry>,
     /// The failures.
     pub failures: Vec<Failure>,
 }
 
-impl Found {
+impl Listed {
     /// Adds what there is of a file or a directory, `deep` with all directories below.
     pub fn add(&mut self, path: &Path, deep: bool) {
         if let Err(failure) = self.try_add(path, deep) {
@@ -32,7 +32,7 @@ impl Found {
     }
 
     fn try_add(&mut self, path: &Path, deep: bool) -> Result<(), Failure> {
-        let place = Place::of(path).map_err(|error| Failure::finding(path, error))?;
+        let place = MountPath::of(path).map_err(|error| Failure::finding(path, error))?;
         let meta = fs::metadata(path).map_err(|error| Failure::finding(path, error))?;
         if meta.is_dir() {
             works(path)?;

@@ -25,7 +25,7 @@ use args::{Cli, Command};
 use cluster::Graphs;
 use create::Wish;
 use failure::{Deed, Failure};
-use list::Found;
+use list::Listed;
 use target::{Named, Target};
 
 /// The exit code if something was refused or has failed.
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, json: bool) -> u8 {
-    let mut found = Found::default();
+    let mut found = Listed::default();
     for file in files {
         match create::create(graphs, file, wish) {
             Ok(entry) => {
@@ -88,11 +88,11 @@ fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, json: bool) -
 }
 
 fn list_all(paths: &[PathBuf], deep: bool, json: bool) -> u8 {
-    let mut found = Found::default();
+    let mut found = Listed::default();
     for path in paths {
         found.add(path, deep);
     }
-    let Found { entries, failures } = found;
+    let Listed { entries, failures } = found;
     print(&if json { entry::list_json(&entries, &failures) } else { entry::table(&entries) });
     let ok = failures.is_empty();
     for failure in failures {

@@ -24,7 +24,7 @@ pub struct Mount {
 
 /// A volume, as the source of a mount names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Volume {
+pub struct MountSource {
     /// The server, or several separated by commas, that the client got the volfile from.
     pub server: String,
     /// The volume's name.
@@ -35,22 +35,22 @@ pub struct Volume {
 
 /// A path on a mount of GlusterFS.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct MountPath {
     /// The mount.
     pub mount: Mount,
     /// The path without symbolic links.
     pub path: PathBuf,
 }
 
-impl Place {
+impl MountPath {
     /// Where `path` is, which need not exist, but its directory has to.
     ///
     /// `InvalidInput` with a text if that is no mount of GlusterFS.
-    pub fn of(path: &Path) -> io::Result<Place> {
+    pub fn of(path: &Path) -> io::Result<MountPath> {
         let path = canonical(path)?;
         let mounts = parse(&fs::read("/proc/self/mountinfo")?);
         match holding(&mounts, &path) {
-            Some(mount) if mount.kind == KIND => Ok(Place { mount: mount.clone(), path }),
+            Some(mount) if mount.kind == KIND => Ok(MountPath { mount: mount.clone(), path }),
             Some(other) => Err(elsewhere(&format!("{} at {}", other.kind, other.point.display()))),
             None => Err(elsewhere("an unknown file system")),
         }
@@ -71,7 +71,7 @@ impl Place {
 
 impl Mount {
     /// The volume; `None` if the client was given its volfile as a file.
-    pub fn volume(&self) -> Option<Volume> {
+    pub fn volume(&self) -> Option<MountSource> {
         // The address of a server may have colons, the directory may too.
         let (server, rest) = match self.source.split_once(":/") {
             Some(parts) => parts,
@@ -79,7 +79,7 @@ impl Mount {
         };
         let (name, subdir) = rest.split_once('/').unwrap_or((rest, ""));
         let known = !server.is_empty() && !server.starts_with('/') && !name.is_empty();
-        known.then(|| Volume {
+        known.then(|| MountSource {
             server: server.to_owned(),
             name: name.to_owned(),
             subdir: Path::new("/").join(subdir),
@@ -228,7 +228,7 @@ mod tests {
             ("/bind", "/d/e"),
             ("/over/f", "/f"),
         ] {
-            let place = Place { mount: mount_of(path), path: path.into() };
+            let place = MountPath { mount: mount_of(path), path: path.into() };
             assert_eq!(place.in_volume().to_str().unwrap(), expected, "{path}");
         }
     }
@@ -241,9 +241,9 @@ mod tests {
 
     #[test]
     fn what_is_on_no_volume_is_told() {
-        let error = Place::of(Path::new("/proc/self/status")).unwrap_err();
+        let error = MountPath::of(Path::new("/proc/self/status")).unwrap_err();
         assert!(error.to_string().contains("on no GlusterFS mount (but on proc at /proc)"), "{error}");
-        assert_eq!(Place::of(Path::new("/nowhere/f")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(MountPath::of(Path::new("/nowhere/f")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::create::{Wish, create};
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
 use crate::list::show;
-use crate::mount::Place;
+use crate::mount::MountPath;
 use crate::target::{Target, argument};
 use crate::text::{self, quoted};
 use crate::volume;
@@ -180,7 +180,7 @@ fn as_file(target: &Target) -> PathBuf {
     if target.is_by_itself() {
         return target.file.clone();
     }
-    let file = Place::of(&target.file).map_or_else(|_| target.file.clone(), |place| place.path);
+    let file = MountPath::of(&target.file).map_or_else(|_| target.file.clone(), |place| place.path);
     let name = argument(file.file_name().unwrap_or_default().as_ref(), target.name.as_str());
     file.with_file_name(SNAP_DIR).join(name)
 }

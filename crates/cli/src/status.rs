@@ -9,19 +9,19 @@ use serde_json::{Map, Value};
 
 use crate::entry::{self, VERSION};
 use crate::failure::{Deed, Failure};
-use crate::mount::Place;
+use crate::mount::MountPath;
 use crate::text;
 use crate::volume::{self, Status};
 
 /// What there is to tell of a path.
 pub struct About {
-    place: Place,
+    place: MountPath,
     status: Status,
 }
 
 /// Asks one brick of the volume that `path` is on.
 pub fn about(path: &Path) -> Result<About, Failure> {
-    let place = Place::of(path).map_err(|error| Failure::finding(path, error))?;
+    let place = MountPath::of(path).map_err(|error| Failure::finding(path, error))?;
     let status = volume::status(path).map_err(|errno| match errno {
         Errno::ENODATA => Failure::of(Deed::Status, path, path, Errno::EOPNOTSUPP),
         other => Failure::of(Deed::Status, path, path, other),

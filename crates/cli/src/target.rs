@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use fsnap_core::{SNAP_DIR, SnapName};
 
 use crate::failure::{Deed, Failure};
-use crate::mount::{self, Place};
+use crate::mount::{self, MountPath};
 use crate::volume;
 
 /// `FILE@NAME` as it was typed.
@@ -58,11 +58,11 @@ impl Target {
         let finding = |error| Failure::finding(&typed, error);
         let dir = fs::canonicalize(mount::parent(&typed)).map_err(finding)?;
         if mount::is_snap_dir(&dir) {
-            Place::of(&dir).map_err(finding)?;
+            MountPath::of(&dir).map_err(finding)?;
             return Self::in_snap_dir(typed, &dir, name);
         }
         // Not of what was typed: FILE may be a link to another file system.
-        Place::of(&file).map_err(finding)?;
+        MountPath::of(&file).map_err(finding)?;
         Ok(Target { typed, file, name, deleted: None })
     }
 

@@ -36,10 +36,10 @@ impl Caller {
 
 /// An access ACL.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Acl(Vec<Entry>);
+pub struct Acl(Vec<AclEntry>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Entry {
+struct AclEntry {
     tag: u16,
     perm: u16,
     id: u32,
@@ -54,7 +54,7 @@ impl Acl {
         if u32::from_le_bytes(*version) != VERSION || !tail.is_empty() {
             return Err(damaged());
         }
-        let entry = |e: &[u8; 8]| Entry {
+        let entry = |e: &[u8; 8]| AclEntry {
             tag: u16::from_le_bytes([e[0], e[1]]),
             perm: u16::from_le_bytes([e[2], e[3]]),
             id: u32::from_le_bytes([e[4], e[5], e[6], e[7]]),
@@ -65,7 +65,7 @@ impl Acl {
     /// The ACL of mode bits.
     pub fn from_mode(mode: u32) -> Self {
         let bits = |shift: u32| (mode >> shift & 7) as u16;
-        let entry = |(tag, perm)| Entry { tag, perm, id: u32::MAX };
+        let entry = |(tag, perm)| AclEntry { tag, perm, id: u32::MAX };
         Acl([(USER_OBJ, bits(6)), (GROUP_OBJ, bits(3)), (OTHER, bits(0))].map(entry).to_vec())
     }
 
@@ -83,7 +83,7 @@ impl Acl {
     /// The same with nothing but `perm` (of rwx = 4 2 1) in any entry.
     #[must_use]
     pub fn limited_to(&self, perm: u16) -> Self {
-        Acl(self.0.iter().map(|e| Entry { perm: e.perm & perm, ..*e }).collect())
+        Acl(self.0.iter().map(|e| AclEntry { perm: e.perm & perm, ..*e }).collect())
     }
 
     /// Whether `caller` has all of `want` (of rwx = 4 2 1) on a file of `owner` and `group`. Root has.
@@ -91,7 +91,7 @@ impl Acl {
         if caller.uid == 0 {
             return true;
         }
-        let has = |e: &Entry| e.perm & want == want;
+        let has = |e: &AclEntry| e.perm & want == want;
         let find = |tag: u16| self.0.iter().find(|e| e.tag == tag);
         let unmasked = find(MASK).is_none_or(has);
         if caller.uid == owner {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn acl(entries: &[(u16, u16, u32)]) -> Acl {
-        Acl(entries.iter().map(|&(tag, perm, id)| Entry { tag, perm, id }).collect())
+        Acl(entries.iter().map(|&(tag, perm, id)| AclEntry { tag, perm, id }).collect())
     }
 
     fn caller(uid: u32, gid: u32) -> Caller {

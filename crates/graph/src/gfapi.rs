@@ -22,25 +22,25 @@ const LONGEST: usize = 16 << 20;
 const ANSWER: usize = 64 << 10;
 
 /// A virtual mount (`glfs_t`). It stays until the process ends: taking one down takes 10 s.
-pub struct Mount(NonNull<sys::glfs_t>);
+pub struct Glfs(NonNull<sys::glfs_t>);
 
 // SAFETY: libgfapi's functions may be called by any thread.
-unsafe impl Send for Mount {}
+unsafe impl Send for Glfs {}
 
 /// A file of a virtual mount (`glfs_object`).
 pub struct Object<'a> {
-    mount: &'a Mount,
+    mount: &'a Glfs,
     object: NonNull<sys::glfs_object>,
 }
 
-impl Mount {
+impl Glfs {
     /// One that is not connected yet. The errno of what fails, here and below.
-    pub fn new(volume: &CStr, log: &CStr) -> Result<Mount, Errno> {
+    pub fn new(volume: &CStr, log: &CStr) -> Result<Glfs, Errno> {
         // SAFETY: C strings.
         let mount = unsafe { NonNull::new(sys::glfs_new(volume.as_ptr())) }.ok_or_else(Errno::last)?;
         // SAFETY: a new mount; 5 is GF_LOG_WARNING.
         done(unsafe { sys::glfs_set_logging(mount.as_ptr(), log.as_ptr(), 5) })?;
-        Ok(Mount(mount))
+        Ok(Glfs(mount))
     }
 
     /// To get its volfile from a server; may be called for several.

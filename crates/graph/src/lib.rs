@@ -16,7 +16,7 @@ use fsnap_core::Gfid;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use gfapi::Mount;
+use gfapi::Glfs;
 pub use gfapi::{Object, Undisturbed, end};
 use volfile::Volfile;
 
@@ -74,7 +74,7 @@ pub struct Volume {
     /// Nothing if too few bricks could be reached.
     id: Option<Gfid>,
     /// What the volfile came from.
-    _fetched: Mount,
+    _fetched: Glfs,
 }
 
 impl Volume {
@@ -93,7 +93,7 @@ impl Volume {
 
     fn fetch_once(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
         let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
-        let fetched = Mount::new(&text(volume)?, log)?;
+        let fetched = Glfs::new(&text(volume)?, log)?;
         for server in servers.split(',') {
             fetched.ask(&text(server)?)?;
         }
@@ -130,7 +130,7 @@ impl Volume {
         let mut file = std::fs::File::from(file);
         file.write_all(volfile.to_string().as_bytes()).map_err(|_| Errno::ENOMEM)?;
         let name = CString::new(self.name.as_str()).map_err(|_| Errno::EINVAL)?;
-        let mount = Mount::new(&name, &self.log)?;
+        let mount = Glfs::new(&name, &self.log)?;
         mount.make_by(&file)?;
         let failed = |errno| Error::NotConnected { volume: self.name.clone(), errno };
         mount.connect().map_err(failed)?;
@@ -139,7 +139,7 @@ impl Volume {
 }
 
 /// A private client graph, connected.
-pub struct Graph(Mount);
+pub struct Graph(Glfs);
 
 impl Graph {
     /// The gfid of the regular file at `path`, which begins at the volume's root and has no symbolic links.

@@ -8,9 +8,9 @@ use crate::Store;
 use crate::brick::Access;
 use crate::catalogue::content_size;
 use crate::restore::Restored;
-use crate::state::State;
+use crate::state::StateDir;
 use crate::sys;
-use crate::xattrs::Names;
+use crate::xattrs::XattrNames;
 
 impl Store {
     /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
@@ -36,7 +36,7 @@ impl Store {
             return Err(Error::unsupported("the file was deleted: copy the snapshot out of .fsnap"));
         }
         let payload = self.restorable(&live, name)?;
-        let names = Names::of(&live.file)?;
+        let names = XattrNames::of(&live.file)?;
         if names.is_dispersed() && names.has_quota() && content_size(&payload)? < content_size(&live)? {
             return Err(Error::unsupported(
                 "quota is on, and the file would become shorter: make it shorter first (`truncate`)",
@@ -105,14 +105,14 @@ impl Store {
     }
 
     /// The note of the restore of `base` to `name` that a carrier may be bringing, and that is not known to have begun.
-    pub(crate) fn not_begun(&self, state: &State, base: Gfid, name: &SnapName) -> Result<Option<Armed>> {
+    pub(crate) fn not_begun(&self, state: &StateDir, base: Gfid, name: &SnapName) -> Result<Option<Armed>> {
         Ok(state.armed(base)?.filter(|armed| !armed.begun && armed.name == *name))
     }
 
     /// Notes whether it has: after its intent is durable and before the content changes, or when all is as it was.
     pub(crate) fn note_begun(
         &self,
-        state: &State,
+        state: &StateDir,
         base: Gfid,
         armed: &Option<Armed>,
         begun: bool,
@@ -124,7 +124,7 @@ impl Store {
     }
 
     /// Forgets restores of files that are gone.
-    pub(crate) fn tidy_armed(&self, state: &State) -> Result<()> {
+    pub(crate) fn tidy_armed(&self, state: &StateDir) -> Result<()> {
         for name in sys::names_in(&state.armed)? {
             match std::str::from_utf8(&name).ok().and_then(|name| Gfid::parse(name).ok()) {
                 Some(base) if self.has(base) => {}

@@ -16,7 +16,7 @@ use nix::sys::statfs::{XFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 
 use crate::sys::{self, DIR, Doing, STEP, open_in, same_inode};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// The directory in a brick's root that holds what is GlusterFS's own.
 pub(crate) const GLUSTERFS: &str = ".glusterfs";
@@ -27,16 +27,16 @@ pub(crate) const MAX_DEPTH: usize = 2048;
 const TRIES: u32 = 5;
 
 /// A brick's root directory.
-pub(crate) struct Brick {
+pub(crate) struct BrickDir {
     pub root: File,
     /// `.glusterfs`.
     pub glusterfs: File,
-    /// See [`Brick::settle`].
+    /// See [`BrickDir::settle`].
     pub ordered: bool,
 }
 
 /// An open regular file whose gfid was checked.
-pub(crate) struct Inode {
+pub(crate) struct OpenFile {
     pub file: File,
     pub stat: FileStat,
     pub gfid: Gfid,
@@ -50,21 +50,21 @@ pub(crate) enum Access {
 }
 
 /// An open directory whose gfid was checked.
-pub(crate) struct Dir {
+pub(crate) struct OpenDir {
     pub file: File,
     pub gfid: Gfid,
     /// Its way up to the root: each directory's place, its own first.
     pub way: Vec<Link>,
 }
 
-impl Brick {
+impl BrickDir {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(path, flags, Mode::empty()).map(File::from).doing("open the brick")?;
         match open_in(&root, GLUSTERFS, DIR) {
             Ok(glusterfs) => {
                 let ordered = fstatfs(&root).doing("statfs")?.filesystem_type() == XFS_SUPER_MAGIC;
-                Ok(Brick { root, glusterfs, ordered })
+                Ok(BrickDir { root, glusterfs, ordered })
             }
             Err(Errno::ENOENT) => {
                 Err(Error::unsupported("this directory is no brick: there is no .glusterfs in it"))
@@ -112,11 +112,11 @@ impl Brick {
 
     /// Opens a regular file. [`Error::Gone`] if it is not there, [`Error::NotRegular`] if it is something else,
     /// [`Error::Damaged`] if it is another file than its handle says.
-    pub(crate) fn open_file(&self, gfid: Gfid, access: Access) -> Result<Inode> {
+    pub(crate) fn open_file(&self, gfid: Gfid, access: Access) -> Result<OpenFile> {
         let inode = open_leaf(&self.handle_dir(gfid)?, gfid.to_string().as_bytes(), access)?;
         let inode = inode.ok_or(Error::Gone)?;
         expect_gfid(&inode.0, gfid)?;
-        Ok(Inode { file: inode.0, stat: inode.1, gfid })
+        Ok(OpenFile { file: inode.0, stat: inode.1, gfid })
     }
 
     /// Opens a directory. [`Error::Gone`] if it is not there (any more), `ENOTDIR` if it is something else,
@@ -126,7 +126,7 @@ impl Brick {
     /// those, and would follow any other symlink as well: so the links are read here, one by one up to the root, and
     /// the way back down is walked name by name. A rename in between can lead astray: hence the gfid at the end and
     /// the further tries.
-    pub(crate) fn open_dir(&self, gfid: Gfid) -> Result<Dir> {
+    pub(crate) fn open_dir(&self, gfid: Gfid) -> Result<OpenDir> {
         let mut tries = 0;
         loop {
             match self.walk(gfid) {
@@ -139,7 +139,7 @@ impl Brick {
         }
     }
 
-    fn walk(&self, gfid: Gfid) -> Result<Dir> {
+    fn walk(&self, gfid: Gfid) -> Result<OpenDir> {
         let way = self.way_up(gfid)?;
         let mut at = open_in(&self.root, ".", DIR).doing("open the brick")?;
         for (left, link) in way.iter().enumerate().rev() {
@@ -150,7 +150,7 @@ impl Brick {
             };
         }
         expect_gfid(&at, gfid)?;
-        Ok(Dir { file: at, gfid, way })
+        Ok(OpenDir { file: at, gfid, way })
     }
 
     fn way_up(&self, gfid: Gfid) -> Result<Vec<Link>> {
@@ -189,7 +189,7 @@ impl Brick {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Gone),
             Err(e) if e.raw_os_error() == Some(libc::E2BIG) => match self.open_file(gfid, Access::Read) {
                 Err(Error::NotRegular) => Ok(false),
-                other => Ok(Names::of(&other?.file)?.raw_starting(prefix).next().is_some()),
+                other => Ok(XattrNames::of(&other?.file)?.raw_starting(prefix).next().is_some()),
             },
             other => {
                 let mut names = other.doing("listxattr")?;
@@ -199,7 +199,7 @@ impl Brick {
     }
 }
 
-impl Dir {
+impl OpenDir {
     /// Whether it is a `.fsnap`.
     pub(crate) fn is_snap_dir(&self) -> bool {
         self.way.first().is_some_and(|place| place.parent.snap_dir() == self.gfid)

@@ -7,10 +7,10 @@ use fsnap_core::record::Record;
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, mdata};
 
 use crate::Store;
-use crate::brick::{Access, Inode};
-use crate::heal;
+use crate::adopt;
+use crate::brick::{Access, OpenFile};
 use crate::sys;
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 impl Store {
     /// The base of `file`, and whether `file` is one of its snapshots; `file` itself if it is none.
@@ -31,7 +31,7 @@ impl Store {
     pub fn list(&self, base: Gfid) -> Result<Vec<Snapshot>> {
         let inode = self.brick.open_file(base, Access::Read)?;
         let mut found = Vec::new();
-        for name in Names::of(&inode.file)?.snapshots()? {
+        for name in XattrNames::of(&inode.file)?.snapshots()? {
             // Without an entry it was deleted since the names were read.
             if let Some(record) = xattrs::entry(&inode.file, &name)? {
                 found.push((record.seq, self.describe(&inode, name, &record)?));
@@ -73,8 +73,8 @@ impl Store {
         sys::sync(&file)
     }
 
-    fn describe(&self, base: &Inode, name: SnapName, record: &Record) -> Result<Snapshot> {
-        let dispersed = Names::of(&base.file)?.is_dispersed();
+    fn describe(&self, base: &OpenFile, name: SnapName, record: &Record) -> Result<Snapshot> {
+        let dispersed = XattrNames::of(&base.file)?.is_dispersed();
         let base = base.gfid;
         let payload = self.payload(base, &name, record.gfid).inspect_err(|e| {
             if e.is_fault() {
@@ -83,7 +83,7 @@ impl Store {
         })?;
         let mut snapshot = Snapshot::from_record(name, record);
         if let Some(payload) = payload.filter(|payload| !is_being_healed(payload, dispersed)) {
-            snapshot.unsettled = !heal::marks(&payload)?.is_empty();
+            snapshot.unsettled = !adopt::marks(&payload)?.is_empty();
             snapshot.size = Some(content_size(&payload)?);
             snapshot.mtime = mtime(&payload)?;
         }
@@ -92,7 +92,7 @@ impl Store {
 
     /// Opens the payload of snapshot `name` of `base`; `None` if this brick lacks it. [`Error::Damaged`] if what has
     /// its gfid is something else.
-    pub(crate) fn payload(&self, base: Gfid, name: &SnapName, gfid: Gfid) -> Result<Option<Inode>> {
+    pub(crate) fn payload(&self, base: Gfid, name: &SnapName, gfid: Gfid) -> Result<Option<OpenFile>> {
         let inode = match self.brick.open_file(gfid, Access::Read) {
             Err(Error::Gone) => return Ok(None),
             Err(Error::NotRegular) => {
@@ -111,12 +111,12 @@ impl Store {
 }
 
 /// Whether self-heal has yet to fill it.
-pub(crate) fn is_being_healed(payload: &Inode, dispersed: bool) -> bool {
+pub(crate) fn is_being_healed(payload: &OpenFile, dispersed: bool) -> bool {
     let has = |name: &str| xattrs::get(&payload.file, name).is_ok_and(|value| value.is_some());
-    has(heal::HEALING) || (dispersed && !has(xattrs::EC_SIZE))
+    has(adopt::HEALING) || (dispersed && !has(xattrs::EC_SIZE))
 }
 
-fn mtime(file: &Inode) -> Result<Option<Timestamp>> {
+fn mtime(file: &OpenFile) -> Result<Option<Timestamp>> {
     Ok(xattrs::get(&file.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes)))
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn write_entry(base: &File, name: &SnapName, record: &Record) -> Resu
 }
 
 /// The size of the content, which on a disperse volume is more than that of this brick's fragment.
-pub(crate) fn content_size(inode: &Inode) -> Result<u64> {
+pub(crate) fn content_size(inode: &OpenFile) -> Result<u64> {
     let fragment = xattrs::get(&inode.file, xattrs::EC_SIZE)?.and_then(|bytes| bytes.try_into().ok());
     Ok(fragment.map_or(inode.stat.st_size.unsigned_abs(), u64::from_be_bytes))
 }

@@ -10,13 +10,13 @@ use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
-use crate::brick::{Access, Dir, Inode, open_leaf};
+use crate::adopt;
+use crate::brick::{Access, OpenDir, OpenFile, open_leaf};
 use crate::catalogue::write_entry;
-use crate::heal;
 use crate::payload;
 use crate::snapdir::{self, SnapDir};
 use crate::sys::{self, Doing, give_name};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// How much of the brick snapshots may take.
 #[derive(Clone, Copy, Debug)]
@@ -39,16 +39,16 @@ pub struct Cloned {
 }
 
 /// What a create is going to make.
-struct Plan {
+struct NewPayload {
     /// The directory that the base lies in.
-    parent: Dir,
+    parent: OpenDir,
     /// The payload's name in `.fsnap`.
     leaf: Vec<u8>,
     record: PayloadRecord,
 }
 
 /// The places where a payload goes.
-struct Places {
+struct PayloadDirs {
     handles: File,
     snap_dir: SnapDir,
 }
@@ -66,7 +66,7 @@ impl Store {
     pub fn create(&self, file: Gfid, what: &Create, limits: &Limits) -> Result<Cloned> {
         let _change = self.change()?;
         let base = self.brick.open_file(file, Access::Read)?;
-        let names = Names::of(&base.file)?;
+        let names = XattrNames::of(&base.file)?;
         self.check_base(&base, &names)?;
         refuse_quota(&names)?;
         if self.is_torn(file) || self.state.get().is_some_and(|state| state.has_intent(file)) {
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Refuses what has no snapshots and what must not be touched now.
-    pub(crate) fn check_base(&self, base: &Inode, names: &Names) -> Result<()> {
+    pub(crate) fn check_base(&self, base: &OpenFile, names: &XattrNames) -> Result<()> {
         if names.has(PAYLOAD) {
             return Err(Error::ReadOnly("a snapshot has no snapshots of its own"));
         }
@@ -98,7 +98,13 @@ impl Store {
         Ok(())
     }
 
-    fn check_limits(&self, base: &Inode, names: &Names, name: &SnapName, limits: &Limits) -> Result<()> {
+    fn check_limits(
+        &self,
+        base: &OpenFile,
+        names: &XattrNames,
+        name: &SnapName,
+        limits: &Limits,
+    ) -> Result<()> {
         if names.has(&xattrs::entry_key(name)) {
             return Err(Error::Exists(name.to_string()));
         }
@@ -114,32 +120,32 @@ impl Store {
         Ok(())
     }
 
-    fn plan(&self, base: &Inode, names: &Names, what: &Create) -> Result<Plan> {
+    fn plan(&self, base: &OpenFile, names: &XattrNames, what: &Create) -> Result<NewPayload> {
         let (parent, file_name) = self.place_of(base)?;
         let seq = last_seq(base, names)?.checked_add(1);
         let seq = seq.ok_or_else(|| Error::Damaged(format!("the seq of {} is at its end", base.gfid)))?;
         let gfid = base.gfid.payload(&what.name, what.id, seq);
         let entry = Record { seq, id: what.id, gfid, created: what.created, held: false };
-        Ok(Plan {
+        Ok(NewPayload {
             parent,
             leaf: what.name.file_name(&file_name)?,
             record: PayloadRecord { base: base.gfid, name: what.name.clone(), entry },
         })
     }
 
-    fn take(&self, base: &Inode, names: &Names, plan: &Plan) -> Result<Cloned> {
+    fn take(&self, base: &OpenFile, names: &XattrNames, plan: &NewPayload) -> Result<Cloned> {
         let gfid = plan.record.entry.gfid;
         self.clear_the_way(plan)?;
-        let places = Places {
+        let places = PayloadDirs {
             snap_dir: self.ensure_snap_dir(&plan.parent)?,
             handles: self.brick.make_handle_dir(gfid)?,
         };
         let link = Link { parent: plan.parent.gfid.snap_dir(), name: plan.leaf.clone() };
         let (file, clone_time) = payload::make(base, names, &plan.record, &link, &places.snap_dir.dir)?;
         let stat = fstat(&file).doing("stat")?;
-        let payload = Inode { file, stat, gfid };
+        let payload = OpenFile { file, stat, gfid };
         match self.publish(base, &payload, plan, &places) {
-            Ok(()) => Ok(Cloned { gfid, clone_time, marks: heal::marks(&payload).unwrap_or_default() }),
+            Ok(()) => Ok(Cloned { gfid, clone_time, marks: adopt::marks(&payload).unwrap_or_default() }),
             Err(e) => {
                 if let Err(undo) = self.take_back(base, &payload, plan, &places) {
                     tracing::error!(
@@ -154,7 +160,13 @@ impl Store {
     }
 
     /// Gives the payload its places, then enters it into the catalogue, and makes all of it durable.
-    fn publish(&self, base: &Inode, payload: &Inode, plan: &Plan, places: &Places) -> Result<()> {
+    fn publish(
+        &self,
+        base: &OpenFile,
+        payload: &OpenFile,
+        plan: &NewPayload,
+        places: &PayloadDirs,
+    ) -> Result<()> {
         let PayloadRecord { name, entry, .. } = &plan.record;
         let brick = &self.brick;
         let state = self.state()?;
@@ -164,7 +176,7 @@ impl Store {
             .doing("link a handle")?;
         give_name(&payload.file, &places.snap_dir.dir, plan.leaf.as_slice()).doing("link a snapshot")?;
         state.note_base(brick, payload.gfid, base.gfid)?;
-        // The entry must never be there without the payload. See `Brick::settle`: on XFS the fsync of the base, whose
+        // The entry must never be there without the payload. See `BrickDir::settle`: on XFS the fsync of the base, whose
         // change is the last one in the log, says that for all of these.
         for step in [
             &payload.file,
@@ -190,7 +202,13 @@ impl Store {
     }
 
     /// Undoes [`publish`](Self::publish), however far it came. `seq` stays: it never goes back.
-    fn take_back(&self, base: &Inode, payload: &Inode, plan: &Plan, places: &Places) -> Result<()> {
+    fn take_back(
+        &self,
+        base: &OpenFile,
+        payload: &OpenFile,
+        plan: &NewPayload,
+        places: &PayloadDirs,
+    ) -> Result<()> {
         let _reserve = self.may_use_reserve();
         if xattrs::entry(&base.file, &plan.record.name)?.is_some() {
             xattrs::remove(&base.file, xattrs::entry_key(&plan.record.name))?;
@@ -205,7 +223,7 @@ impl Store {
 
     /// Makes sure that nothing stands where the payload goes. Makes nothing itself: what is there may be a reason to
     /// refuse.
-    fn clear_the_way(&self, plan: &Plan) -> Result<()> {
+    fn clear_the_way(&self, plan: &NewPayload) -> Result<()> {
         if let Some(snap_dir) = snapdir::find(&plan.parent)? {
             self.clear(&snap_dir, &plan.leaf, plan)?;
         }
@@ -218,7 +236,7 @@ impl Store {
 
     /// Makes sure that nothing is in the place `name` of `dir`. A payload of this very snapshot that is in no
     /// catalogue (a crash, or a heal that is not done) goes into quarantine. Anything else is not ours to move.
-    fn clear(&self, dir: &File, name: &[u8], plan: &Plan) -> Result<()> {
+    fn clear(&self, dir: &File, name: &[u8], plan: &NewPayload) -> Result<()> {
         let blocked = || {
             tracing::error!("{} is in the way of a snapshot and was not made by fsnap", name.escape_ascii());
             Err(Error::Damaged(format!("{} is in the way", name.escape_ascii())))
@@ -232,7 +250,7 @@ impl Store {
         match xattrs::payload_record(&file) {
             Ok(Some(r)) if r.base == plan.record.base && r.name == plan.record.name => {
                 self.state()?.quarantine(&self.brick, dir, name, &format!("snapshot-{}", r.entry.gfid))?;
-                self.unlink_everywhere(&Inode { file, stat, gfid: r.entry.gfid }).map(drop)
+                self.unlink_everywhere(&OpenFile { file, stat, gfid: r.entry.gfid }).map(drop)
             }
             Ok(Some(r)) if name == plan.leaf => {
                 tracing::error!(
@@ -249,7 +267,7 @@ impl Store {
 }
 
 /// Quota counts what comes from above: nothing of what is made or changed here.
-pub(crate) fn refuse_quota(names: &Names) -> Result<()> {
+pub(crate) fn refuse_quota(names: &XattrNames) -> Result<()> {
     match names.has_quota() {
         true => Err(Error::unsupported("quota is on: it would not count this")),
         false => Ok(()),
@@ -258,14 +276,14 @@ pub(crate) fn refuse_quota(names: &Names) -> Result<()> {
 
 /// Whether rebalance is moving the file or has moved it away. Source: `IS_DHT_MIGRATION_PHASE1` (sticky and setgid)
 /// and `check_is_linkfile` (sticky alone, and the xattr) of cluster/dht.
-fn migrating(stat: &FileStat, names: &Names) -> bool {
+fn migrating(stat: &FileStat, names: &XattrNames) -> bool {
     let bits = stat.st_mode & 0o7777;
     let moving = libc::S_ISVTX | libc::S_ISGID;
     bits & moving == moving || (bits == libc::S_ISVTX && names.has(xattrs::LINKTO))
 }
 
 /// The number of the last snapshot taken.
-fn last_seq(base: &Inode, names: &Names) -> Result<u64> {
+fn last_seq(base: &OpenFile, names: &XattrNames) -> Result<u64> {
     if let Some(bytes) = xattrs::get(&base.file, SEQ)? {
         return decode_seq(&bytes);
     }

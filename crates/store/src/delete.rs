@@ -6,11 +6,11 @@ use fsnap_core::record::Record;
 use fsnap_core::{Error, Gfid, Result, SnapName};
 
 use crate::Store;
-use crate::brick::{Access, Inode};
+use crate::brick::{Access, OpenFile};
 use crate::catalogue::write_entry;
 use crate::names::links;
 use crate::sys;
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 impl Store {
     /// Deletes snapshot `name` of `base`. It is gone when its catalogue entry is: what can't be removed of the payload
@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// Takes an entry out of the catalogue, and its payload away. As [`delete`](Store::delete), whether it is held or not.
-    pub(crate) fn remove_snapshot(&self, base: &Inode, name: &SnapName, record: &Record) -> Result<()> {
+    pub(crate) fn remove_snapshot(&self, base: &OpenFile, name: &SnapName, record: &Record) -> Result<()> {
         let (file, gfid) = (&base.file, base.gfid);
         let state = self.state()?;
         state.note_going(&self.brick, record.gfid, gfid)?;
@@ -100,7 +100,7 @@ impl Store {
     pub fn purge(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
         let file = self.brick.open_file(base, Access::Read)?.file;
-        let names = Names::of(&file)?.snapshots()?;
+        let names = XattrNames::of(&file)?.snapshots()?;
         for name in &names {
             if xattrs::expect_entry(&file, name)?.held {
                 return Err(Error::Held(name.to_string()));
@@ -112,7 +112,7 @@ impl Store {
     /// Removes all names of a payload: those that its gfid2path tells, its handle, and the notes. Each is checked to be
     /// this inode before it goes, and the handle goes last, by which it is found again after a crash. Returns the
     /// directory that the last of them was in, or all of them where each needs an fsync of its own.
-    pub(crate) fn unlink_everywhere(&self, payload: &Inode) -> Result<Vec<File>> {
+    pub(crate) fn unlink_everywhere(&self, payload: &OpenFile) -> Result<Vec<File>> {
         let gfid = payload.gfid;
         let mut touched = Vec::new();
         for link in links(&payload.file)? {

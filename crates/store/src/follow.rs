@@ -7,36 +7,36 @@ use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::errno::Errno;
 
 use crate::Store;
-use crate::brick::{Access, Dir, Inode};
+use crate::brick::{Access, OpenDir, OpenFile};
 use crate::names::{self, links};
 use crate::snapdir::SnapDir;
 use crate::sys::{self, Doing};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// How often a `.fsnap` is made again that the rmdir of its directory has taken away meanwhile.
 const TRIES: u32 = 3;
 
 /// A place that snapshots of a file can have.
-pub(crate) enum Spot {
+pub(crate) enum SnapshotPlace {
     /// Beside a name of the file.
     Beside(Link),
     /// Where it had its last name: the file was deleted.
     Grave(Link),
 }
 
-impl Spot {
+impl SnapshotPlace {
     /// The name that the file has, or had, there.
     pub(crate) fn link(&self) -> &Link {
         match self {
-            Spot::Beside(link) | Spot::Grave(link) => link,
+            SnapshotPlace::Beside(link) | SnapshotPlace::Grave(link) => link,
         }
     }
 
     /// Where snapshot `name` of `base` is then.
     pub(crate) fn place(&self, name: &SnapName, base: Gfid) -> Result<Link> {
         let (link, name) = match self {
-            Spot::Beside(link) => (link, name.file_name(&link.name)?),
-            Spot::Grave(was) => (was, name.deleted_file_name(&was.name, base)?),
+            SnapshotPlace::Beside(link) => (link, name.file_name(&link.name)?),
+            SnapshotPlace::Grave(was) => (was, name.deleted_file_name(&was.name, base)?),
         };
         Ok(Link { parent: link.parent.snap_dir(), name })
     }
@@ -44,14 +44,14 @@ impl Spot {
 
 /// Where the snapshots of a file belong: at its first spot.
 struct Home {
-    parent: Dir,
+    parent: OpenDir,
     snap_dir: SnapDir,
 }
 
 /// What the gfid2path xattrs of a payload say.
-struct Found {
+struct PayloadNames {
     /// The names that it really has.
-    names: Vec<(Link, Dir)>,
+    names: Vec<(Link, OpenDir)>,
     /// Those that it does not have (any more).
     stale: Vec<Link>,
 }
@@ -83,10 +83,14 @@ impl Store {
         let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
         let was = Link { parent, name: name.to_vec() };
-        self.follow_by(&base, |_| Ok(vec![Spot::Grave(was.clone())]))
+        self.follow_by(&base, |_| Ok(vec![SnapshotPlace::Grave(was.clone())]))
     }
 
-    fn follow_by(&self, base: &Inode, spots: impl Fn(&Inode) -> Result<Vec<Spot>>) -> Result<()> {
+    fn follow_by(
+        &self,
+        base: &OpenFile,
+        spots: impl Fn(&OpenFile) -> Result<Vec<SnapshotPlace>>,
+    ) -> Result<()> {
         let mut tries = 0;
         loop {
             match self.follow_once(base, &spots) {
@@ -96,8 +100,12 @@ impl Store {
         }
     }
 
-    fn follow_once(&self, base: &Inode, spots: impl Fn(&Inode) -> Result<Vec<Spot>>) -> Result<()> {
-        let snapshots = Names::of(&base.file)?.snapshots()?;
+    fn follow_once(
+        &self,
+        base: &OpenFile,
+        spots: impl Fn(&OpenFile) -> Result<Vec<SnapshotPlace>>,
+    ) -> Result<()> {
+        let snapshots = XattrNames::of(&base.file)?.snapshots()?;
         if snapshots.is_empty() {
             return Ok(());
         }
@@ -112,17 +120,18 @@ impl Store {
                 }
             }
         }
-        // See `Brick::settle`: where the log is one sequence this makes the other moves durable as well.
+        // See `BrickDir::settle`: where the log is one sequence this makes the other moves durable as well.
         last.as_ref().map_or(Ok(()), sys::sync)?;
         result
     }
 
     /// Where snapshots of `base` can be; the first is where they would be brought.
-    pub(crate) fn spots(&self, base: &Inode) -> Result<Vec<Spot>> {
-        let mut spots: Vec<Spot> = self.brick.current_names(base)?.into_iter().map(Spot::Beside).collect();
+    pub(crate) fn spots(&self, base: &OpenFile) -> Result<Vec<SnapshotPlace>> {
+        let mut spots: Vec<SnapshotPlace> =
+            self.brick.current_names(base)?.into_iter().map(SnapshotPlace::Beside).collect();
         if spots.is_empty() {
             // What self-heal has put aside has one more name, which is no place.
-            spots.extend(self.grave(base)?.map(|grave| Spot::Grave(grave.was)));
+            spots.extend(self.grave(base)?.map(|grave| SnapshotPlace::Grave(grave.was)));
         }
         Ok(spots)
     }
@@ -130,9 +139,9 @@ impl Store {
     /// Brings one snapshot to beside one of the `current` names of its base. Returns the payload if it was touched.
     fn bring(
         &self,
-        base: &Inode,
+        base: &OpenFile,
         name: &SnapName,
-        current: &[Spot],
+        current: &[SnapshotPlace],
         home: &mut Option<Result<Home>>,
     ) -> Result<Option<File>> {
         let entry = xattrs::expect_entry(&base.file, name)?;
@@ -162,16 +171,16 @@ impl Store {
         }
     }
 
-    fn home(&self, base: &Inode, first: &Spot) -> Result<Home> {
+    fn home(&self, base: &OpenFile, first: &SnapshotPlace) -> Result<Home> {
         let parent = match first {
-            Spot::Beside(link) => self.brick.dir_of(link, &base.stat)?.ok_or(Error::Gone)?,
-            Spot::Grave(was) => self.brick.open_dir(was.parent)?,
+            SnapshotPlace::Beside(link) => self.brick.dir_of(link, &base.stat)?.ok_or(Error::Gone)?,
+            SnapshotPlace::Grave(was) => self.brick.open_dir(was.parent)?,
         };
         Ok(Home { snap_dir: self.ensure_snap_dir(&parent)?, parent })
     }
 
-    fn names_of(&self, payload: &Inode) -> Result<Found> {
-        let mut found = Found { names: Vec::new(), stale: Vec::new() };
+    fn names_of(&self, payload: &OpenFile) -> Result<PayloadNames> {
+        let mut found = PayloadNames { names: Vec::new(), stale: Vec::new() };
         for link in links(&payload.file)? {
             match self.brick.dir_of(&link, &payload.stat)? {
                 Some(dir) => found.names.push((link, dir)),
@@ -182,7 +191,7 @@ impl Store {
     }
 
     /// Takes away what an interrupted move of a payload, which is where it belongs, has left elsewhere.
-    fn tidy_names(&self, payload: Inode, found: Found, places: &[Link]) -> Result<Option<File>> {
+    fn tidy_names(&self, payload: OpenFile, found: PayloadNames, places: &[Link]) -> Result<Option<File>> {
         let mut gone = found.stale;
         for (link, dir) in found.names {
             if !places.contains(&link) {
@@ -201,7 +210,13 @@ impl Store {
 
     /// The xattr of the new name comes before the move and that of the old one goes after it: a crash leaves one too many,
     /// never one too few.
-    fn move_payload(&self, payload: Inode, found: Found, to: &Link, home: &Home) -> Result<Option<File>> {
+    fn move_payload(
+        &self,
+        payload: OpenFile,
+        found: PayloadNames,
+        to: &Link,
+        home: &Home,
+    ) -> Result<Option<File>> {
         let into = &home.snap_dir.dir;
         let Some((from, dir)) = found.names.into_iter().next() else {
             return self.name_again(payload, &found.stale, to, home);
@@ -239,7 +254,7 @@ impl Store {
 
     /// Gives a payload a name that has none that anybody knows: self-heal has thrown away the directory that it was in, and
     /// storage/posix keeps that aside for a while.
-    fn name_again(&self, payload: Inode, stale: &[Link], to: &Link, home: &Home) -> Result<Option<File>> {
+    fn name_again(&self, payload: OpenFile, stale: &[Link], to: &Link, home: &Home) -> Result<Option<File>> {
         names::note(&payload.file, to)?;
         self.brick.settle(&payload.file)?;
         match sys::give_name(&payload.file, &home.snap_dir.dir, to.name.as_slice()) {

@@ -8,19 +8,19 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use crate::Store;
-use crate::brick::{Access, Dir, Inode};
+use crate::brick::{Access, OpenDir, OpenFile};
 use crate::names::{self, links};
 use crate::snapdir::SnapDir;
-use crate::state::State;
+use crate::state::StateDir;
 use crate::sys::{self, Doing, give_name};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// The tombstone of a file.
 pub(crate) struct Grave {
     /// Its place.
     pub tombstone: Link,
     /// The `.fsnap` that it is in.
-    pub dir: Dir,
+    pub dir: OpenDir,
     /// The file's last name.
     pub was: Link,
 }
@@ -69,7 +69,7 @@ impl Store {
         let _change = self.change()?;
         let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
-        if Names::of(&base.file)?.has(PAYLOAD) {
+        if XattrNames::of(&base.file)?.has(PAYLOAD) {
             return Err(Error::ReadOnly("a snapshot has no snapshots of its own"));
         }
         if self.grave(&base)?.is_some() {
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// The note comes first: without it a tombstone that a crash leaves would never be found again.
-    fn dig(&self, base: &Inode, was: &Link, parent: &Dir, snap_dir: &SnapDir) -> Result<()> {
+    fn dig(&self, base: &OpenFile, was: &Link, parent: &OpenDir, snap_dir: &SnapDir) -> Result<()> {
         let tombstone = tombstone(base.gfid, was);
         self.state()?.note_buried(&self.brick, base.gfid, was)?;
         names::note(&base.file, &tombstone)?;
@@ -106,7 +106,7 @@ impl Store {
 
     /// Moves the tombstone of `base` to where it would be if its last name had been `was`. If a crash comes between, self-heal
     /// makes the new one: it is why this is called.
-    pub(crate) fn move_grave(&self, base: &Inode, grave: &Grave, was: &Link) -> Result<()> {
+    pub(crate) fn move_grave(&self, base: &OpenFile, grave: &Grave, was: &Link) -> Result<()> {
         let to = tombstone(base.gfid, was);
         if to == grave.tombstone {
             return Ok(());
@@ -159,7 +159,7 @@ impl Store {
     }
 
     /// Removes what tells of a tombstone that is gone.
-    pub(crate) fn forget_grave(&self, base: &Inode, tombstone: &Link) -> Result<()> {
+    pub(crate) fn forget_grave(&self, base: &OpenFile, tombstone: &Link) -> Result<()> {
         names::forget(&base.file, std::slice::from_ref(tombstone))?;
         self.brick.settle(&base.file)?;
         self.state()?.forget_buried(base.gfid)?;
@@ -189,21 +189,21 @@ impl Store {
         }
         names::forget(&base.file, &gone)?;
         sys::truncate(&base.file, 0).doing("truncate")?;
-        if Names::of(&base.file)?.is_dispersed() {
+        if XattrNames::of(&base.file)?.is_dispersed() {
             xattrs::set(&base.file, xattrs::EC_SIZE, &0u64.to_be_bytes())?;
         }
         sys::sync(&base.file)
     }
 
     /// The tombstone of `base`, if it has one.
-    pub(crate) fn grave(&self, base: &Inode) -> Result<Option<Grave>> {
+    pub(crate) fn grave(&self, base: &OpenFile) -> Result<Option<Grave>> {
         let Some(was) = self.buried_at(base.gfid)? else { return Ok(None) };
         let tombstone = tombstone(base.gfid, &was);
         Ok(self.brick.dir_of(&tombstone, &base.stat)?.map(|dir| Grave { tombstone, dir, was }))
     }
 
     /// The same, if it is the only name that `base` has.
-    pub(crate) fn only_grave(&self, base: &Inode) -> Result<Option<Grave>> {
+    pub(crate) fn only_grave(&self, base: &OpenFile) -> Result<Option<Grave>> {
         Ok(self.grave(base)?.filter(|_| base.stat.st_nlink == 2))
     }
 
@@ -218,10 +218,12 @@ impl Store {
     }
 
     /// Lets the buried `base` go if it has no snapshots any more. A failure is in the log: the next start tries again.
-    pub(crate) fn after_delete(&self, base: &Inode) {
+    pub(crate) fn after_delete(&self, base: &OpenFile) {
         let gfid = base.gfid;
         let release = || {
-            if !self.is_buried(gfid) || Names::of(&base.file)?.raw_starting(ENTRY_PREFIX).next().is_some() {
+            if !self.is_buried(gfid)
+                || XattrNames::of(&base.file)?.raw_starting(ENTRY_PREFIX).next().is_some()
+            {
                 return Ok(());
             }
             match self.only_grave(base)? {
@@ -247,7 +249,7 @@ impl Store {
 
     /// Removes the last names of a file that nobody needs any more. The note goes last: it brings us back here after a
     /// crash.
-    pub(crate) fn abandon(&self, base: &Inode, grave: Option<&Grave>) -> Result<()> {
+    pub(crate) fn abandon(&self, base: &OpenFile, grave: Option<&Grave>) -> Result<()> {
         if let Some(Grave { tombstone, dir, .. }) = grave {
             sys::unlink_if_same(&dir.file, tombstone.name.as_slice(), &base.stat)?;
             self.brick.settle(&dir.file)?;
@@ -263,7 +265,7 @@ impl Store {
 
     /// Learns who is buried, and finishes what a crash has cut short: a burial that the unlink did not follow, a grave that
     /// was not emptied, a tombstone without snapshots. One look for each buried file; failures are logged.
-    pub(crate) fn tidy_graves(&self, state: &State) {
+    pub(crate) fn tidy_graves(&self, state: &StateDir) {
         let names = match sys::names_in(&state.buried) {
             Ok(names) => names,
             Err(e) => return tracing::error!("cannot tell which deleted files have snapshots: {e}"),
@@ -280,13 +282,13 @@ impl Store {
         }
     }
 
-    fn tidy_grave(&self, state: &State, gfid: Gfid) -> Result<()> {
+    fn tidy_grave(&self, state: &StateDir, gfid: Gfid) -> Result<()> {
         let base = match self.brick.open_file(gfid, Access::Read) {
             Err(Error::Gone) => return self.tidy_without_handle(state, gfid),
             other => other?,
         };
         let grave = self.grave(&base)?;
-        let names = Names::of(&base.file)?;
+        let names = XattrNames::of(&base.file)?;
         // Without the number as well it may be a metadata heal that was cut short: the entries will come back.
         let unused = names.has(SEQ) && names.raw_starting(ENTRY_PREFIX).next().is_none();
         match (grave, base.stat.st_nlink) {
@@ -300,7 +302,7 @@ impl Store {
         }
     }
 
-    fn tidy_without_handle(&self, state: &State, gfid: Gfid) -> Result<()> {
+    fn tidy_without_handle(&self, state: &StateDir, gfid: Gfid) -> Result<()> {
         if let Some(was) = state.buried_at(gfid)? {
             let tombstone = tombstone(gfid, &was);
             let there = match self.brick.open_dir(tombstone.parent) {

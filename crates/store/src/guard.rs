@@ -7,13 +7,13 @@ use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 use nix::sys::stat::FileStat;
 
 use crate::Store;
-use crate::brick::{Access, Inode, open_leaf};
+use crate::brick::{Access, OpenFile, open_leaf};
 use crate::sys;
 use crate::xattrs;
 
 /// What an inode is to fsnap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum InodeKind {
     /// Not fsnap's own.
     Other,
     /// A directory `.fsnap`.
@@ -27,30 +27,31 @@ pub enum Kind {
 }
 
 impl Store {
-    /// What `gfid` is. [`Kind::Other`] also if nothing is there or if it can't be told. Of a gfid that fsnap has not
+    /// What `gfid` is. [`InodeKind::Other`] also if nothing is there or if it can't be told. Of a gfid that fsnap has not
     /// derived it knows that without looking at the disk.
-    pub fn what_is(&self, gfid: Gfid) -> Kind {
+    pub fn what_is(&self, gfid: Gfid) -> InodeKind {
         if self.is_buried(gfid) {
-            return Kind::Tombstone;
+            return InodeKind::Tombstone;
         }
         if !gfid.is_derived() {
-            return Kind::Other;
+            return InodeKind::Other;
         }
         match self.brick.soft_handle_of(gfid) {
             Ok(Some(link)) if link.name == SNAP_DIR.as_bytes() && link.parent.snap_dir() == gfid => {
-                Kind::SnapDir
+                InodeKind::SnapDir
             }
-            Ok(_) => Kind::Other,
+            Ok(_) => InodeKind::Other,
             // The handle is no symlink: a file.
-            Err(_) => {
-                self.brick.open_file(gfid, Access::Read).map_or(Kind::Other, |inode| kind_of_file(&inode))
-            }
+            Err(_) => self
+                .brick
+                .open_file(gfid, Access::Read)
+                .map_or(InodeKind::Other, |inode| kind_of_file(&inode)),
         }
     }
 
     /// Whether entries of directory `parent` lie in a `.fsnap`.
     pub fn entry_in_snap_dir(&self, parent: Gfid) -> bool {
-        self.what_is(parent) == Kind::SnapDir
+        self.what_is(parent) == InodeKind::SnapDir
     }
 
     /// Whether the entry `name` of the `.fsnap` with the gfid `snap_dir` is a link file of DHT. False if it can't be
@@ -90,12 +91,12 @@ impl Store {
     }
 }
 
-fn kind_of_file(inode: &Inode) -> Kind {
+fn kind_of_file(inode: &OpenFile) -> InodeKind {
     // Whatever the record says: nobody else sets that xattr, and a damaged snapshot is to stay as it is.
     match xattrs::get(&inode.file, PAYLOAD) {
-        Ok(Some(_)) => Kind::Payload,
-        _ if is_link_file(&inode.file, &inode.stat).unwrap_or(false) => Kind::LinkFile,
-        _ => Kind::Other,
+        Ok(Some(_)) => InodeKind::Payload,
+        _ if is_link_file(&inode.file, &inode.stat).unwrap_or(false) => InodeKind::LinkFile,
+        _ => InodeKind::Other,
     }
 }
 

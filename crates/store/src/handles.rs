@@ -9,7 +9,7 @@ use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
 
 use crate::Store;
-use crate::brick::Brick;
+use crate::brick::BrickDir;
 use crate::sys::{self, Doing, STEP, open_in};
 use crate::xattrs;
 
@@ -22,7 +22,7 @@ pub struct WithoutHandle {
     pub place: Link,
 }
 
-impl Brick {
+impl BrickDir {
     /// The directory that `path` leads to from the root, as storage/posix goes; `step` sees each directory on the way, and the name in
     /// it that comes next. [`Error::Gone`] if it leads nowhere, or to none.
     fn walk_path(&self, path: &[u8], mut step: impl FnMut(&File, &[u8]) -> Result<()>) -> Result<File> {

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{FileStat, fstat, stat};
 
-use crate::brick::Brick;
+use crate::brick::BrickDir;
 use crate::sys::{self, DIR, Doing, open_in};
 
 /// How often it is tried to get a lock.
@@ -27,7 +27,7 @@ pub(crate) type Lock = Flock<File>;
 
 /// Says that a store is at work, when nobody else is: no repair, and no other store. As long as somebody is it asks again whether
 /// it is to wait. [`Error::Leaving`] if not.
-pub(crate) fn hold(brick: &Brick, wait: impl Fn() -> bool) -> Result<Lock> {
+pub(crate) fn hold(brick: &BrickDir, wait: impl Fn() -> bool) -> Result<Lock> {
     let mut told = false;
     loop {
         match lock(brick, FlockArg::LockExclusiveNonblock)? {
@@ -47,7 +47,7 @@ pub(crate) fn hold(brick: &Brick, wait: impl Fn() -> bool) -> Result<Lock> {
 }
 
 /// Keeps everybody else away. [`Error::InUse`] if somebody is at work.
-pub(crate) fn alone(brick: &Brick) -> Result<Lock> {
+pub(crate) fn alone(brick: &BrickDir) -> Result<Lock> {
     let lock = match lock(brick, FlockArg::LockExclusiveNonblock)? {
         Err(Errno::EWOULDBLOCK) => return Err(Error::InUse("fsnap is at work on it".into())),
         other => other.doing("lock .glusterfs")?,
@@ -58,13 +58,13 @@ pub(crate) fn alone(brick: &Brick) -> Result<Lock> {
     }
 }
 
-fn lock(brick: &Brick, how: FlockArg) -> Result<nix::Result<Lock>> {
+fn lock(brick: &BrickDir, how: FlockArg) -> Result<nix::Result<Lock>> {
     let dir = open_in(&brick.glusterfs, ".", DIR).doing("open .glusterfs")?;
     Ok(Flock::lock(dir, how).map_err(|(_, errno)| errno))
 }
 
 /// The process of GlusterFS that has the brick's directory or its health check open.
-fn brick_process(brick: &Brick) -> Result<Option<u32>> {
+fn brick_process(brick: &BrickDir) -> Result<Option<u32>> {
     let mut marks = vec![fstat(&brick.root).doing("stat")?];
     marks.extend(sys::stat_in(&brick.glusterfs, "health_check")?);
     for entry in fs::read_dir("/proc").doing("read /proc")?.flatten() {

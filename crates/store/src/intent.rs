@@ -9,10 +9,10 @@ use fsnap_core::{Error, Gfid, Result};
 use crate::Store;
 use crate::brick::{Access, open_leaf};
 use crate::restore::overwrite;
-use crate::state::State;
+use crate::state::StateDir;
 use crate::sys::{self, Doing, give_name, nameless};
 
-impl State {
+impl StateDir {
     /// Whether a restore of `base` was begun and not ended.
     pub(crate) fn has_intent(&self, base: Gfid) -> bool {
         // Better no snapshot than one of a half restored file.
@@ -59,7 +59,7 @@ impl State {
 impl Store {
     /// Finishes all restores that were begun. An intent that makes no sense, or whose file or snapshot is not here,
     /// goes into quarantine; one that the disk does not let finish now stays for the next time.
-    pub(crate) fn replay_intents(&self, state: &State) {
+    pub(crate) fn replay_intents(&self, state: &StateDir) {
         let names = match sys::names_in(&state.intents) {
             Ok(names) => names,
             Err(e) => return tracing::error!("cannot read the interrupted restores: {e}"),
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// Finishes the restore of `base` that an earlier one has left behind, if there is one.
-    pub(crate) fn finish_earlier_restore(&self, state: &State, base: Gfid) -> Result<()> {
+    pub(crate) fn finish_earlier_restore(&self, state: &StateDir, base: Gfid) -> Result<()> {
         match state.has_intent(base) {
             true => self.replay(state, base.to_string().as_bytes()),
             false => {
@@ -101,7 +101,7 @@ impl Store {
         }
     }
 
-    fn replay(&self, state: &State, name: &[u8]) -> Result<()> {
+    fn replay(&self, state: &StateDir, name: &[u8]) -> Result<()> {
         let _reserve = self.may_use_reserve();
         let shown = name.escape_ascii();
         let base = std::str::from_utf8(name).ok().and_then(|name| Gfid::parse(name).ok());
@@ -129,7 +129,7 @@ impl Store {
         }
     }
 
-    fn redo(&self, state: &State, intent: &Intent) -> Result<()> {
+    fn redo(&self, state: &StateDir, intent: &Intent) -> Result<()> {
         let live = self.brick.open_file(intent.base, Access::Write)?;
         let payload: File = match self.payload(intent.base, &intent.name, intent.payload)? {
             Some(payload) => payload.file,

@@ -30,12 +30,12 @@ mod fault {
         Ok(())
     }
 }
+mod adopt;
 mod follow;
 mod gfid_set;
 mod grave;
 mod guard;
 mod handles;
-mod heal;
 mod in_use;
 mod intent;
 mod ioctl;
@@ -61,28 +61,28 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 use fsnap_core::Result;
 
+pub use adopt::{Catalogue, Outstanding};
 pub use create::{Cloned, Limits};
-pub use guard::Kind;
+pub use guard::InodeKind;
 pub use handles::WithoutHandle;
-pub use heal::{Catalogue, Outstanding};
-pub use lookup::Entry;
+pub use lookup::DirEntry;
 pub use restore::Restored;
 pub use tenancy::Change;
 
-use brick::Brick;
+use brick::BrickDir;
 use gfid_set::GfidSet;
 use reserve::Permit;
-use state::State;
+use state::StateDir;
 use tenancy::Tenancy;
 
 /// An opened brick. No more than one at a time changes a brick, in whichever process: opening replays what looks
 /// interrupted. Of two in one process it is the later one, and of two processes the one that came first, until it
 /// [leaves](Store::leave) or ends.
 pub struct Store {
-    brick: Brick,
+    brick: BrickDir,
     /// Keeps repairs and other stores away.
     tenancy: Arc<Tenancy>,
-    state: OnceLock<State>,
+    state: OnceLock<StateDir>,
     reflink: bool,
     exchanges: bool,
     /// The deleted files that are kept for their snapshots.
@@ -115,7 +115,7 @@ impl Store {
     /// The same, but it waits only as long as `wait` says, which is asked again and again:
     /// [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`) then.
     pub fn open_in_time(brick: &Path, wait: impl Fn() -> bool) -> Result<Self> {
-        let brick = Brick::open(brick)?;
+        let brick = BrickDir::open(brick)?;
         let (tenancy, _opening) = Tenancy::take(&brick, wait)?;
         let reflink = probe(&brick);
         let exchanges = reflink && probe_exchange(&brick);
@@ -129,7 +129,7 @@ impl Store {
             torn: GfidSet::default(),
             snap_dirs: RwLock::default(),
         };
-        if let Some(state) = State::find(&store.brick)? {
+        if let Some(state) = StateDir::find(&store.brick)? {
             let state = store.state.get_or_init(|| state);
             let reserve = store.may_use_reserve();
             if let Err(e) = state.sweep() {
@@ -177,11 +177,11 @@ impl Store {
     }
 
     /// fsnap's own directory, made if it is not there.
-    fn state(&self) -> Result<&State> {
+    fn state(&self) -> Result<&StateDir> {
         match self.state.get() {
             Some(state) => Ok(state),
             None => {
-                let state = State::make(&self.brick)?;
+                let state = StateDir::make(&self.brick)?;
                 Ok(self.state.get_or_init(|| state))
             }
         }
@@ -189,13 +189,13 @@ impl Store {
 }
 
 /// Exchanges two empty files without names.
-fn probe_exchange(brick: &Brick) -> bool {
+fn probe_exchange(brick: &BrickDir) -> bool {
     let nameless = || sys::nameless(&brick.glusterfs);
     nameless().and_then(|a| nameless().and_then(|b| ioctl::exchange(&a, &b))).is_ok()
 }
 
 /// Shares one block between two files without names.
-fn probe(brick: &Brick) -> bool {
+fn probe(brick: &BrickDir) -> bool {
     let nameless = || sys::nameless(&brick.glusterfs);
     let share = || -> io::Result<()> {
         let (mut src, dst) = (nameless()?, nameless()?);

@@ -14,7 +14,7 @@ use crate::xattrs;
 
 /// What has a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Entry {
+pub enum DirEntry {
     /// Nothing has it.
     Nothing,
     /// A file of whatever kind.
@@ -34,12 +34,12 @@ impl Store {
     /// What has the name `name` in directory `parent`.
     ///
     /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
-    pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<Entry> {
+    pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<DirEntry> {
         entry_in(&self.brick.open_dir(parent)?.file, name)
     }
 
     /// The same in the directory that `way` leads to from the brick's root, which need not have a gfid.
-    pub fn entry_by_path(&self, way: &[u8], name: &[u8]) -> Result<Entry> {
+    pub fn entry_by_path(&self, way: &[u8], name: &[u8]) -> Result<DirEntry> {
         entry_in(&self.brick.dir_by_path(way)?, name)
     }
 
@@ -76,13 +76,13 @@ impl Store {
     }
 }
 
-fn entry_in(parent: &File, name: &[u8]) -> Result<Entry> {
-    let Some(seen) = sys::stat_in(parent, name)? else { return Ok(Entry::Nothing) };
+fn entry_in(parent: &File, name: &[u8]) -> Result<DirEntry> {
+    let Some(seen) = sys::stat_in(parent, name)? else { return Ok(DirEntry::Nothing) };
     // Without opening it, whatever it is. A rename in between is the caller's business.
     match xattrs::gfid_in(parent, name) {
-        Ok(Some(gfid)) if sys::kind(&seen) == libc::S_IFDIR => Ok(Entry::Dir(gfid)),
-        Ok(Some(gfid)) => Ok(Entry::File(gfid)),
-        Ok(None) | Err(Error::Damaged(_)) => Ok(Entry::Unnamed),
+        Ok(Some(gfid)) if sys::kind(&seen) == libc::S_IFDIR => Ok(DirEntry::Dir(gfid)),
+        Ok(Some(gfid)) => Ok(DirEntry::File(gfid)),
+        Ok(None) | Err(Error::Damaged(_)) => Ok(DirEntry::Unnamed),
         Err(e) => Err(e),
     }
 }

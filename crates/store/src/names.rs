@@ -9,16 +9,16 @@ use fsnap_core::{Error, Gfid, Result};
 use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
-use crate::brick::{Access, Brick, Dir, Inode};
+use crate::brick::{Access, BrickDir, OpenDir, OpenFile};
 use crate::sys::{self, Doing};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// How often a file's place is looked up again that a rename has made uncertain.
 const TRIES: u64 = 4;
 
-impl Brick {
+impl BrickDir {
     /// The directory that `link` is in if it leads to the inode that `stat` is of.
-    pub(crate) fn dir_of(&self, link: &Link, stat: &FileStat) -> Result<Option<Dir>> {
+    pub(crate) fn dir_of(&self, link: &Link, stat: &FileStat) -> Result<Option<OpenDir>> {
         let dir = match self.open_dir(link.parent) {
             Err(Error::Gone) => return Ok(None),
             other => other?,
@@ -28,7 +28,7 @@ impl Brick {
     }
 
     /// All names of the file that snapshots can lie beside, the smallest first.
-    pub(crate) fn current_names(&self, base: &Inode) -> Result<Vec<Link>> {
+    pub(crate) fn current_names(&self, base: &OpenFile) -> Result<Vec<Link>> {
         let mut current = Vec::new();
         for link in links(&base.file)? {
             if self.dir_of(&link, &base.stat)?.is_some_and(|dir| dir.may_have_snapshots().is_ok()) {
@@ -43,7 +43,7 @@ impl Store {
     /// The directory and the name of the file. Of several hard links the one that is the smallest as an xattr: that
     /// is the same one on all bricks. [`Error::Gone`] for a file that was deleted, [`Error::Unsupported`] without gfid2path
     /// xattrs.
-    pub(crate) fn place_of(&self, base: &Inode) -> Result<(Dir, Vec<u8>)> {
+    pub(crate) fn place_of(&self, base: &OpenFile) -> Result<(OpenDir, Vec<u8>)> {
         for attempt in 0..TRIES {
             // A rename or a link sets the new xattr a moment after it has given the name.
             std::thread::sleep(Duration::from_millis(attempt * attempt));
@@ -130,14 +130,14 @@ impl Store {
     }
 }
 
-fn is_tombstone(base: &Inode, dir: &Dir, link: &Link) -> bool {
+fn is_tombstone(base: &OpenFile, dir: &OpenDir, link: &Link) -> bool {
     dir.is_snap_dir() && base.gfid.is_tombstone(&link.name)
 }
 
 /// All names of a file, as its gfid2path xattrs tell, the smallest first.
 pub(crate) fn links(file: &File) -> Result<Vec<Link>> {
     let mut links = Vec::new();
-    for key in Names::of(file)?.starting(gfid2path::PREFIX) {
+    for key in XattrNames::of(file)?.starting(gfid2path::PREFIX) {
         if let Some(value) = xattrs::get(file, key)? {
             links.push(Link::decode(&value)?);
         }
@@ -162,7 +162,7 @@ pub(crate) fn forget(file: &File, gone: &[Link]) -> Result<()> {
 
 /// Sets the [`xattrs::PGFID`] counts to what the gfid2path xattrs say, if the file has any.
 fn count_parents(file: &File) -> Result<()> {
-    let names = Names::of(file)?;
+    let names = XattrNames::of(file)?;
     let counted: Vec<&str> = names.starting(xattrs::PGFID).collect();
     if counted.is_empty() {
         return Ok(());

@@ -9,12 +9,12 @@ use fsnap_core::{Result, afr, mdata};
 use nix::sys::stat::{FileStat, futimens};
 use nix::sys::time::TimeSpec;
 
-use crate::brick::Inode;
+use crate::brick::OpenFile;
 use crate::fault;
 use crate::ioctl::{ficlone, follow_nocow};
 use crate::rights::Rights;
 use crate::sys::{self, Doing};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 const READ: u16 = 4;
 
@@ -26,8 +26,8 @@ const APPLICATION: &str = "user.";
 /// Clones `base` into a new file without a name in the file system of `dir`, with everything that the snapshot `record`
 /// with the name `link` is to have. Returns how long the clone took.
 pub(crate) fn make(
-    base: &Inode,
-    names: &Names,
+    base: &OpenFile,
+    names: &XattrNames,
     record: &PayloadRecord,
     link: &Link,
     dir: &File,
@@ -41,7 +41,7 @@ pub(crate) fn make(
         xattrs::set(&file, format!("{}{}", xattrs::PGFID, link.parent), &1u32.to_be_bytes())?;
     }
     let single = COPIED.iter().filter(|name| names.has(name)).map(|name| name.as_bytes());
-    let own = Names::of_application(&base.file)?;
+    let own = XattrNames::of_application(&base.file)?;
     xattrs::copy(&base.file, &file, single.chain(own.raw_starting(APPLICATION)))?;
     for name in names.starting(afr::PREFIX) {
         let mark = xattrs::get(&base.file, name)?.and_then(|value| afr::inherited(name.as_bytes(), &value));

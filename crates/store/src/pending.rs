@@ -3,16 +3,16 @@
 use fsnap_core::{Error, Gfid, Result};
 
 use crate::Store;
-use crate::brick::{Access, Inode};
-use crate::heal;
-use crate::state::State;
+use crate::adopt;
+use crate::brick::{Access, OpenFile};
+use crate::state::StateDir;
 use crate::sys;
 use crate::xattrs;
 
 impl Store {
     /// Brings payloads in line with the catalogue: one that is in no catalogue was not acknowledged, or its deletion was
     /// begun, and goes. What can't be told now stays for the next start; failures are logged.
-    pub(crate) fn settle_pending(&self, state: &State) {
+    pub(crate) fn settle_pending(&self, state: &StateDir) {
         let names = match sys::names_in(&state.pending) {
             Ok(names) => names,
             Err(e) => return tracing::error!("cannot read which snapshots were being made or deleted: {e}"),
@@ -58,17 +58,17 @@ impl Store {
     fn settle_nothing(&self, payload: Gfid) -> Result<()> {
         let state = self.state()?;
         match state.pending_of(payload)? {
-            Some(base) if heal::record_of(&self.brick, base, payload)?.is_some() => Ok(()),
+            Some(base) if adopt::record_of(&self.brick, base, payload)?.is_some() => Ok(()),
             _ => state.forget_base(payload),
         }
     }
 
-    fn settle_begun(&self, payload: &Inode) -> Result<()> {
+    fn settle_begun(&self, payload: &OpenFile) -> Result<()> {
         let base = self.state()?.pending_of(payload.gfid)?;
-        let (Some(base), true) = (base, heal::is_begun(payload)?) else {
+        let (Some(base), true) = (base, adopt::is_begun(payload)?) else {
             return Err(Error::Damaged("it is none".into()));
         };
-        if heal::record_of(&self.brick, base, payload.gfid)?.is_some() {
+        if adopt::record_of(&self.brick, base, payload.gfid)?.is_some() {
             return Ok(());
         }
         tracing::info!("{}, which self-heal had begun to make, was being deleted: it goes", payload.gfid);

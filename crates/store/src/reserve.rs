@@ -47,14 +47,14 @@ enum Piece {
     /// One that takes space. On XFS it stays when that is given up: to take space back needs no inode then.
     Space(u8),
     /// One that is nothing but an inode, of which only XFS has a number.
-    Inode(u8),
+    OpenFile(u8),
 }
 
 impl Piece {
     fn name(self) -> String {
         match self {
             Piece::Space(n) => format!("space-{n}"),
-            Piece::Inode(n) => format!("inode-{n}"),
+            Piece::OpenFile(n) => format!("inode-{n}"),
         }
     }
 
@@ -63,7 +63,7 @@ impl Piece {
     }
 
     fn all() -> impl Iterator<Item = Piece> {
-        (0..SPACES).map(Piece::Space).chain((0..INODES).map(Piece::Inode))
+        (0..SPACES).map(Piece::Space).chain((0..INODES).map(Piece::OpenFile))
     }
 }
 
@@ -156,7 +156,7 @@ impl Reserve {
         let name = piece.name();
         let file = sys::make_file(dir, name.as_str()).doing("make a file of the reserve")?;
         match piece {
-            Piece::Inode(_) => Ok(()),
+            Piece::OpenFile(_) => Ok(()),
             Piece::Space(_) if self.xfs => {
                 sys::allocate(&file, SPACE).doing("allocate space for the reserve").inspect_err(|_| {
                     // What it may have got is better left to others than held and not counted.

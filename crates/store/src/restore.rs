@@ -8,13 +8,13 @@ use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
-use crate::brick::{Access, Inode};
+use crate::brick::{Access, OpenFile};
 use crate::catalogue::is_being_healed;
 use crate::create::refuse_quota;
 use crate::ioctl::{exchange, ficlone};
 use crate::payload::{self, set_times};
 use crate::sys::{self, Doing};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// A file that was restored.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct Restored {
 }
 
 impl Restored {
-    pub(crate) fn now(live: &Inode, time: Duration) -> Result<Self> {
+    pub(crate) fn now(live: &OpenFile, time: Duration) -> Result<Self> {
         Ok(Restored { time, size: fstat(&live.file).doing("stat")?.st_size })
     }
 }
@@ -59,17 +59,17 @@ impl Store {
         self.check_restore(&self.brick.open_file(base, Access::Write)?, name)
     }
 
-    fn check_restore(&self, live: &Inode, name: &SnapName) -> Result<()> {
+    fn check_restore(&self, live: &OpenFile, name: &SnapName) -> Result<()> {
         if self.only_grave(live)?.is_some() {
             return Err(Error::unsupported("the file was deleted: bring it back first"));
         }
         // Of a carrier it knows.
-        refuse_quota(&Names::of(&live.file)?)?;
+        refuse_quota(&XattrNames::of(&live.file)?)?;
         self.restorable(live, name).map(drop)
     }
 
     /// The same for a file that may be a tombstone.
-    pub(crate) fn restore_into(&self, live: &Inode, name: &SnapName) -> Result<Duration> {
+    pub(crate) fn restore_into(&self, live: &OpenFile, name: &SnapName) -> Result<Duration> {
         let base = live.gfid;
         let snapshot = self.restorable(live, name)?;
         let state = self.state()?;
@@ -124,8 +124,8 @@ impl Store {
     }
 
     /// The payload of the snapshot that `live` may be restored to; the errors of [`restore`](Store::restore).
-    pub(crate) fn restorable(&self, live: &Inode, name: &SnapName) -> Result<Inode> {
-        let names = Names::of(&live.file)?;
+    pub(crate) fn restorable(&self, live: &OpenFile, name: &SnapName) -> Result<OpenFile> {
+        let names = XattrNames::of(&live.file)?;
         self.check_base(live, &names)?;
         if names.has(xattrs::SIGNATURE) {
             return Err(Error::unsupported(
@@ -144,7 +144,12 @@ impl Store {
 }
 
 /// Puts the old content back, and notes it by `is_back`.
-fn roll_back(live: &Inode, was: &FileStat, old: &File, is_back: impl FnOnce() -> Result<()>) -> Result<()> {
+fn roll_back(
+    live: &OpenFile,
+    was: &FileStat,
+    old: &File,
+    is_back: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     overwrite(old, &live.file)?;
     set_times(&live.file, was)?;
     is_back()

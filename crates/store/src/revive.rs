@@ -6,12 +6,12 @@ use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::errno::Errno;
 
 use crate::Store;
-use crate::brick::{Access, Dir, Inode};
+use crate::brick::{Access, OpenDir, OpenFile};
 use crate::create::refuse_quota;
 use crate::grave::Grave;
 use crate::names;
 use crate::sys::{self, Doing};
-use crate::xattrs::Names;
+use crate::xattrs::XattrNames;
 
 impl Store {
     /// Brings the buried file `base` back, in its directory and under its name, with the content of its snapshot `name`.
@@ -36,7 +36,7 @@ impl Store {
         let Some(grave) = self.only_grave(&base)? else {
             return Err(Error::unsupported("the file was not deleted"));
         };
-        refuse_quota(&Names::of(&base.file)?)?;
+        refuse_quota(&XattrNames::of(&base.file)?)?;
         let parent = self.brick.open_dir(grave.was.parent)?;
         if sys::stat_in(&parent.file, grave.was.name.as_slice())?.is_some() {
             return Err(exists(&grave));
@@ -58,7 +58,7 @@ impl Store {
 
     /// Moves the tombstone to where the file was. As with a payload's move, there is an xattr too many for a moment, never
     /// one too few.
-    fn raise(&self, base: &Inode, grave: &Grave, parent: &Dir) -> Result<()> {
+    fn raise(&self, base: &OpenFile, grave: &Grave, parent: &OpenDir) -> Result<()> {
         let Grave { tombstone, dir, was } = grave;
         names::note(&base.file, was)?;
         self.brick.settle(&base.file)?;

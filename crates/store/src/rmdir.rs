@@ -13,7 +13,7 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::Mode;
 
 use crate::Store;
-use crate::brick::{Access, Dir, MAX_DEPTH, open_leaf};
+use crate::brick::{Access, MAX_DEPTH, OpenDir, open_leaf};
 use crate::guard::{is_link_file, link_file};
 use crate::snapdir::find_own;
 use crate::sys::{self, DIR, Doing, open_in};
@@ -125,7 +125,7 @@ impl Store {
         Ok(())
     }
 
-    fn remove_soft_handle(&self, parent: &Dir) -> Result<()> {
+    fn remove_soft_handle(&self, parent: &OpenDir) -> Result<()> {
         let gfid = parent.gfid.snap_dir();
         let Ok(handles) = self.brick.handle_dir(gfid) else { return Ok(()) };
         let target = Link { parent: parent.gfid, name: SNAP_DIR.into() }.soft_handle();
@@ -198,7 +198,7 @@ fn first_kept(snaps: &File) -> Result<Option<Vec<u8>>> {
 }
 
 /// What is in the way, and how to clear it.
-fn explain(dir: &Dir, snaps: &File, first: &[u8]) -> String {
+fn explain(dir: &OpenDir, snaps: &File, first: &[u8]) -> String {
     let path: String = dir.way.iter().rev().map(|link| format!("/{}", link.name.escape_ascii())).collect();
     let named = |name: &[u8]| {
         let (file, _) = open_leaf(snaps, name, Access::Read).ok()??;

@@ -12,7 +12,7 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::fstat;
 
 use crate::Store;
-use crate::brick::Dir;
+use crate::brick::OpenDir;
 use crate::rights::Rights;
 use crate::state::UNFINISHED;
 use crate::sys::{self, DIR, Doing, open_in};
@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Opens the `.fsnap` of `parent`, and makes it or sets it right where needed.
-    pub(crate) fn ensure_snap_dir(&self, parent: &Dir) -> Result<SnapDir> {
+    pub(crate) fn ensure_snap_dir(&self, parent: &OpenDir) -> Result<SnapDir> {
         parent.may_have_snapshots()?;
         let _shared = self.snap_dirs.read().unwrap_or_else(PoisonError::into_inner);
         let stat = fstat(&parent.file).doing("stat")?;
@@ -74,7 +74,7 @@ impl Store {
 
     /// Makes `.fsnap` aside and moves it into place when it is whole: storage/posix gives a random gfid to any
     /// directory without one that it meets.
-    fn make_snap_dir(&self, parent: &Dir, rights: &Rights) -> Result<()> {
+    fn make_snap_dir(&self, parent: &OpenDir, rights: &Rights) -> Result<()> {
         let aside = &self.state()?.dir;
         let name = sys::unique(UNFINISHED);
         sys::make_dir(aside, name.as_str()).doing("mkdir")?;
@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// Makes the handle of the `.fsnap` of `parent` if it is not there; returns the directory that it is in.
-    fn ensure_soft_handle(&self, parent: &Dir) -> Result<File> {
+    fn ensure_soft_handle(&self, parent: &OpenDir) -> Result<File> {
         let gfid = parent.gfid.snap_dir();
         let target = Link { parent: parent.gfid, name: SNAP_DIR.into() }.soft_handle();
         let handles = self.brick.make_handle_dir(gfid)?;
@@ -138,7 +138,7 @@ pub(crate) fn find_own(parent: &File, gfid: Gfid) -> Result<Option<File>> {
 }
 
 /// Opens the `.fsnap` of `parent` if it has one. [`Error::Unsupported`] if it is not ours.
-pub(crate) fn find(parent: &Dir) -> Result<Option<File>> {
+pub(crate) fn find(parent: &OpenDir) -> Result<Option<File>> {
     // Heal and rebalance make `.fsnap` through storage/posix, which sets the gfid a moment after mkdir.
     for wait in [0, 5, 20] {
         std::thread::sleep(Duration::from_millis(wait));

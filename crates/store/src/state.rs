@@ -23,7 +23,7 @@ use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 
-use crate::brick::{Access, Brick, ensure_dir, open_leaf};
+use crate::brick::{Access, BrickDir, ensure_dir, open_leaf};
 use crate::reserve::Reserve;
 use crate::sys::{self, DIR, Doing, give_name, nameless, open_in};
 
@@ -55,7 +55,7 @@ impl Note {
     }
 }
 
-pub(crate) struct State {
+pub(crate) struct StateDir {
     pub dir: File,
     pub intents: File,
     pub buried: File,
@@ -68,9 +68,9 @@ pub(crate) struct State {
     arming: Mutex<()>,
 }
 
-impl State {
+impl StateDir {
     /// Opens it if it is there. [`Error::Unsupported`] if another version of fsnap has written it.
-    pub(crate) fn find(brick: &Brick) -> Result<Option<Self>> {
+    pub(crate) fn find(brick: &BrickDir) -> Result<Option<Self>> {
         let dir = match open_in(&brick.glusterfs, NAME, DIR) {
             Err(Errno::ENOENT) => return Ok(None),
             other => other.doing("open .glusterfs/fsnap")?,
@@ -80,7 +80,7 @@ impl State {
     }
 
     /// Opens it, and makes it if it is not there.
-    pub(crate) fn make(brick: &Brick) -> Result<Self> {
+    pub(crate) fn make(brick: &BrickDir) -> Result<Self> {
         let state = Self::complete(brick, ensure_dir(&brick.glusterfs, NAME)?)?;
         if !has_format(&state.dir)? {
             let format = nameless(&state.dir).doing("write the format file")?;
@@ -96,8 +96,8 @@ impl State {
         Ok(state)
     }
 
-    fn complete(brick: &Brick, dir: File) -> Result<Self> {
-        Ok(State {
+    fn complete(brick: &BrickDir, dir: File) -> Result<Self> {
+        Ok(StateDir {
             intents: ensure_dir(&dir, "intents")?,
             armed: ensure_dir(&dir, "armed")?,
             by_gfid: ensure_dir(&dir, "by-gfid")?,
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Moves `name` out of `place` into quarantine, under a name that starts with `what`.
-    pub(crate) fn quarantine(&self, brick: &Brick, place: &File, name: &[u8], what: &str) -> Result<()> {
+    pub(crate) fn quarantine(&self, brick: &BrickDir, place: &File, name: &[u8], what: &str) -> Result<()> {
         let new = sys::unique(what);
         sys::rename((place, name), (&self.lost, new.as_str())).doing("move a file into quarantine")?;
         brick.settle(&self.lost)?;
@@ -120,7 +120,7 @@ impl State {
     }
 
     /// Gives `file` one more name, in quarantine, that starts with `what`.
-    pub(crate) fn keep_aside(&self, brick: &Brick, file: &File, what: &str) -> Result<()> {
+    pub(crate) fn keep_aside(&self, brick: &BrickDir, file: &File, what: &str) -> Result<()> {
         let new = sys::unique(what);
         give_name(file, &self.lost, new.as_str()).doing("link a file into quarantine")?;
         brick.settle(&self.lost)?;
@@ -129,14 +129,14 @@ impl State {
     }
 
     /// Notes whose snapshot `payload` is.
-    pub(crate) fn note_base(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+    pub(crate) fn note_base(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
         // Only a lead for healing, the payload's own record is the truth.
         set_symlink(&self.by_gfid, payload, base.to_string().as_bytes())?;
         brick.settle(&self.by_gfid)
     }
 
     /// The same of one that self-heal is to bring.
-    pub(crate) fn note_awaited(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+    pub(crate) fn note_awaited(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
         set_symlink(&self.by_gfid, payload, format!("{AWAITED}{base}").as_bytes())?;
         brick.settle(&self.by_gfid)
     }
@@ -153,14 +153,14 @@ impl State {
 
     /// Notes that snapshot `payload` of `base` is about to enter the catalogue: after a crash the catalogue decides what
     /// becomes of it.
-    pub(crate) fn note_coming(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+    pub(crate) fn note_coming(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
         set_symlink(&self.pending, payload, base.to_string().as_bytes())?;
         brick.settle(&self.pending)
     }
 
     /// The same of one that is about to leave it. The note is the one in `by-gfid`, under a second name: on XFS that needs
     /// no inode, which a full disk would not have.
-    pub(crate) fn note_going(&self, brick: &Brick, payload: Gfid, base: Gfid) -> Result<()> {
+    pub(crate) fn note_going(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
         let noted = matches!(self.note_of(payload), Ok(Some(note)) if note.base == base);
         if noted && sys::link_into(&self.by_gfid, &self.pending, &payload.to_string()).is_ok() {
             return brick.settle(&self.pending);
@@ -180,7 +180,7 @@ impl State {
     }
 
     /// Notes that `base` is buried, and where it was.
-    pub(crate) fn note_buried(&self, brick: &Brick, base: Gfid, place: &Link) -> Result<()> {
+    pub(crate) fn note_buried(&self, brick: &BrickDir, base: Gfid, place: &Link) -> Result<()> {
         set_symlink(&self.buried, base, &place.encode())?;
         brick.settle(&self.buried)
     }
@@ -196,7 +196,7 @@ impl State {
     }
 
     /// Notes how far a restore of `base` by a carrier has come.
-    pub(crate) fn note_armed(&self, brick: &Brick, base: Gfid, armed: &Armed) -> Result<()> {
+    pub(crate) fn note_armed(&self, brick: &BrickDir, base: Gfid, armed: &Armed) -> Result<()> {
         let (name, new) = (base.to_string(), sys::unique(UNFINISHED));
         // In one step: a crash never leaves none.
         sys::symlink(armed.to_string().as_bytes(), &self.dir, new.as_str()).doing("make a note")?;

@@ -15,7 +15,7 @@ use fsnap_core::{Error, Result};
 use nix::sys::stat::fstat;
 
 use crate::Store;
-use crate::brick::Brick;
+use crate::brick::BrickDir;
 use crate::in_use::{self, Lock};
 use crate::sys::Doing;
 
@@ -64,7 +64,7 @@ impl Tenancy {
     /// the second part of the result.
     ///
     /// [`Error::Leaving`] (`ENOTCONN`) if it is not to wait, or has been opened once more since; or what a system call says.
-    pub(crate) fn take(brick: &Brick, wait: impl Fn() -> bool) -> Result<(Arc<Self>, Change)> {
+    pub(crate) fn take(brick: &BrickDir, wait: impl Fn() -> bool) -> Result<(Arc<Self>, Change)> {
         let stat = fstat(&brick.glusterfs).doing("stat")?;
         let tenancy = Arc::new(Tenancy::default());
         let opening = tenancy.begin()?;

@@ -122,23 +122,23 @@ pub(crate) fn expect_entry(base: &File, name: &SnapName) -> Result<Record> {
 }
 
 /// The names of the xattrs of a file at one moment.
-pub(crate) struct Names(Vec<Vec<u8>>);
+pub(crate) struct XattrNames(Vec<Vec<u8>>);
 
-impl Names {
+impl XattrNames {
     /// All of GlusterFS and fsnap. If there are too many for one list the application's are not among them.
     pub(crate) fn of(file: &File) -> Result<Self> {
-        Names::at_least(file, Space::Trusted)
+        XattrNames::at_least(file, Space::Trusted)
     }
 
     /// All of the application.
     pub(crate) fn of_application(file: &File) -> Result<Self> {
-        Names::at_least(file, Space::User)
+        XattrNames::at_least(file, Space::User)
     }
 
     fn at_least(file: &File, space: Space) -> Result<Self> {
         match file.list_xattr() {
-            Err(e) if e.raw_os_error() == Some(libc::E2BIG) => many::names(file, space).map(Names),
-            other => Ok(Names(other.doing("listxattr")?.map(OsStringExt::into_vec).collect())),
+            Err(e) if e.raw_os_error() == Some(libc::E2BIG) => many::names(file, space).map(XattrNames),
+            other => Ok(XattrNames(other.doing("listxattr")?.map(OsStringExt::into_vec).collect())),
         }
     }
 

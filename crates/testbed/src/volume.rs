@@ -16,7 +16,7 @@ const BRICK_WITHIN: Duration = Duration::from_secs(60);
 
 /// How a volume spreads files over its bricks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum VolumeType {
     /// Each file on one brick.
     Distribute,
     /// Each file on so many bricks.
@@ -32,13 +32,13 @@ pub enum Layout {
     },
 }
 
-impl Layout {
+impl VolumeType {
     fn words(self) -> Vec<String> {
         match self {
-            Layout::Distribute => Vec::new(),
-            Layout::Replicate(count) => vec!["replica".into(), count.to_string()],
-            Layout::Arbiter => ["replica", "3", "arbiter", "1"].map(String::from).into(),
-            Layout::Disperse { data, redundancy } => {
+            VolumeType::Distribute => Vec::new(),
+            VolumeType::Replicate(count) => vec!["replica".into(), count.to_string()],
+            VolumeType::Arbiter => ["replica", "3", "arbiter", "1"].map(String::from).into(),
+            VolumeType::Disperse { data, redundancy } => {
                 vec!["disperse-data".into(), data.to_string(), "redundancy".into(), redundancy.to_string()]
             }
         }
@@ -83,7 +83,7 @@ pub struct VolumeBuilder {
     servers: Vec<Server>,
     client: Scene,
     name: String,
-    layout: Layout,
+    layout: VolumeType,
     bricks: Vec<Brick>,
     options: Vec<(String, String)>,
 }
@@ -102,14 +102,14 @@ impl VolumeBuilder {
             servers,
             client: client.clone(),
             name: name.to_owned(),
-            layout: Layout::Distribute,
+            layout: VolumeType::Distribute,
             bricks: Vec::new(),
             options: Vec::new(),
         }
     }
 
     /// How to spread files. A multiple of the layout's bricks makes the volume distributed on top of it.
-    pub fn layout(mut self, layout: Layout) -> VolumeBuilder {
+    pub fn layout(mut self, layout: VolumeType) -> VolumeBuilder {
         self.layout = layout;
         self
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::Trace;
-use fsnap_testbed::{Fs, Layout, Scene, VOLFILE_POSIX, checksum, content, fill, getx, run, setx};
+use fsnap_testbed::{Fs, Scene, VOLFILE_POSIX, VolumeType, checksum, content, fill, getx, run, setx};
 
 const MIB: u64 = 1 << 20;
 
@@ -77,7 +77,7 @@ fn a_killed_brick_comes_back() {
     let scene = Scene::new();
     scene.start_glusterd();
     let disks = scene.disks(3, Fs::Xfs, 300 * MIB);
-    let volume = scene.volume("rep").disks(&disks).layout(Layout::Replicate(3)).start();
+    let volume = scene.volume("rep").disks(&disks).layout(VolumeType::Replicate(3)).start();
     let mount = volume.mount("/run/scene/m");
     let killed = volume.brick_pid(1);
     volume.kill_brick(1);
@@ -100,7 +100,7 @@ fn a_brick_that_was_away_is_healed() {
     let scene = Scene::new();
     scene.start_glusterd();
     let disks = scene.disks(3, Fs::Xfs, 300 * MIB);
-    let volume = scene.volume("rep").disks(&disks).layout(Layout::Replicate(3)).start();
+    let volume = scene.volume("rep").disks(&disks).layout(VolumeType::Replicate(3)).start();
     let mount = volume.mount("/run/scene/m");
     volume.kill_brick(1);
     mount.wait_connected(2);
@@ -121,7 +121,7 @@ fn new_and_emptied_bricks_are_healed() {
     let scene = Scene::new();
     scene.start_glusterd();
     let disks = scene.disks(4, Fs::Xfs, 300 * MIB);
-    let volume = scene.volume("rep").disks(&disks[..3]).layout(Layout::Replicate(3)).start();
+    let volume = scene.volume("rep").disks(&disks[..3]).layout(VolumeType::Replicate(3)).start();
     let mount = volume.mount("/run/scene/m");
     fill(mount.path().join("file"), MIB, 9);
     volume.replace_brick(1, &disks[3]);
@@ -138,7 +138,9 @@ fn other_layouts_start() {
     let scene = Scene::new();
     scene.start_glusterd();
     let disks = scene.disks(3, Fs::Xfs, 300 * MIB);
-    for (name, layout) in [("arb", Layout::Arbiter), ("ec", Layout::Disperse { data: 2, redundancy: 1 })] {
+    for (name, layout) in
+        [("arb", VolumeType::Arbiter), ("ec", VolumeType::Disperse { data: 2, redundancy: 1 })]
+    {
         let builder = scene.volume(name).layout(layout);
         let builder = disks.iter().fold(builder, |volume, disk| volume.brick(disk.at().join(name)));
         let volume = builder.start();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::Trace;
-use fsnap_testbed::{Cluster, Fs, Layout, Volume, checksum, fill, wait_until};
+use fsnap_testbed::{Cluster, Fs, Volume, VolumeType, checksum, fill, wait_until};
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ fn a_cluster_leaves_nothing_behind() {
 fn who_is_cut_off_is_left_out() {
     let cluster = Cluster::new(3);
     let disks = cluster.disks(2, Fs::Xfs, 300 * MIB);
-    let volume = cluster.volume("v").layout(Layout::Replicate(3)).disks(&disks).start();
+    let volume = cluster.volume("v").layout(VolumeType::Replicate(3)).disks(&disks).start();
     let mount = volume.mount("/run/scene/m");
     assert_eq!((volume.running(), mount.connected()), (6, 6));
     let hosts = |n: usize| volume.brick(n).host;
@@ -73,7 +73,7 @@ fn a_dead_node_takes_two_fragments_along() {
     let cluster = Cluster::new(3);
     let disks = cluster.disks(2, Fs::Xfs, 300 * MIB);
     let volume =
-        cluster.volume("v").layout(Layout::Disperse { data: 4, redundancy: 2 }).disks(&disks).start();
+        cluster.volume("v").layout(VolumeType::Disperse { data: 4, redundancy: 2 }).disks(&disks).start();
     let mount = volume.mount("/run/scene/m");
     let file = mount.path().join("file");
     fill(&file, MIB, 1);
@@ -106,7 +106,7 @@ fn a_dead_node_takes_two_fragments_along() {
 fn a_new_brick_is_healed() {
     let cluster = Cluster::new(3);
     let disks = cluster.disks(1, Fs::Xfs, 300 * MIB);
-    let volume = cluster.volume("v").layout(Layout::Replicate(3)).disks(&disks).start();
+    let volume = cluster.volume("v").layout(VolumeType::Replicate(3)).disks(&disks).start();
     let mount = volume.mount("/run/scene/m");
     fill(mount.path().join("file"), MIB, 1);
     let disk = cluster.node(1).disk(Fs::Xfs, 300 * MIB, "/run/scene/new");

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use super::{heal, truncate};
 use crate::ffi::call::{Call, Inodes, gfid_of};
-use crate::ffi::change::{How, Place};
+use crate::ffi::change::{How, Target};
 use crate::ffi::dict::{Dict, OwnedDict};
 use crate::ffi::fence::fence;
 use crate::ffi::host::xlator::Host;
@@ -56,27 +56,27 @@ type Fd = *mut sys::fd_t;
 
 guarded! {
     create(loc: Loc, flags: i32, mode: sys::mode_t, umask: sys::mode_t, fd: Fd) with []
-        or default_create, default_create_failure_cbk: [Place::entry(&*loc)], How::Other;
+        or default_create, default_create_failure_cbk: [Target::entry(&*loc)], How::Other;
     mkdir(loc: Loc, mode: sys::mode_t, umask: sys::mode_t) with []
-        or default_mkdir, default_mkdir_failure_cbk: [Place::entry(&*loc)], How::Mkdir;
+        or default_mkdir, default_mkdir_failure_cbk: [Target::entry(&*loc)], How::Mkdir;
     symlink(target: *const c_char, loc: Loc, umask: sys::mode_t) with []
-        or default_symlink, default_symlink_failure_cbk: [Place::entry(&*loc)], How::Other;
+        or default_symlink, default_symlink_failure_cbk: [Target::entry(&*loc)], How::Other;
     put(
         loc: Loc, mode: sys::mode_t, umask: sys::mode_t, flags: u32, vector: *mut sys::iovec, count: i32, offset: i64,
         iobref: *mut sys::iobref, xattr: *mut sys::dict_t
-    ) with [xattr] or default_put, default_put_failure_cbk: [Place::entry(&*loc)], How::Other;
+    ) with [xattr] or default_put, default_put_failure_cbk: [Target::entry(&*loc)], How::Other;
     readv(fd: Fd, size: usize, offset: i64, flags: u32)
-        or default_readv, default_readv_failure_cbk: [Place::open(fd)], How::Load;
+        or default_readv, default_readv_failure_cbk: [Target::open(fd)], How::Load;
     writev(fd: Fd, vector: *mut sys::iovec, count: i32, offset: i64, flags: u32, iobref: *mut sys::iobref)
-        or default_writev, default_writev_failure_cbk: [Place::open(fd)], How::Other;
+        or default_writev, default_writev_failure_cbk: [Target::open(fd)], How::Other;
     fallocate(fd: Fd, keep_size: i32, offset: i64, len: usize)
-        or default_fallocate, default_fallocate_failure_cbk: [Place::open(fd)], How::Other;
+        or default_fallocate, default_fallocate_failure_cbk: [Target::open(fd)], How::Other;
     discard(fd: Fd, offset: i64, len: usize)
-        or default_discard, default_discard_failure_cbk: [Place::open(fd)], How::Other;
+        or default_discard, default_discard_failure_cbk: [Target::open(fd)], How::Other;
     zerofill(fd: Fd, offset: i64, len: i64)
-        or default_zerofill, default_zerofill_failure_cbk: [Place::open(fd)], How::Other;
+        or default_zerofill, default_zerofill_failure_cbk: [Target::open(fd)], How::Other;
     setattr(loc: Loc, stbuf: *mut sys::iatt, valid: i32)
-        or default_setattr, default_setattr_failure_cbk: [Place::file(&*loc)], How::Attributes(valid);
+        or default_setattr, default_setattr_failure_cbk: [Target::file(&*loc)], How::Attributes(valid);
 }
 
 /// It reads one file and changes another.
@@ -93,8 +93,8 @@ pub(in crate::ffi) unsafe extern "C" fn copy_file_range<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        let refused = refusal::<T>((frame, this), &[Place::open(fd_out)], How::Other, xdata)
-            .or_else(|| refusal::<T>((frame, this), &[Place::open(fd_in)], How::Load, xdata));
+        let refused = refusal::<T>((frame, this), &[Target::open(fd_out)], How::Other, xdata)
+            .or_else(|| refusal::<T>((frame, this), &[Target::open(fd_in)], How::Load, xdata));
         match refused {
             Some(errno) => sys::default_copy_file_range_failure_cbk(frame, errno),
             None => {
@@ -114,7 +114,7 @@ pub(in crate::ffi) unsafe extern "C" fn xattrop<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        let place = Place::file(&*loc);
+        let place = Target::file(&*loc);
         match xattrop_refusal::<T>((frame, this), place, (*loc).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_xattrop_failure_cbk(frame, errno),
             None => match truncate::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
@@ -137,7 +137,7 @@ pub(in crate::ffi) unsafe extern "C" fn fxattrop<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        let place = Place::open(fd);
+        let place = Target::open(fd);
         match xattrop_refusal::<T>((frame, this), place, (*fd).inode, operation, xattrs, xdata) {
             Some(errno) => sys::default_fxattrop_failure_cbk(frame, errno),
             None => match truncate::ends::<T>((frame, this), place, xattrop_how(operation, xattrs)) {
@@ -156,7 +156,7 @@ pub(in crate::ffi) unsafe extern "C" fn fxattrop<T: Translator>(
 /// The arguments are a fop's.
 unsafe fn xattrop_refusal<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    place: Place<'_>,
+    place: Target<'_>,
     inode: *mut sys::inode_t,
     operation: sys::gf_xattrop_flags_t,
     xattrs: *mut sys::dict_t,
@@ -189,7 +189,7 @@ pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        match refusal::<T>((frame, this), &[Place::open(fd)], How::Attributes(valid), xdata) {
+        match refusal::<T>((frame, this), &[Target::open(fd)], How::Attributes(valid), xdata) {
             Some(_) => sys::default_fsetattr_failure_cbk(frame, libc::ESTALE),
             None => sys::default_fsetattr(frame, this, fd, stbuf, valid, xdata),
         }
@@ -208,7 +208,7 @@ pub(in crate::ffi) unsafe extern "C" fn open<T: Translator>(
     let how = if reads { How::Read } else { How::Other };
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        match refusal::<T>((frame, this), &[Place::file(&*loc)], how, xdata) {
+        match refusal::<T>((frame, this), &[Target::file(&*loc)], how, xdata) {
             Some(errno) => sys::default_open_failure_cbk(frame, errno),
             None => {
                 if !reads {
@@ -247,7 +247,7 @@ unsafe fn opened<T: Translator>(
 /// The arguments are a fop's.
 unsafe fn removal_refusal<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    place: Place<'_>,
+    place: Target<'_>,
     name: *const c_char,
     xdata: *mut sys::dict_t,
 ) -> Option<i32> {
@@ -277,7 +277,7 @@ pub(in crate::ffi) unsafe extern "C" fn removexattr<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        match removal_refusal::<T>((frame, this), Place::file(&*loc), name, xdata) {
+        match removal_refusal::<T>((frame, this), Target::file(&*loc), name, xdata) {
             Some(errno) => sys::default_removexattr_failure_cbk(frame, errno),
             None => {
                 let kept = heal::kept::<T>((frame, this), loc, name, xdata);
@@ -297,7 +297,7 @@ pub(in crate::ffi) unsafe extern "C" fn fremovexattr<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        match removal_refusal::<T>((frame, this), Place::open(fd), name, xdata) {
+        match removal_refusal::<T>((frame, this), Target::open(fd), name, xdata) {
             Some(errno) => sys::default_fremovexattr_failure_cbk(frame, errno),
             None => sys::default_fremovexattr(frame, this, fd, name, xdata),
         }

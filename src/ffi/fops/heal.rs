@@ -7,7 +7,7 @@ use fsnap_core::Gfid;
 
 use super::fop;
 use crate::ffi::call::{Call, gfid_of};
-use crate::ffi::change::{GFID_REQ, How, Place, entry};
+use crate::ffi::change::{GFID_REQ, How, Target, entry};
 use crate::ffi::dict::{Dict, OwnedDict};
 use crate::ffi::fence::fence;
 use crate::ffi::held::{HeldMake, HeldSet, Making, Setting};
@@ -72,7 +72,7 @@ pub(in crate::ffi) unsafe extern "C" fn mknod<T: Translator>(
     // SAFETY: the host's promise, for looking and for passing it on.
     unsafe {
         let pass = || {
-            let refused = refusal::<T>((frame, this), &[Place::entry(&*loc)], How::Other, xdata);
+            let refused = refusal::<T>((frame, this), &[Target::entry(&*loc)], How::Other, xdata);
             match refused.or_else(|| forbidden::<T>((frame, this), &[xdata])) {
                 Some(errno) => sys::default_mknod_failure_cbk(frame, errno),
                 None => sys::default_mknod(frame, this, loc, mode, rdev, umask, xdata),

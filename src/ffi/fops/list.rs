@@ -2,7 +2,7 @@
 
 use super::fop;
 use crate::ffi::call::Call;
-use crate::ffi::listing::{self, Kind};
+use crate::ffi::listing::{self, ListFop};
 use crate::ffi::reply::Pending;
 use crate::ffi::role::{Translator, forbidden};
 use crate::ffi::sys;
@@ -20,7 +20,7 @@ macro_rules! list_fop {
             let handle = |role: &T, call: &Call<'_>, pending: Pending| match role.hidden(call) {
                 None => Some(pending),
                 Some(hides) => {
-                    let begins = offset == 0 && matches!($kind, Kind::Readdirp);
+                    let begins = offset == 0 && matches!($kind, ListFop::Readdirp);
                     // SAFETY: the host's promise.
                     let forbidden = unsafe { forbidden::<T>((frame, this), &[xdata]) };
                     let refused = forbidden.or_else(|| begins.then(|| role.refuse_list(call)).flatten());
@@ -55,5 +55,5 @@ macro_rules! list_fop {
     };
 }
 
-list_fop!(readdir, default_readdir, Kind::Readdir);
-list_fop!(readdirp, default_readdirp, Kind::Readdirp);
+list_fop!(readdir, default_readdir, ListFop::Readdir);
+list_fop!(readdirp, default_readdirp, ListFop::Readdirp);

@@ -49,12 +49,12 @@ pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
             |frame| Call::on_loc(frame, loc),
             handle,
             || {
-                if rebalance::takes_lookup::<T>((frame, this), (*(*this).children).xlator, loc, xdata) {
+                if rebalance::takes_lookup::<T>((frame, this), loc, xdata) {
                     return 0;
                 }
                 let all = Dict::new(xdata).is_some_and(|dict| dict.get(filter::LIST_XATTR).is_some());
                 match hidden_xattrs::<T>(frame, this).filter(|_| all) {
-                    Some(hidden) => filter::lookup(frame, (*(*this).children).xlator, hidden, loc, xdata),
+                    Some(hidden) => filter::lookup((frame, this), hidden, loc, xdata),
                     None => sys::default_lookup(frame, this, loc, xdata),
                 }
             },

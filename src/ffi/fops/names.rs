@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::ptr::{NonNull, null_mut};
 
 use crate::ffi::call::{Call, gfid_of};
-use crate::ffi::change::{How, Place, WHOLE_TREE};
+use crate::ffi::change::{How, Target, WHOLE_TREE};
 use crate::ffi::dict::Dict;
 use crate::ffi::fence::fence;
 use crate::ffi::removal::{Removal, Spot, Ticket, path_of};
@@ -23,7 +23,7 @@ unsafe fn taken<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
     fop: Fop,
     (oldloc, newloc, flags, xdata): Arguments,
-    (places, how): (&[Place<'_>], How<'_>),
+    (places, how): (&[Target<'_>], How<'_>),
     removal: Option<Removal<'_>>,
 ) -> bool {
     // SAFETY: the host's promise; what is refused is answered here.
@@ -59,7 +59,7 @@ pub(in crate::ffi) unsafe extern "C" fn unlink<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking, for asking and for passing on.
     unsafe {
-        let asked = (&[Place::entry(&*loc)][..], How::Unlink);
+        let asked = (&[Target::entry(&*loc)][..], How::Unlink);
         let removal = Spot::of(&*loc).map(|at| {
             let internal =
                 Dict::new(xdata).is_some_and(|xdata| xdata.get(c"glusterfs-internal-fop").is_some());
@@ -81,7 +81,7 @@ pub(in crate::ffi) unsafe extern "C" fn rmdir<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking, for asking and for passing on.
     unsafe {
-        let asked = (&[Place::entry(&*loc)][..], How::Other);
+        let asked = (&[Target::entry(&*loc)][..], How::Other);
         let whole_tree = flags & WHOLE_TREE != 0;
         let removal = Removal::Rmdir { path: path_of(&*loc), dir: gfid_of(&*loc), whole_tree };
         match taken::<T>((frame, this), Fop::Rmdir, (loc, null_mut(), flags, xdata), asked, Some(removal)) {
@@ -100,7 +100,7 @@ pub(in crate::ffi) unsafe extern "C" fn rename<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking, for asking and for passing on.
     unsafe {
-        let asked = (&[Place::entry(&*oldloc), Place::entry(&*newloc)][..], How::Other);
+        let asked = (&[Target::entry(&*oldloc), Target::entry(&*newloc)][..], How::Other);
         let files = [gfid_of(&*oldloc), gfid_of(&*newloc)];
         let removal = Spot::of(&*oldloc).zip(Spot::of(&*newloc));
         let removal = removal.map(|(from, to)| Removal::Rename { from, to, files });
@@ -120,7 +120,7 @@ pub(in crate::ffi) unsafe extern "C" fn link<T: Translator>(
 ) -> i32 {
     // SAFETY: the host's promise, for looking, for asking and for passing on.
     unsafe {
-        let asked = (&[Place::file(&*oldloc), Place::entry(&*newloc)][..], How::Other);
+        let asked = (&[Target::file(&*oldloc), Target::entry(&*newloc)][..], How::Other);
         let removal = Spot::of(&*newloc).map(|to| Removal::Link { file: gfid_of(&*oldloc), to });
         match taken::<T>((frame, this), Fop::Link, (oldloc, newloc, 0, xdata), asked, removal) {
             true => 0,

@@ -16,10 +16,9 @@ use crate::ffi::wind::{Later, Waiter, down, lookup_cbk};
 /// Passes the lookup on if the translator says that it is such a one; true if it was.
 ///
 /// # Safety
-/// The arguments are a fop's, `child` is the translator beneath.
+/// The arguments are a fop's; `this` has a translator beneath (checked at init).
 pub(super) unsafe fn takes_lookup<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    child: *mut sys::xlator_t,
     loc: *mut sys::loc_t,
     xdata: *mut sys::dict_t,
 ) -> bool {
@@ -32,17 +31,18 @@ pub(super) unsafe fn takes_lookup<T: Translator>(
     let Some(shown) = shown else { return false };
     // SAFETY: the caller's contract; the frame is given up here.
     unsafe {
-        down(frame, Fop::Lookup, Found::<T>(shown, PhantomData), |frame, cookie| {
-            sys::fsnap_wind_lookup(frame, cookie, Some(lookup_cbk::<Found<T>>), child, loc, xdata)
+        let child = (*(*this).children).xlator;
+        down((frame, this), Fop::Lookup, LookupToMove::<T>(shown, PhantomData), |frame, cookie| {
+            sys::fsnap_wind_lookup(frame, cookie, Some(lookup_cbk::<LookupToMove<T>>), child, loc, xdata)
         });
     }
     true
 }
 
 /// What such a lookup was about, for the log.
-struct Found<T>(String, PhantomData<T>);
+struct LookupToMove<T>(String, PhantomData<T>);
 
-impl<T: Translator> Waiter for Found<T> {
+impl<T: Translator> Waiter for LookupToMove<T> {
     const WHAT: &'static str = "the answer to a lookup of rebalance";
 
     fn answered(self, this: *mut sys::xlator_t, answer: &mut Answer) -> Option<Later> {

@@ -9,7 +9,7 @@ use fsnap_core::command::CARRIER;
 
 use super::fop;
 use crate::ffi::call::{Call, gfid_of};
-use crate::ffi::change::{How, Place};
+use crate::ffi::change::{How, Target};
 use crate::ffi::dict::Dict;
 use crate::ffi::errand::ERRAND;
 use crate::ffi::fence::fence;
@@ -42,7 +42,7 @@ pub(in crate::ffi) unsafe extern "C" fn truncate<T: Translator>(
         if refused::<T>((frame, this), loc.as_ref().map(gfid_of), Fop::Truncate) {
             return 0;
         }
-        match refusal::<T>((frame, this), &[Place::file(&*loc)], How::Other, xdata) {
+        match refusal::<T>((frame, this), &[Target::file(&*loc)], How::Other, xdata) {
             Some(errno) => sys::default_truncate_failure_cbk(frame, errno),
             None => sys::default_truncate(frame, this, loc, offset, xdata),
         }
@@ -63,7 +63,7 @@ pub(in crate::ffi) unsafe extern "C" fn ftruncate<T: Translator>(
         if refused::<T>((frame, this), file, Fop::Ftruncate) {
             return 0;
         }
-        match refusal::<T>((frame, this), &[Place::open(fd)], How::Other, xdata) {
+        match refusal::<T>((frame, this), &[Target::open(fd)], How::Other, xdata) {
             Some(errno) => sys::default_ftruncate_failure_cbk(frame, errno),
             None => sys::default_ftruncate(frame, this, fd, offset, xdata),
         }
@@ -138,10 +138,10 @@ unsafe fn refused<T: Translator>(
 /// The arguments are a fop's.
 pub(in crate::ffi) unsafe fn ends<T: Translator>(
     (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    place: Place<'_>,
+    place: Target<'_>,
     how: How<'_>,
 ) -> Option<(Gfid, Gfid)> {
-    let (Place::File(file) | Place::Open(file), How::Xattrop(Some(counts))) = (place, how) else {
+    let (Target::File(file) | Target::Open(file), How::Xattrop(Some(counts))) = (place, how) else {
         return None;
     };
     // SAFETY: the host's promise.
@@ -166,7 +166,7 @@ pub(in crate::ffi) unsafe fn end<T: Translator>(
     unsafe {
         let child = Host::new(NonNull::new_unchecked(this)).child();
         let ends = Ends::<T> { file, id, role: PhantomData };
-        down(frame, Fop::Xattrop, ends, |_, cookie| wind(cookie, Some(xattrop_cbk::<Ends<T>>), child))
+        down((frame, this), Fop::Xattrop, ends, |_, cookie| wind(cookie, Some(xattrop_cbk::<Ends<T>>), child))
     }
 }
 

@@ -54,9 +54,7 @@ macro_rules! get_fop {
                 // SAFETY: the host's promise, for looking and for passing on; we have a child (checked at init).
                 return unsafe {
                     match hidden_xattrs::<T>(frame, this) {
-                        Some(hidden) => {
-                            filter::$name(frame, (*(*this).children).xlator, hidden, $object, xdata)
-                        }
+                        Some(hidden) => filter::$name((frame, this), hidden, $object, xdata),
                         None => sys::$default(frame, this, $object, key, xdata),
                     }
                 };

@@ -9,19 +9,19 @@ use fsnap_core::record::{ENTRY_PREFIX, Record, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SnapName};
 
 use super::payload::At;
-use super::{Finds, Kind, Scan, walk};
+use super::{Finds, ProblemKind, Scan, walk};
 use crate::brick::Access;
 use crate::grave;
 use crate::names;
 use crate::sys::{self, same_inode};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 impl Scan<'_> {
     /// A file with a catalogue.
-    pub(super) fn base(&self, at: &At<'_>, names: &Names, finds: &mut Finds) -> Result<()> {
+    pub(super) fn base(&self, at: &At<'_>, names: &XattrNames, finds: &mut Finds) -> Result<()> {
         let Some(gfid) = walk::readable_gfid(at.file)? else {
             finds.add(
-                Kind::BaseGfid,
+                ProblemKind::BaseGfid,
                 at.path,
                 None,
                 "the file has snapshots but no gfid (trusted.gfid): commands can't find it. Set the one \
@@ -33,7 +33,7 @@ impl Scan<'_> {
         if !self.has_handle(at, gfid)? {
             let handle = gfid.handle();
             finds.add(
-                Kind::BaseHandle,
+                ProblemKind::BaseHandle,
                 at.path,
                 Some(gfid),
                 format!(
@@ -57,7 +57,7 @@ impl Scan<'_> {
         &self,
         at: &At<'_>,
         gfid: Gfid,
-        names: &Names,
+        names: &XattrNames,
         finds: &mut Finds,
     ) -> Result<Vec<(SnapName, Record)>> {
         let mut entries = Vec::new();
@@ -70,7 +70,7 @@ impl Scan<'_> {
                     "the entry {shown} {why}: list and create fail with EIO. If nothing tells what it said, \
                      remove the xattr; the payload is an orphan then"
                 );
-                finds.add(Kind::EntryDamaged, at.path, Some(gfid), text, None);
+                finds.add(ProblemKind::EntryDamaged, at.path, Some(gfid), text, None);
             };
             let Ok(name) = SnapName::parse(&key[ENTRY_PREFIX.len()..]) else {
                 damaged("has an impossible name");
@@ -95,7 +95,7 @@ impl Scan<'_> {
                      false",
                     record.seq
                 );
-                finds.add(Kind::EntryDuplicate, at.path, Some(record.gfid), text, None);
+                finds.add(ProblemKind::EntryDuplicate, at.path, Some(record.gfid), text, None);
             }
             entries.push((name, record));
         }
@@ -111,7 +111,7 @@ impl Scan<'_> {
                     "{SEQ} is missing: the next snapshot is numbered after the entries, which is right \
                      unless newer ones were deleted. On a replicated volume heal may be about to set it"
                 );
-                finds.add(Kind::SeqMissing, at.path, Some(gfid), text, None);
+                finds.add(ProblemKind::SeqMissing, at.path, Some(gfid), text, None);
                 return Ok(());
             }
             Some(Err(_)) => {
@@ -119,7 +119,7 @@ impl Scan<'_> {
                     "{SEQ} can't be read: create fails with EIO. Set it to the largest number in the \
                      entries, or larger"
                 );
-                finds.add(Kind::SeqDamaged, at.path, Some(gfid), text, None);
+                finds.add(ProblemKind::SeqDamaged, at.path, Some(gfid), text, None);
                 return Ok(());
             }
             Some(Ok(seq)) => seq,
@@ -130,7 +130,7 @@ impl Scan<'_> {
                  largest number in the entries, or larger",
                 record.seq
             );
-            finds.add(Kind::EntrySeq, at.path, Some(record.gfid), text, None);
+            finds.add(ProblemKind::EntrySeq, at.path, Some(record.gfid), text, None);
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Scan<'_> {
             Err(Error::Gone) => {
                 match self.own.awaited_for(gfid, base) {
                     Some(age) => add(
-                        Kind::PayloadAwaited,
+                        ProblemKind::PayloadAwaited,
                         format!(
                             "snapshot {name} was taken while this brick was away, and has waited for self-heal \
                              for {}: if it does not come, gluster volume heal VOLUME full",
@@ -162,7 +162,7 @@ impl Scan<'_> {
                         ),
                     ),
                     None => add(
-                        Kind::PayloadMissing,
+                        ProblemKind::PayloadMissing,
                         format!(
                             "the data of snapshot {name} is not on this brick. On a replicated volume heal may \
                              be about to learn of it; else it is lost: delete the snapshot"
@@ -173,7 +173,7 @@ impl Scan<'_> {
             }
             Err(Error::NotRegular) => {
                 add(
-                    Kind::PayloadType,
+                    ProblemKind::PayloadType,
                     format!(
                         "the handle of snapshot {name}, {}, is no regular file: move it away; the data is \
                          lost if no file in .fsnap has it",
@@ -183,7 +183,7 @@ impl Scan<'_> {
                 return Ok(());
             }
             Err(Error::Damaged(why)) => {
-                add(Kind::PayloadGfid, format!("snapshot {name} is not what its entry says: {why}"));
+                add(ProblemKind::PayloadGfid, format!("snapshot {name} is not what its entry says: {why}"));
                 return Ok(());
             }
             Err(e) => return Err(e),
@@ -194,7 +194,7 @@ impl Scan<'_> {
             Err(e @ Error::Os { .. }) => return Err(e),
             _ => {
                 add(
-                    Kind::PayloadRecord,
+                    ProblemKind::PayloadRecord,
                     format!(
                         "what has the gfid of snapshot {name} does not carry its record: commands on it \
                          fail with EIO. If the content is right set {}",
@@ -216,13 +216,13 @@ impl Scan<'_> {
         &self,
         at: &At<'_>,
         gfid: Option<Gfid>,
-        names: &Names,
+        names: &XattrNames,
         finds: &mut Finds,
     ) -> Result<()> {
         let name = walk::leaf(at.path).as_bytes();
         let Some(gfid) = gfid.filter(|gfid| gfid.is_tombstone(name)) else {
             finds.add(
-                Kind::TombstoneGfid,
+                ProblemKind::TombstoneGfid,
                 at.path,
                 gfid,
                 "the name of this tombstone, what is kept of a \
@@ -237,7 +237,7 @@ impl Scan<'_> {
         if noted.is_none_or(|was| Some(grave::tombstone(gfid, &was)) != place) {
             let note = format!(".glusterfs/fsnap/buried/{gfid}");
             finds.add(
-                Kind::TombstoneNote,
+                ProblemKind::TombstoneNote,
                 at.path,
                 Some(gfid),
                 format!(
@@ -251,7 +251,7 @@ impl Scan<'_> {
         let links = names::links(at.file);
         if place.is_some_and(|place| links.is_ok_and(|links| !links.contains(&place))) {
             finds.add(
-                Kind::TombstonePlace,
+                ProblemKind::TombstonePlace,
                 at.path,
                 Some(gfid),
                 "no trusted.gfid2path xattr of this deleted file tells where it is: restore fails",
@@ -260,12 +260,12 @@ impl Scan<'_> {
         }
         if names.raw_starting(ENTRY_PREFIX).next().is_none() {
             let text = "the deleted file has no snapshots any more: the next start of the brick lets it go";
-            finds.add(Kind::TombstoneUnused, at.path, Some(gfid), text, None);
+            finds.add(ProblemKind::TombstoneUnused, at.path, Some(gfid), text, None);
         }
         if at.stat.st_nlink > 1 + u64::from(self.has_handle(at, gfid)?) {
             let text = "the file is kept as a deleted one but has another name: a deletion that was cut \
                      short; the next start of the brick takes it back";
-            finds.add(Kind::TombstonePending, at.path, Some(gfid), text, None);
+            finds.add(ProblemKind::TombstonePending, at.path, Some(gfid), text, None);
         }
         Ok(())
     }

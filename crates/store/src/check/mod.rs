@@ -21,9 +21,9 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 
-pub use problem::{Kind, Problem, Severity, escaped};
+pub use problem::{Problem, ProblemKind, Severity, escaped};
 
-use crate::brick::{Access, Brick, open_leaf};
+use crate::brick::{Access, BrickDir, open_leaf};
 use crate::in_use;
 use crate::sys::{self, Doing};
 use crate::xattrs;
@@ -77,7 +77,7 @@ impl Report {
 /// if another version of fsnap was at work here; [`Error::InUse`] (`EBUSY`) if it is to be repaired and is not stopped;
 /// else what a system call says. What can't be looked at within the brick is a problem, no error.
 pub fn run(brick: &Path, options: &Options) -> Result<Report> {
-    let brick = Brick::open(brick)?;
+    let brick = BrickDir::open(brick)?;
     if walk::readable_gfid(&brick.root)? != Some(Gfid::ROOT) {
         return Err(Error::unsupported(
             "the directory has no trusted.gfid of a brick's root: it is none, or who asks is not root",
@@ -141,26 +141,26 @@ enum Fix {
     MakeState,
 }
 
-struct Found {
+struct Finding {
     problem: Problem,
     fix: Option<Fix>,
 }
 
-impl Found {
+impl Finding {
     /// Whether it is the same problem as `other`, whatever is said about it.
-    fn is(&self, other: &Found) -> bool {
-        let key = |found: &Found| (found.problem.kind, found.problem.path.clone(), found.problem.gfid);
+    fn is(&self, other: &Finding) -> bool {
+        let key = |found: &Finding| (found.problem.kind, found.problem.path.clone(), found.problem.gfid);
         key(self) == key(other)
     }
 }
 
 /// One look at a brick.
 struct Scan<'a> {
-    brick: &'a Brick,
+    brick: &'a BrickDir,
     in_use: bool,
     tree: Tree,
     own: Own,
-    found: HashMap<Subject, Vec<Found>>,
+    found: HashMap<Subject, Vec<Finding>>,
     files: u64,
     snapshots: u64,
 }
@@ -168,7 +168,7 @@ struct Scan<'a> {
 /// What is found at one subject.
 #[derive(Default)]
 struct Finds {
-    found: Vec<Found>,
+    found: Vec<Finding>,
     /// The entries of the catalogue, if it has one.
     entries: u64,
 }
@@ -176,7 +176,7 @@ struct Finds {
 impl Finds {
     fn add(
         &mut self,
-        kind: Kind,
+        kind: ProblemKind,
         path: &Path,
         gfid: Option<Gfid>,
         text: impl Into<String>,
@@ -184,17 +184,17 @@ impl Finds {
     ) {
         let repairable = fix.is_some();
         let problem = Problem { kind, path: path.to_owned(), gfid, text: text.into(), repairable };
-        self.found.push(Found { problem, fix });
+        self.found.push(Finding { problem, fix });
     }
 
     fn add_unreadable(&mut self, path: &Path, why: &Error) {
         let problem = walk::unreadable(path, why);
-        self.found.extend(problem.map(|problem| Found { problem, fix: None }));
+        self.found.extend(problem.map(|problem| Finding { problem, fix: None }));
     }
 }
 
 impl<'a> Scan<'a> {
-    fn of(brick: &'a Brick, in_use: bool) -> Result<Self> {
+    fn of(brick: &'a BrickDir, in_use: bool) -> Result<Self> {
         // Notes first: one that is made after this is not looked at, and one that is here by now is of a payload that
         // the walk meets, or that is gone.
         let own = Own::open(brick)?;
@@ -271,7 +271,7 @@ impl<'a> Scan<'a> {
             Subject::Reserved(name) => self.reserved(name, &mut finds),
             Subject::Unreadable(path) => {
                 let seen = self.tree.unreadable.iter().filter(|problem| problem.path == *path);
-                finds.found.extend(seen.map(|problem| Found { problem: problem.clone(), fix: None }));
+                finds.found.extend(seen.map(|problem| Finding { problem: problem.clone(), fix: None }));
             }
         }
         finds
@@ -299,7 +299,7 @@ impl<'a> Scan<'a> {
             match walk::readable_gfid(&dir)? {
                 Some(own) if own == gfid => self.snap_dir_handle(path, parent, finds),
                 own => finds.add(
-                    Kind::SnapDirForeign,
+                    ProblemKind::SnapDirForeign,
                     path,
                     own,
                     format!(
@@ -341,7 +341,7 @@ impl<'a> Scan<'a> {
                 )
             }
         };
-        finds.add(Kind::SnapDirHandle, path, Some(gfid), text, fix);
+        finds.add(ProblemKind::SnapDirHandle, path, Some(gfid), text, fix);
     }
 
     fn lost_handle(&self, path: &Path, finds: &mut Finds) {
@@ -366,7 +366,7 @@ impl<'a> Scan<'a> {
                  unlink or rename in a directory like that",
                 gfid.handle().display()
             );
-            finds.add(Kind::HandleMissing, path, Some(gfid), text, fix);
+            finds.add(ProblemKind::HandleMissing, path, Some(gfid), text, fix);
             Ok(())
         };
         if let Err(e) = look(finds) {
@@ -399,11 +399,11 @@ impl<'a> Scan<'a> {
 
     fn alien(&self, path: &Path, finds: &mut Finds) {
         let text = "this is not fsnap's: nobody but root on the brick can have put it here; move it away";
-        finds.add(Kind::Alien, path, None, text, None);
+        finds.add(ProblemKind::Alien, path, None, text, None);
     }
 
     fn regular(&self, at: &payload::At<'_>, own: bool, known: bool, finds: &mut Finds) -> Result<()> {
-        let names = xattrs::Names::of(at.file)?;
+        let names = xattrs::XattrNames::of(at.file)?;
         if names.has(PAYLOAD) {
             return if known { Ok(()) } else { self.payload(at, finds) };
         }

@@ -14,10 +14,10 @@ use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::FileStat;
 
 use super::payload::At;
-use super::{Finds, Fix, Kind, Scan, Subject};
-use crate::brick::{Access, Brick, GLUSTERFS};
+use super::{Finds, Fix, ProblemKind, Scan, Subject};
+use crate::adopt;
+use crate::brick::{Access, BrickDir, GLUSTERFS};
 use crate::grave;
-use crate::heal;
 use crate::reserve;
 use crate::state::{self, Note, UNFINISHED, has_format};
 use crate::sys::{self, DIR, Doing, open_in};
@@ -47,7 +47,7 @@ pub(super) struct Own {
 
 impl Own {
     /// [`Error::Unsupported`] if another version of fsnap has written it.
-    pub(super) fn open(brick: &Brick) -> Result<Self> {
+    pub(super) fn open(brick: &BrickDir) -> Result<Self> {
         let mut odd = Vec::new();
         let mut open = |dir: &File, name: &str, path: PathBuf| match open_in(dir, name, DIR) {
             Ok(dir) => Ok(Some(dir)),
@@ -144,14 +144,14 @@ impl Scan<'_> {
         for path in &self.own.odd {
             let text = "this is to be a directory: move away what is there; fsnap does not work on this \
                      brick until then";
-            finds.add(Kind::Unreadable, path, None, text, None);
+            finds.add(ProblemKind::Unreadable, path, None, text, None);
         }
         let used = !self.tree.claimed.is_empty() || !self.tree.payloads.is_empty();
         if used && !self.own.complete && self.own.odd.is_empty() {
             let text = "there are snapshots, but this directory is missing or has no file \"format\": fsnap \
                      takes the brick for one without snapshots and does not keep those of files that are \
                      deleted or renamed. Repair makes it";
-            finds.add(Kind::StateMissing, &path(""), None, text, Some(Fix::MakeState));
+            finds.add(ProblemKind::StateMissing, &path(""), None, text, Some(Fix::MakeState));
         }
     }
 
@@ -164,7 +164,7 @@ impl Scan<'_> {
         if name.starts_with(UNFINISHED.as_bytes()) && sys::kind(&stat) == libc::S_IFDIR {
             let text = "an unfinished directory, left by a crash: the next start of the brick, or repair, \
                      removes it";
-            finds.add(Kind::Leftover, &path, None, text, Some(Fix::Sweep(name.to_vec())));
+            finds.add(ProblemKind::Leftover, &path, None, text, Some(Fix::Sweep(name.to_vec())));
         } else {
             self.alien(&path, finds);
         }
@@ -191,7 +191,7 @@ impl Scan<'_> {
         let look = |finds: &mut Finds| -> Result<bool> {
             let note = self.own.note(gfid)?.and_then(|text| Note::decode(&text));
             if let Some(note) = note
-                && heal::record_of(self.brick, note.base, gfid).is_ok_and(|record| record.is_some())
+                && adopt::record_of(self.brick, note.base, gfid).is_ok_and(|record| record.is_some())
             {
                 return Ok(false);
             }
@@ -209,7 +209,7 @@ impl Scan<'_> {
         match look(finds) {
             Ok(true) => {
                 let text = "a note of a snapshot that is not there any more: harmless; repair removes it";
-                finds.add(Kind::NoteStale, &path, Some(gfid), text, Some(Fix::RemoveNote(gfid)));
+                finds.add(ProblemKind::NoteStale, &path, Some(gfid), text, Some(Fix::RemoveNote(gfid)));
             }
             Ok(false) => {}
             Err(e) => finds.add_unreadable(&path, &e),
@@ -228,7 +228,7 @@ impl Scan<'_> {
                 "this snapshot was being made or deleted {} ago: the next start of the brick finishes that",
                 spell(age)
             );
-            finds.add(Kind::SnapshotPending, &path, Some(gfid), text, None);
+            finds.add(ProblemKind::SnapshotPending, &path, Some(gfid), text, None);
         }
     }
 
@@ -244,7 +244,7 @@ impl Scan<'_> {
             Some(Err(Error::Damaged(_))) | None => {
                 let text = "this is no note of a deleted file (a symlink named by its gfid, to \
                          PARENT-GFID/FILE): a file that it is to tell of can't come back";
-                finds.add(Kind::BuriedDamaged, path, gfid_of(name), text, None);
+                finds.add(ProblemKind::BuriedDamaged, path, gfid_of(name), text, None);
                 return Ok(());
             }
             Some(was) => was?,
@@ -258,11 +258,11 @@ impl Scan<'_> {
             let text = "the deleted file has lost its name in .fsnap and has only its handle: restore can't \
                      bring it back. Hard-link the handle to FILE@.GFID in the .fsnap of the directory that \
                      the note names";
-            finds.add(Kind::TombstoneMissing, path, Some(gfid), text, None);
+            finds.add(ProblemKind::TombstoneMissing, path, Some(gfid), text, None);
         } else {
             let text = "a note of a deleted file that is gone or has come back: harmless; the next start of \
                      the brick removes it";
-            finds.add(Kind::BuriedStale, path, Some(gfid), text, None);
+            finds.add(ProblemKind::BuriedStale, path, Some(gfid), text, None);
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Scan<'_> {
                         "the restore of snapshot {} was cut short: the next start of the brick finishes it",
                         intent.name
                     );
-                    finds.add(Kind::IntentPending, &path, base, text, None);
+                    finds.add(ProblemKind::IntentPending, &path, base, text, None);
                 } else if age > PATIENCE {
                     let text = format!(
                         "the restore of snapshot {} has not ended for {}: the brick's log may tell why; the \
@@ -299,7 +299,7 @@ impl Scan<'_> {
                         intent.name,
                         spell(age)
                     );
-                    finds.add(Kind::IntentPending, &path, base, text, None);
+                    finds.add(ProblemKind::IntentPending, &path, base, text, None);
                 }
             }
             Ok(None) => {}
@@ -308,7 +308,7 @@ impl Scan<'_> {
                 let text = "the record of a restore that was cut short can't be read: the content of the \
                          file that it is named after may be broken. The next start of the brick moves it to \
                          quarantine; restore the file again";
-                finds.add(Kind::IntentDamaged, &path, base, text, None);
+                finds.add(ProblemKind::IntentDamaged, &path, base, text, None);
             }
         }
     }
@@ -341,7 +341,7 @@ impl Scan<'_> {
                     "in quarantine for {}: a repair discards it after a day; copy it if you miss something",
                     spell(age)
                 );
-                finds.add(Kind::Quarantined, &path, None, text, fix);
+                finds.add(ProblemKind::Quarantined, &path, None, text, fix);
             }
             None => self.alien(&path, finds),
         }
@@ -367,7 +367,7 @@ fn gfid_of(name: &[u8]) -> Option<Gfid> {
     (gfid.to_string().as_bytes() == name).then_some(gfid)
 }
 
-/// When something came into quarantine (since 1970), as the name that it got there tells: see `State::quarantine`.
+/// When something came into quarantine (since 1970), as the name that it got there tells: see `StateDir::quarantine`.
 fn quarantined_at(name: &[u8]) -> Option<Duration> {
     let mut parts = std::str::from_utf8(name).ok()?.rsplitn(4, '-');
     let (_count, _pid) = (parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u32>().ok()?);

@@ -8,12 +8,12 @@ use fsnap_core::record::{PayloadRecord, Record, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result};
 use nix::sys::stat::FileStat;
 
-use super::{Finds, Fix, Kind, Scan, walk};
-use crate::brick::{Access, Inode};
-use crate::heal;
+use super::{Finds, Fix, ProblemKind, Scan, walk};
+use crate::adopt;
+use crate::brick::{Access, OpenFile};
 use crate::state::Note;
 use crate::sys;
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// A file that is looked at.
 pub(super) struct At<'a> {
@@ -45,7 +45,7 @@ impl Scan<'_> {
             Ok(None) => return Ok(()),
             Err(Error::Damaged(why)) => {
                 add(
-                    Kind::PayloadRecord,
+                    ProblemKind::PayloadRecord,
                     own,
                     format!("{why}. Commands on this snapshot fail with EIO; the content may be good"),
                 );
@@ -57,7 +57,7 @@ impl Scan<'_> {
         if own != Some(gfid) {
             let own = own.map_or("none".into(), |own| own.to_string());
             add(
-                Kind::PayloadGfid,
+                ProblemKind::PayloadGfid,
                 Some(gfid),
                 format!(
                     "its gfid is {own}, not the one in its record: commands on this snapshot fail with EIO. \
@@ -79,7 +79,7 @@ impl Scan<'_> {
                 "its mode {:o} lets it be written: fsnap forbids that all the same; chmod a-w",
                 at.stat.st_mode & 0o7777
             );
-            finds.add(Kind::PayloadMode, at.path, Some(gfid), text, None);
+            finds.add(ProblemKind::PayloadMode, at.path, Some(gfid), text, None);
         }
         self.payload_note(at, &record, finds)?;
         let met = self.place(at)?.filter(|_| names < 2);
@@ -99,7 +99,7 @@ impl Scan<'_> {
                      is, move it away and repair",
                     handle.display()
                 );
-                finds.add(Kind::PayloadHandle, at.path, Some(gfid), text, None);
+                finds.add(ProblemKind::PayloadHandle, at.path, Some(gfid), text, None);
             }
             None => {
                 // Of two files that claim to be it somebody has to choose.
@@ -108,7 +108,7 @@ impl Scan<'_> {
                     "its handle {} is missing: the snapshot counts as lost. Repair links it again",
                     handle.display()
                 );
-                finds.add(Kind::PayloadHandle, at.path, Some(gfid), text, fix);
+                finds.add(ProblemKind::PayloadHandle, at.path, Some(gfid), text, fix);
             }
         }
         Ok(())
@@ -135,7 +135,7 @@ impl Scan<'_> {
                      copied from here. Repair moves it to quarantine, from where it goes after a day",
                     record.base
                 );
-                finds.add(Kind::BaseMissing, at.path, Some(gfid), text, fix()?);
+                finds.add(ProblemKind::BaseMissing, at.path, Some(gfid), text, fix()?);
                 return Ok(true);
             }
             Err(Error::Gone | Error::NotRegular | Error::Damaged(_)) => return Ok(false),
@@ -150,13 +150,13 @@ impl Scan<'_> {
         if self.tree.claimed.contains(&gfid) || !entry.as_ref().is_none_or(other) {
             return Ok(false);
         }
-        if heal::is_unhealed(&base.file)? {
+        if adopt::is_unhealed(&base.file)? {
             let text = format!(
                 "the catalogue of its file, {}, does not name this snapshot, but waits for heal, as marks of the \
                  replicate translator on that file say",
                 record.base
             );
-            finds.add(Kind::OrphanUnhealed, at.path, Some(gfid), text, None);
+            finds.add(ProblemKind::OrphanUnhealed, at.path, Some(gfid), text, None);
             return Ok(true);
         }
         let seq = xattrs::get(&base.file, SEQ)?.and_then(|bytes| decode_seq(&bytes).ok());
@@ -166,7 +166,7 @@ impl Scan<'_> {
                  Repair moves it to quarantine, from where it goes after a day",
                 record.base
             );
-            finds.add(Kind::Orphan, at.path, Some(gfid), text, fix()?);
+            finds.add(ProblemKind::Orphan, at.path, Some(gfid), text, fix()?);
         } else {
             let text = format!(
                 "the catalogue of its file, {}, does not name this snapshot and is older: it waits for heal \
@@ -174,7 +174,7 @@ impl Scan<'_> {
                  own path",
                 record.base
             );
-            finds.add(Kind::OrphanNewer, at.path, Some(gfid), text, None);
+            finds.add(ProblemKind::OrphanNewer, at.path, Some(gfid), text, None);
         }
         Ok(true)
     }
@@ -188,7 +188,7 @@ impl Scan<'_> {
     fn places(&self, at: &At<'_>, names: u64) -> Result<Places> {
         let mut places = Places { current: Vec::new(), stale: Vec::new(), complete: true };
         let met = self.place(at)?;
-        for key in Names::of(at.file)?.starting(PREFIX) {
+        for key in XattrNames::of(at.file)?.starting(PREFIX) {
             let Some(value) = xattrs::get(at.file, key)? else { continue };
             match Link::decode(&value) {
                 Ok(link) if link.key() != key => places.complete = false,
@@ -222,14 +222,14 @@ impl Scan<'_> {
                      astray. Repair corrects it",
                     text.escape_ascii()
                 );
-                finds.add(Kind::NoteWrong, at.path, Some(payload), text, fix());
+                finds.add(ProblemKind::NoteWrong, at.path, Some(payload), text, fix());
             }
             None => {
                 let text = format!(
                     "the note .glusterfs/fsnap/by-gfid/{payload} is missing: healing would not find the \
                      file. Repair makes it"
                 );
-                finds.add(Kind::NoteMissing, at.path, Some(payload), text, fix());
+                finds.add(ProblemKind::NoteMissing, at.path, Some(payload), text, fix());
             }
         }
         Ok(())
@@ -250,27 +250,27 @@ impl Scan<'_> {
             Err(Error::NameTooLong) => {
                 let text = "it did not follow its file: its name there would be longer than 255 bytes. \
                          Commands find it";
-                finds.add(Kind::PayloadStays, at.path, gfid, text, None);
+                finds.add(ProblemKind::PayloadStays, at.path, gfid, text, None);
             }
             Ok(home) if self.is_taken(home, at.stat) => {
                 let text = format!(
                     "it did not follow its file: its place {} there is taken. Commands find it",
                     home.name.escape_ascii()
                 );
-                finds.add(Kind::PayloadStays, at.path, gfid, text, None);
+                finds.add(ProblemKind::PayloadStays, at.path, gfid, text, None);
             }
             _ => {
                 let text = "it does not lie beside its file, named after it: a crash between a rename and \
                          this. Commands find it; the next rename of its file, or start of the brick if it \
                          was deleted, moves it";
-                finds.add(Kind::PayloadElsewhere, at.path, gfid, text, None);
+                finds.add(ProblemKind::PayloadElsewhere, at.path, gfid, text, None);
             }
         }
         Ok(())
     }
 
     /// The places where a payload may be; the first is where it would be brought.
-    fn homes(&self, base: &Inode, record: &PayloadRecord) -> Result<Vec<Result<Link>>> {
+    fn homes(&self, base: &OpenFile, record: &PayloadRecord) -> Result<Vec<Result<Link>>> {
         let place = |link: &Link, name: Result<Vec<u8>>| {
             name.map(|name| Link { parent: link.parent.snap_dir(), name })
         };
@@ -295,7 +295,7 @@ fn tell_names(at: &At<'_>, gfid: Gfid, names: u64, places: &Places, finds: &mut 
         1 => {}
         0 => {
             add(
-                Kind::PayloadNames,
+                ProblemKind::PayloadNames,
                 "the snapshot has no name in .fsnap, only its handle: copy it from \
                      there, or hard-link that to its place and set its trusted.gfid2path"
                     .into(),
@@ -303,7 +303,7 @@ fn tell_names(at: &At<'_>, gfid: Gfid, names: u64, places: &Places, finds: &mut 
             return;
         }
         _ => add(
-            Kind::PayloadNames,
+            ProblemKind::PayloadNames,
             format!(
                 "it has {names} names instead of one: find BRICK -samefile tells them. Remove those that \
                  are not its place; a delete leaves them"
@@ -312,7 +312,7 @@ fn tell_names(at: &At<'_>, gfid: Gfid, names: u64, places: &Places, finds: &mut 
     }
     if !places.complete {
         add(
-            Kind::PayloadPlace,
+            ProblemKind::PayloadPlace,
             "its trusted.gfid2path xattr does not tell its place (PARENT-GFID/NAME): it \
                  can't follow its file, and a delete leaves it here"
                 .into(),
@@ -320,7 +320,7 @@ fn tell_names(at: &At<'_>, gfid: Gfid, names: u64, places: &Places, finds: &mut 
     }
     for link in &places.stale {
         add(
-            Kind::PayloadPlaceStale,
+            ProblemKind::PayloadPlaceStale,
             format!(
                 "a trusted.gfid2path xattr tells {}/{}, where it is not: a move that was cut short; the \
                  next rename of its file sets it right",

@@ -32,7 +32,7 @@ impl Severity {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// What it is.
-    pub kind: Kind,
+    pub kind: ProblemKind,
     /// Where, relative to the brick.
     pub path: PathBuf,
     /// What it is about: the file that has the catalogue, or the snapshot.
@@ -75,30 +75,30 @@ pub fn escaped(path: &Path) -> String {
     text
 }
 
-/// Declares [`Kind`] with what is fixed for each.
+/// Declares [`ProblemKind`] with what is fixed for each.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident $text:literal $severity:ident)*) => {
         /// The kinds of problems. Their names in reports never change. What to do about each: docs/check.md.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum Kind {
+        pub enum ProblemKind {
             $($(#[$doc])* $kind,)*
         }
 
-        impl Kind {
+        impl ProblemKind {
             /// All of them.
-            pub const ALL: &[Kind] = &[$(Kind::$kind),*];
+            pub const ALL: &[ProblemKind] = &[$(ProblemKind::$kind),*];
 
             /// As it is spelled in reports.
             pub fn as_str(self) -> &'static str {
                 match self {
-                    $(Kind::$kind => $text,)*
+                    $(ProblemKind::$kind => $text,)*
                 }
             }
 
             /// How bad it is.
             pub fn severity(self) -> Severity {
                 match self {
-                    $(Kind::$kind => Severity::$severity,)*
+                    $(ProblemKind::$kind => Severity::$severity,)*
                 }
             }
         }
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn kinds_have_names_of_their_own() {
-        let mut names: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        let mut names: Vec<_> = ProblemKind::ALL.iter().map(|kind| kind.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Kind::ALL.len());
+        assert_eq!(names.len(), ProblemKind::ALL.len());
         let documented = include_str!("../../../../docs/check.md");
-        for kind in Kind::ALL {
+        for kind in ProblemKind::ALL {
             let row = format!("| `{}` | {} |", kind.as_str(), kind.severity().as_str());
             assert!(documented.contains(&row), "{row}");
         }

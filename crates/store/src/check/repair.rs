@@ -10,19 +10,19 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{linkat, syncfs};
 
 use super::{Fix, Problem, Report, Scan, walk};
-use crate::brick::{Access, Brick, open_leaf};
-use crate::state::State;
+use crate::brick::{Access, BrickDir, open_leaf};
+use crate::state::StateDir;
 use crate::sys::{self, Doing};
 use crate::xattrs;
 
 /// Repairs a brick that nobody uses, then looks what is left.
-pub(super) fn run(brick: &Brick) -> Result<Report> {
+pub(super) fn run(brick: &BrickDir) -> Result<Report> {
     let found = Scan::of(brick, false)?.found.into_values().flatten();
     let todo: Vec<(Problem, Fix)> = found.filter_map(|found| Some((found.problem, found.fix?))).collect();
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     if !todo.is_empty() {
         // This also is what repairs `Fix::MakeState`.
-        let state = State::make(brick)?;
+        let state = StateDir::make(brick)?;
         for (problem, fix) in todo {
             match apply(brick, &state, &problem.path, &fix) {
                 Ok(()) => repaired.push(problem),
@@ -42,7 +42,7 @@ pub(super) fn run(brick: &Brick) -> Result<Report> {
     Ok(report)
 }
 
-fn apply(brick: &Brick, state: &State, path: &Path, fix: &Fix) -> Result<()> {
+fn apply(brick: &BrickDir, state: &StateDir, path: &Path, fix: &Fix) -> Result<()> {
     match fix {
         Fix::MakeState => Ok(()),
         Fix::RemoveNote(payload) => state.forget_base(*payload),
@@ -58,12 +58,12 @@ fn apply(brick: &Brick, state: &State, path: &Path, fix: &Fix) -> Result<()> {
     }
 }
 
-fn link_dir(brick: &Brick, gfid: Gfid, place: &Link) -> Result<()> {
+fn link_dir(brick: &BrickDir, gfid: Gfid, place: &Link) -> Result<()> {
     sys::symlink(&place.soft_handle(), brick.make_handle_dir(gfid)?, gfid.to_string().as_str())
         .doing("make the handle of a directory")
 }
 
-fn link_handle(brick: &Brick, path: &Path, gfid: Gfid) -> Result<()> {
+fn link_handle(brick: &BrickDir, path: &Path, gfid: Gfid) -> Result<()> {
     let dir = walk::open_dir(brick, walk::parent(path)).doing("open a directory")?;
     let handles = brick.make_handle_dir(gfid)?;
     linkat(&dir, walk::leaf(path), handles, gfid.to_string().as_str(), AtFlags::empty())
@@ -71,7 +71,7 @@ fn link_handle(brick: &Brick, path: &Path, gfid: Gfid) -> Result<()> {
 }
 
 /// The handle first and the note last: from where a crash leaves it the next repair goes on.
-fn quarantine(brick: &Brick, state: &State, path: &Path, gfid: Gfid) -> Result<()> {
+fn quarantine(brick: &BrickDir, state: &StateDir, path: &Path, gfid: Gfid) -> Result<()> {
     let dir = walk::open_dir(brick, walk::parent(path)).doing("open a directory")?;
     let name = walk::leaf(path).as_bytes();
     let (file, stat) = open_leaf(&dir, name, Access::Read)?.ok_or(Error::Gone)?;

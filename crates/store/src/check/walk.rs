@@ -14,10 +14,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
-use super::problem::{Kind, Problem};
-use crate::brick::{Access, Brick, GLUSTERFS, MAX_DEPTH, open_leaf};
+use super::problem::{Problem, ProblemKind};
+use crate::brick::{Access, BrickDir, GLUSTERFS, MAX_DEPTH, open_leaf};
 use crate::sys::{self, DIR, Doing, STEP, open_in};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// What was met. On a brick that is in use all of it may have changed since.
 #[derive(Default)]
@@ -42,7 +42,7 @@ pub(super) struct Tree {
 
 /// Walks the tree of `brick`. No symlink is followed, no other file system entered; it needs memory for what is fsnap's
 /// and for the directories that are still to be looked at.
-pub(super) fn walk(brick: &Brick) -> Result<Tree> {
+pub(super) fn walk(brick: &BrickDir) -> Result<Tree> {
     let device = fstat(&brick.root).doing("stat")?.st_dev;
     let mut tree = Tree::default();
     let mut pending = vec![PathBuf::new()];
@@ -67,7 +67,7 @@ pub(super) fn unreadable(path: &Path, why: &Error) -> Option<Problem> {
         _ => false,
     };
     (!gone).then(|| Problem {
-        kind: Kind::Unreadable,
+        kind: ProblemKind::Unreadable,
         path: path.to_owned(),
         gfid: None,
         text: format!("it can't be looked at ({why}), nor what may lie beneath"),
@@ -76,7 +76,7 @@ pub(super) fn unreadable(path: &Path, why: &Error) -> Option<Problem> {
 }
 
 /// Opens the directory `path` of the brick, name by name.
-pub(super) fn open_dir(brick: &Brick, path: &Path) -> nix::Result<File> {
+pub(super) fn open_dir(brick: &BrickDir, path: &Path) -> nix::Result<File> {
     let mut at = open_in(&brick.root, ".", STEP)?;
     for name in path {
         at = open_in(&at, name, STEP)?;
@@ -95,7 +95,7 @@ pub(super) fn leaf(path: &Path) -> &OsStr {
 }
 
 /// Whether the directory `path`, open as `dir`, is a `.fsnap` of ours.
-pub(super) fn is_own_snap_dir(brick: &Brick, path: &Path, dir: &File) -> Result<bool> {
+pub(super) fn is_own_snap_dir(brick: &BrickDir, path: &Path, dir: &File) -> Result<bool> {
     if leaf(path) != SNAP_DIR {
         return Ok(false);
     }
@@ -120,7 +120,7 @@ fn names_of(dir: &File, at: &Path, name: &OsStr) -> Result<Vec<OsString>> {
             match open_leaf(dir, name.as_bytes(), Access::Read)? {
                 None => Err(Errno::ENOENT).doing("open"),
                 Some((file, _)) => {
-                    let names = Names::of(&file)?;
+                    let names = XattrNames::of(&file)?;
                     Ok(names.raw_starting("").map(|name| OsStr::from_bytes(name).to_owned()).collect())
                 }
             }
@@ -136,7 +136,13 @@ fn tombstone_of(name: &[u8]) -> Option<Gfid> {
 }
 
 impl Tree {
-    fn enter(&mut self, brick: &Brick, device: u64, path: &Path, pending: &mut Vec<PathBuf>) -> Result<()> {
+    fn enter(
+        &mut self,
+        brick: &BrickDir,
+        device: u64,
+        path: &Path,
+        pending: &mut Vec<PathBuf>,
+    ) -> Result<()> {
         let dir = open_dir(brick, path).doing("open a directory")?;
         if fstat(&dir).doing("stat")?.st_dev != device {
             return Err(Error::Damaged("another file system is mounted here".into()));
@@ -179,7 +185,7 @@ impl Tree {
     }
 
     /// Looks at the xattrs of a file without opening it.
-    fn file(&mut self, brick: &Brick, dir: &File, path: PathBuf, inode: u64, own: bool) -> Result<()> {
+    fn file(&mut self, brick: &BrickDir, dir: &File, path: PathBuf, inode: u64, own: bool) -> Result<()> {
         let at = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(leaf(&path));
         let names: Vec<OsString> = match names_of(dir, &at, leaf(&path)) {
             Ok(names) => names,
@@ -217,7 +223,7 @@ impl Tree {
         Ok(())
     }
 
-    fn needs_handle(&mut self, brick: &Brick, path: &Path, gfid: Gfid) -> Result<()> {
+    fn needs_handle(&mut self, brick: &BrickDir, path: &Path, gfid: Gfid) -> Result<()> {
         if gfid != Gfid::ROOT && sys::stat_in(&brick.root, &gfid.handle())?.is_none() {
             self.without_handle.push(path.to_owned());
         }

@@ -15,7 +15,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::common::*;
-use crate::crash::{crashes, put_back, silence_crashes};
+use crate::crash::{crashes, silence_crashes};
+use crate::operations::put_back;
 use crate::view::{discard, sound};
 
 /// Names that files can have.
@@ -117,7 +118,7 @@ fn lose(model: &mut Model, gfid: Gfid, name: usize) {
 
 /// A brick with its history.
 struct World<'a> {
-    b: &'a Brick,
+    b: &'a TestBrick,
     model: Model,
     store: Option<Store>,
     ordered: Option<(u64, Fault)>,
@@ -132,7 +133,7 @@ impl World<'_> {
     }
 
     /// Runs `call`, which is to make `after` of the model, under the fault that was ordered.
-    fn run(&mut self, after: Model, call: impl FnOnce(&Brick, &Store) -> Result<()>) {
+    fn run(&mut self, after: Model, call: impl FnOnce(&TestBrick, &Store) -> Result<()>) {
         let store = self.store.take().unwrap();
         let Some((at, fault)) = self.ordered.take() else {
             call(self.b, &store).unwrap();
@@ -384,7 +385,7 @@ fn settled(mut model: Model) -> Model {
 }
 
 /// The brick as a model.
-fn see<'a>(b: &Brick, store: &Store, gfids: impl Iterator<Item = &'a Gfid>) -> Model {
+fn see<'a>(b: &TestBrick, store: &Store, gfids: impl Iterator<Item = &'a Gfid>) -> Model {
     let mut model = Model::new();
     for &gfid in gfids.collect::<BTreeSet<_>>() {
         if !b.handle(gfid).exists() {
@@ -411,7 +412,7 @@ fn see<'a>(b: &Brick, store: &Store, gfids: impl Iterator<Item = &'a Gfid>) -> M
     model
 }
 
-fn history(b: &Brick, steps: &[Step]) {
+fn history(b: &TestBrick, steps: &[Step]) {
     b.make_dir("d");
     b.make_dir("e");
     let mut world =

@@ -11,7 +11,7 @@ use crate::common::*;
 
 /// All names with their contents, and what the catalogues and the notes of restores of the given files say. Gfids are told by their place in
 /// `files`, so that bricks with the same history look the same.
-pub fn view(b: &Brick, store: &Store, files: &[Gfid]) -> BTreeMap<String, String> {
+pub fn view(b: &TestBrick, store: &Store, files: &[Gfid]) -> BTreeMap<String, String> {
     let mut seen = BTreeMap::new();
     walk(&b.path, &b.path, &mut seen);
     let mut seen: BTreeMap<_, _> = seen.into_iter().map(|(name, text)| (plain(name, files), text)).collect();
@@ -27,7 +27,7 @@ pub fn view(b: &Brick, store: &Store, files: &[Gfid]) -> BTreeMap<String, String
 }
 
 /// Removes a brick, to make room for others on its disk.
-pub fn discard(b: &Brick) {
+pub fn discard(b: &TestBrick) {
     fs::remove_dir_all(&b.path).unwrap();
 }
 
@@ -60,19 +60,19 @@ fn walk(root: &Path, dir: &Path, seen: &mut BTreeMap<String, String>) {
 
 /// Sees to it that the checker finds nothing wrong with the brick, which is open; `what` was done to it.
 #[track_caller]
-pub fn sound(b: &Brick, what: &str) {
+pub fn sound(b: &TestBrick, what: &str) {
     sound_but(b, what, &[]);
 }
 
 /// The same, but for some kinds of problems.
 #[track_caller]
-pub fn sound_but(b: &Brick, what: &str, tolerated: &[check::Kind]) {
+pub fn sound_but(b: &TestBrick, what: &str, tolerated: &[check::ProblemKind]) {
     let options = check::Options { repair: false, pause: std::time::Duration::ZERO };
     let report = check::run(&b.path, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
     // The handle of a .fsnap is made by whoever looks for it next.
     let wrong = |problem: &&check::Problem| {
         problem.kind.severity() != check::Severity::Info
-            && problem.kind != check::Kind::SnapDirHandle
+            && problem.kind != check::ProblemKind::SnapDirHandle
             && !tolerated.contains(&problem.kind)
     };
     let wrong: Vec<_> = report.problems.iter().filter(wrong).collect();

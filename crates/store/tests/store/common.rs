@@ -33,12 +33,12 @@ pub fn reflink() -> Vec<Fs> {
 }
 
 /// A brick of its own, alone or one of several on a disk.
-pub struct Brick {
+pub struct TestBrick {
     pub path: PathBuf,
 }
 
 /// A brick on a disk that all tests share: they look at their own directory only.
-pub fn brick(fs: Fs) -> Brick {
+pub fn brick(fs: Fs) -> TestBrick {
     const ALL: [Fs; 5] = [Fs::Xfs, Fs::XfsExchange, Fs::XfsNoReflink, Fs::Btrfs, Fs::Ext4];
     static DISKS: [OnceLock<Disk>; ALL.len()] = [const { OnceLock::new() }; ALL.len()];
     static SCENE: OnceLock<Scene> = OnceLock::new();
@@ -48,23 +48,23 @@ pub fn brick(fs: Fs) -> Brick {
         let scene = SCENE.get_or_init(Scene::new);
         scene.disk(fs, 1 << 30, format!("/run/scene/{index}"))
     });
-    Brick::at(disk.path().join(format!("brick{}", COUNT.fetch_add(1, Ordering::Relaxed))))
+    TestBrick::at(disk.path().join(format!("brick{}", COUNT.fetch_add(1, Ordering::Relaxed))))
 }
 
 /// A disk of its own with one brick, for tests that shake the disk.
-pub fn own_disk(fs: Fs, bytes: u64) -> (Disk, Brick) {
+pub fn own_disk(fs: Fs, bytes: u64) -> (Disk, TestBrick) {
     let disk = Scene::new().disk(fs, bytes, "/run/scene/own");
-    let brick = Brick::at(disk.path().join("brick"));
+    let brick = TestBrick::at(disk.path().join("brick"));
     (disk, brick)
 }
 
-impl Brick {
+impl TestBrick {
     /// A new brick at `path`.
-    pub fn at(path: PathBuf) -> Brick {
+    pub fn at(path: PathBuf) -> TestBrick {
         fs::create_dir_all(path.join(".glusterfs/00/00")).unwrap();
         setx(&path, "trusted.gfid", Gfid::ROOT.as_bytes()).unwrap();
         symlink("../../..", path.join(Gfid::ROOT.handle())).unwrap();
-        Brick { path }
+        TestBrick { path }
     }
 
     pub fn store(&self) -> Store {
@@ -324,7 +324,13 @@ pub fn taken(base: Gfid, text: &str, seq: u64) -> Record {
 }
 
 /// What self-heal does to a file: brings the catalogue `truth`, whose last number is `seq`.
-pub fn heal(b: &Brick, store: &Store, base: Gfid, seq: u64, truth: &[(&str, Record)]) -> Result<Outstanding> {
+pub fn heal(
+    b: &TestBrick,
+    store: &Store,
+    base: Gfid,
+    seq: u64,
+    truth: &[(&str, Record)],
+) -> Result<Outstanding> {
     let entries = truth.iter().map(|(text, record)| (name(text), Some(record.clone())));
     store.adopt(base, &Catalogue { seq: Some(seq), entries: entries.collect(), ..Catalogue::default() })?;
     setx(b.handle(base), "trusted.fsnap.seq", seq.to_string()).unwrap();
@@ -362,7 +368,7 @@ pub fn tool(program: &str, args: &[&str], path: impl AsRef<Path>) -> String {
 }
 
 /// Runs `test` on a brick of each file system that shares blocks.
-pub fn on_both(test: impl Fn(Brick)) {
+pub fn on_both(test: impl Fn(TestBrick)) {
     for fs in reflink() {
         eprintln!("on {fs:?}");
         test(brick(fs));

@@ -8,7 +8,7 @@ use fsnap_testbed::{Fs, setx};
 
 use crate::common::*;
 
-fn gone(b: &Brick, dir: Gfid) -> bool {
+fn gone(b: &TestBrick, dir: Gfid) -> bool {
     !b.handle(dir.snap_dir()).is_symlink()
 }
 

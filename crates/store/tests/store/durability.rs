@@ -219,7 +219,7 @@ impl Expected {
         done
     }
 
-    fn check(&self, b: &Brick, store: &Store) {
+    fn check(&self, b: &TestBrick, store: &Store) {
         let shown: BTreeSet<_> = listed(store, self.base).into_iter().collect();
         let now = fs::read(&self.path).unwrap();
         let fits = |(live, snapshots): (&u64, &BTreeMap<String, u64>)| {

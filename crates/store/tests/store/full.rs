@@ -16,7 +16,7 @@ const SIZE: usize = 40_000;
 /// A brick with files, which have a content and a snapshot `a` of another.
 struct Scene {
     disk: Disk,
-    b: Brick,
+    b: TestBrick,
     fs: Fs,
     full: Full,
 }
@@ -32,7 +32,7 @@ fn on_each(test: impl Fn(&Scene)) {
 }
 
 impl Scene {
-    fn new(disk: Disk, b: Brick, full: Full) -> Self {
+    fn new(disk: Disk, b: TestBrick, full: Full) -> Self {
         for dir in ["d", "e", "later"] {
             b.make_dir(dir);
         }
@@ -224,7 +224,10 @@ fn things_in_the_place_of_the_reserve() {
     let aliens = || {
         let options = check::Options { repair: false, pause: Duration::ZERO };
         let problems = check::run(&b.path, &options).unwrap().problems;
-        problems.iter().filter(|p| p.kind == check::Kind::Alien || p.kind == check::Kind::Unreadable).count()
+        problems
+            .iter()
+            .filter(|p| p.kind == check::ProblemKind::Alien || p.kind == check::ProblemKind::Unreadable)
+            .count()
     };
     assert_eq!(aliens(), 2);
     snap(&b.store(), f, "b");

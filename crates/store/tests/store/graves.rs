@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Kind, Store};
+use fsnap_store::{InodeKind, Store};
 use fsnap_testbed::{Fs, content, getx, removex, setx};
 
 use crate::common::*;
@@ -17,7 +17,7 @@ fn anywhere(_: Gfid, _: &[u8]) -> Result<()> {
 }
 
 /// A brick with a file `d/f` that has the snapshots `a` and `b`.
-fn scene(b: &Brick) -> (Store, Gfid) {
+fn scene(b: &TestBrick) -> (Store, Gfid) {
     let store = b.store();
     b.make_dir("d");
     let base = b.make_file("d/f", &content(20_000, 1));
@@ -28,7 +28,7 @@ fn scene(b: &Brick) -> (Store, Gfid) {
 }
 
 /// The whole of an unlink, as the translator does it.
-fn delete_file(b: &Brick, store: &Store, base: Gfid, at: &str) {
+fn delete_file(b: &TestBrick, store: &Store, base: Gfid, at: &str) {
     assert!(store.is_last_name(base).unwrap());
     store.bury(base).unwrap();
     b.unlink(at);
@@ -61,7 +61,7 @@ fn a_file_is_deleted_and_comes_back() {
         assert!(
             store.is_buried(base) && store.has_snapshots(base).unwrap() && !store.is_last_name(base).unwrap()
         );
-        assert_eq!(store.what_is(base), Kind::Tombstone);
+        assert_eq!(store.what_is(base), InodeKind::Tombstone);
 
         // What still works, and what does not.
         assert_eq!(listed(&store, base), ["a", "b"]);
@@ -103,7 +103,7 @@ fn a_file_is_deleted_and_comes_back() {
         assert_eq!(names(&b.join("d/.fsnap")), ["f@a", "f@b"]);
         assert!(b.buried().is_empty() && b.intents().is_empty() && b.lost().is_empty());
         assert!(!store.is_buried(base) && store.is_last_name(base).unwrap());
-        assert_eq!(store.what_is(base), Kind::Other);
+        assert_eq!(store.what_is(base), InodeKind::Other);
         snap(&store, base, "c");
         store.restore(base, &name("b")).unwrap();
         assert!(fs::read(b.join("d/f")).unwrap() == content(30_000, 2));

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use fsnap_core::{Error, Gfid};
-use fsnap_store::Kind;
+use fsnap_store::InodeKind;
 use fsnap_testbed::{Fs, getx, removex, setx};
 
 use crate::common::*;
@@ -21,18 +21,18 @@ fn what_is_what() {
     let elsewhere = kept.payload(&name("b"), None, 9);
     b.make_link_file("d/.fsnap/kept@b", elsewhere);
     for (gfid, kind) in [
-        (Gfid::ROOT, Kind::Other),
-        (dir, Kind::Other),
-        (base, Kind::Other),
-        (next_gfid(), Kind::Other),
-        (next_gfid().snap_dir(), Kind::Other),
-        (dir.snap_dir(), Kind::SnapDir),
-        (payload, Kind::Payload),
-        (kept, Kind::Tombstone),
-        (elsewhere, Kind::LinkFile),
+        (Gfid::ROOT, InodeKind::Other),
+        (dir, InodeKind::Other),
+        (base, InodeKind::Other),
+        (next_gfid(), InodeKind::Other),
+        (next_gfid().snap_dir(), InodeKind::Other),
+        (dir.snap_dir(), InodeKind::SnapDir),
+        (payload, InodeKind::Payload),
+        (kept, InodeKind::Tombstone),
+        (elsewhere, InodeKind::LinkFile),
     ] {
         assert_eq!(store.what_is(gfid), kind, "{gfid}");
-        assert_eq!(store.entry_in_snap_dir(gfid), kind == Kind::SnapDir);
+        assert_eq!(store.entry_in_snap_dir(gfid), kind == InodeKind::SnapDir);
     }
     assert!(store.link_file_at(dir.snap_dir(), b"kept@b"));
     for (parent, file) in
@@ -43,14 +43,14 @@ fn what_is_what() {
 
     // A damaged snapshot is one all the same, and a handle that leads elsewhere leads nowhere.
     setx(b.handle(payload), "trusted.fsnap.record", b"garbage").unwrap();
-    assert_eq!(store.what_is(payload), Kind::Payload);
+    assert_eq!(store.what_is(payload), InodeKind::Payload);
     let stray = dir.payload(&name("x"), None, 1);
     fs::create_dir_all(b.handle(stray).parent().unwrap()).unwrap();
     fs::hard_link(b.join("d/f"), b.handle(stray)).unwrap();
-    assert_eq!(store.what_is(stray), Kind::Other);
+    assert_eq!(store.what_is(stray), InodeKind::Other);
     fs::remove_file(b.handle(stray)).unwrap();
     std::os::unix::fs::symlink(fs::read_link(b.handle(dir.snap_dir())).unwrap(), b.handle(stray)).unwrap();
-    assert_eq!(store.what_is(stray), Kind::Other);
+    assert_eq!(store.what_is(stray), InodeKind::Other);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn link_files_are_of_one_shape_only() {
     let path = b.join(".fsnap/l");
     let is = |yes: bool| {
         assert_eq!(store.link_file_at(snaps, b"l"), yes);
-        assert_eq!(store.what_is(gfid) == Kind::LinkFile, yes);
+        assert_eq!(store.what_is(gfid) == InodeKind::LinkFile, yes);
     };
     is(true);
     for mode in [0o1644, 0o3000, 0] {

@@ -12,7 +12,7 @@ use fsnap_testbed::{Fs, content, df_used, getx, removex, setx};
 use crate::common::*;
 
 /// A brick with a file `d/f` that has the snapshots `a` and `b`.
-fn scene(b: &Brick) -> (Store, Gfid) {
+pub fn scene(b: &TestBrick) -> (Store, Gfid) {
     let store = b.store();
     b.make_dir("d");
     b.make_dir("e");
@@ -22,38 +22,38 @@ fn scene(b: &Brick) -> (Store, Gfid) {
     (store, base)
 }
 
-fn note(b: &Brick, dir: &str, payload: Gfid) -> PathBuf {
+pub fn note(b: &TestBrick, dir: &str, payload: Gfid) -> PathBuf {
     b.join(".glusterfs/fsnap").join(dir).join(payload.to_string())
 }
 
 /// What `by-gfid` says.
-fn noted(b: &Brick, payload: Gfid) -> Option<String> {
+pub fn noted(b: &TestBrick, payload: Gfid) -> Option<String> {
     fs::read_link(note(b, "by-gfid", payload)).ok().map(|text| text.to_str().unwrap().to_owned())
 }
 
 /// Asserts that nothing tells of the payload any more.
 #[track_caller]
-fn gone(b: &Brick, at: &str, payload: Gfid) {
+pub fn gone(b: &TestBrick, at: &str, payload: Gfid) {
     assert!(!b.join(at).exists() && !b.handle(payload).exists());
     assert!(noted(b, payload).is_none() && !note(b, "pending", payload).is_symlink());
 }
 
 /// Asserts that the checker finds nothing that is worse than information.
 #[track_caller]
-fn sound(b: &Brick) {
+pub fn sound(b: &TestBrick) {
     let options = check::Options { repair: false, pause: std::time::Duration::ZERO };
     let report = check::run(&b.path, &options).unwrap();
     assert!(report.is_clean(), "{:#?}", report.problems);
 }
 
-fn bury(b: &Brick, store: &Store, base: Gfid, at: &str) {
+pub fn bury(b: &TestBrick, store: &Store, base: Gfid, at: &str) {
     store.bury(base).unwrap();
     b.unlink(at);
     store.follow(base).unwrap();
     store.empty_grave(base).unwrap();
 }
 
-fn mark(counts: [u32; 3]) -> Vec<u8> {
+pub fn mark(counts: [u32; 3]) -> Vec<u8> {
     counts.map(u32::to_be_bytes).concat()
 }
 
@@ -574,134 +574,5 @@ fn what_heal_had_begun_to_make() {
         b.make_link_file("d/.fsnap/f@c", payload);
         store.delete(base, &name("c")).unwrap();
         assert!(b.handle(payload).exists());
-    });
-}
-
-/// Where the replicate translator puts files aside.
-const ASIDE: &str = ".glusterfs-anonymous-inode-1";
-
-fn unhealed<T: std::fmt::Debug>(result: fsnap_core::Result<T>) {
-    assert!(matches!(result, Err(Error::Unhealed(_))), "{result:?}");
-}
-
-#[test]
-fn a_name_for_a_deleted_file() {
-    on_both(|b| {
-        let (store, base) = scene(&b);
-        let aside = b.make_dir(ASIDE);
-        bury(&b, &store, base, "d/f");
-        // Another brick has put it aside: that is no reason to take it for alive.
-        let before = b.tree();
-        unhealed(store.make_way(base, aside));
-        assert_eq!(b.tree(), before);
-        unhealed(store.make_way(base, b.gfid("e")));
-        assert!(!b.handle(base).exists() && !store.is_buried(base) && b.buried().is_empty());
-        let digits = &base.to_string()[..8];
-        assert_eq!(names(&b.join("d/.fsnap")), [format!("f@a@{digits}"), format!("f@b@{digits}")]);
-
-        // A file that is alive, or about to go, gets its name.
-        let base = b.make_file("d/g", b"g");
-        snap(&store, base, "a");
-        assert_eq!(store.make_way(base, b.gfid("e")), Ok(()));
-        store.bury(base).unwrap();
-        b.link("d/g", "e/g");
-        b.unlink("d/g");
-        store.rise(base).unwrap();
-        assert!(!store.is_buried(base) && b.buried().is_empty());
-        assert_eq!(names(&b.join("e/.fsnap")), ["g@a"]);
-    });
-}
-
-#[test]
-fn a_tombstone_comes() {
-    on_both(|b| {
-        let (store, base) = scene(&b);
-        b.make_dir(ASIDE);
-        store.snap_dir(b.gfid("e"), None).unwrap();
-        let (e, tombstone) = (b.gfid("e").snap_dir(), base.tombstone(b"g"));
-        let digits = &base.to_string()[..8];
-        let moved =
-            [String::from_utf8(tombstone.clone()).unwrap(), format!("g@a@{digits}"), format!("g@b@{digits}")];
-        let at = format!("e/.fsnap/{}", moved[0]);
-        // It has another place.
-        unhealed(store.expect_tombstone(base, e, &tombstone));
-        assert!(!store.is_buried(base));
-        b.rename("d/f", format!("{ASIDE}/{base}"));
-        unhealed(store.expect_tombstone(base, e, b"g@.f"));
-        store.expect_tombstone(base, e, &tombstone).unwrap();
-        b.link(format!("{ASIDE}/{base}"), &at);
-        store.follow(base).unwrap();
-        b.unlink(format!("{ASIDE}/{base}"));
-        assert!(store.is_deleted(base));
-        assert_eq!(names(&b.join("e/.fsnap")), moved);
-        sound(&b);
-
-        // It was deleted here as well, where it was before.
-        let (d, tombstone) = (b.gfid("d").snap_dir(), base.tombstone(b"h"));
-        unhealed(store.expect_tombstone(base, d, &tombstone));
-        assert!(store.is_deleted(base) && names(&b.join("e/.fsnap")).is_empty());
-        let moved = moved.map(|name| name.replacen('g', "h", 1));
-        assert_eq!(names(&b.join("d/.fsnap")), moved);
-        sound(&b);
-        drop(store);
-        let store = b.store();
-        assert!(store.is_deleted(base));
-        store.revive(base, &name("a"), |_, _| Ok(())).unwrap();
-        assert!(fs::read(b.join("d/h")).unwrap() == content(20_000, 1));
-    });
-}
-
-#[test]
-fn two_names_are_put_aside() {
-    on_both(|b| {
-        let (store, base) = scene(&b);
-        let (aside, leaf) = (b.make_dir(ASIDE), base.to_string());
-        b.link("d/f", "e/f");
-        b.rename("d/f", format!("{ASIDE}/{leaf}"));
-        // Nowhere else a name goes.
-        store.make_room_aside(base, b.gfid("e"), b"f").unwrap();
-        assert!(b.join("e/f").exists());
-        store.make_room_aside(base, aside, leaf.as_bytes()).unwrap();
-        assert!(names(&b.join(ASIDE)).is_empty() && b.handle(base).exists());
-        // It is another file's.
-        b.make_file(format!("{ASIDE}/{leaf}"), b"");
-        store.make_room_aside(base, aside, leaf.as_bytes()).unwrap();
-        assert_eq!(names(&b.join(ASIDE)), [leaf]);
-    });
-}
-
-#[test]
-fn a_directory_that_another_brick_has_missed() {
-    on_both(|b| {
-        let (store, _) = scene(&b);
-        let d = b.gfid("d");
-        let missed = |name: &str, value: &[u8]| {
-            setx(b.join("d"), name, value).unwrap();
-            let missed = store.is_missed(d).unwrap();
-            removex(b.join("d"), name).unwrap();
-            missed
-        };
-        assert!(!store.is_missed(d).unwrap());
-        for name in ["trusted.afr.dirty", "trusted.afr.v-client-2"] {
-            assert!(missed(name, &mark([0, 0, 1])) && !missed(name, &mark([1, 1, 0])));
-        }
-        assert!(
-            missed("trusted.ec.dirty", &mark([0, 1, 0])) && !missed("trusted.ec.dirty", &mark([0, 0, 0]))
-        );
-        assert_eq!(store.is_missed(next_gfid()), Err(Error::Gone));
-    });
-}
-
-#[test]
-fn a_file_that_the_others_do_not_have() {
-    on_both(|b| {
-        let (store, base) = scene(&b);
-        store.bury(base).unwrap();
-        b.unlink("d/f");
-        store.disown(base).unwrap();
-        assert!(!b.handle(base).exists() && b.buried().is_empty());
-        assert!(names(&b.join("d/.fsnap")).is_empty());
-        assert_eq!(b.lost().len(), 2);
-        sound(&b);
     });
 }

@@ -1,5 +1,6 @@
 //! The store on real file systems, in bricks that are laid out as storage/posix does it. Needs root.
 
+mod aside;
 mod carrying;
 mod check;
 mod common;

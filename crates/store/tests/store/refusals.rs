@@ -10,7 +10,7 @@ use fsnap_testbed::{Fs, getx, listx, removex, setx};
 use crate::common::*;
 
 /// A brick with a file that has one snapshot, `old`.
-fn scene(fs: Fs) -> (Brick, Store, Gfid) {
+fn scene(fs: Fs) -> (TestBrick, Store, Gfid) {
     let b = brick(fs);
     let store = b.store();
     b.make_dir("d");
@@ -104,7 +104,7 @@ fn things_that_are_no_files() {
     b.refuses(libc::ESTALE, || store.snap_dir(nobody, None));
 }
 
-fn getx_gfid(b: &Brick, at: &str) -> Gfid {
+fn getx_gfid(b: &TestBrick, at: &str) -> Gfid {
     Gfid::from_xattr(&getx(b.join(at), "trusted.gfid").unwrap()).unwrap()
 }
 

@@ -106,16 +106,16 @@ fn readers_see_one_content() {
     }
 }
 
-fn write_intent(b: &Brick, file_name: &str, text: &str) {
+fn write_intent(b: &TestBrick, file_name: &str, text: &str) {
     fs::write(b.join(".glusterfs/fsnap/intents").join(file_name), text).unwrap();
 }
 
 /// A brick with a file whose restore of `a` was cut short.
-fn half_restored(b: &Brick) -> (Gfid, Gfid) {
+fn half_restored(b: &TestBrick) -> (Gfid, Gfid) {
     half_restored_by(b, &b.store())
 }
 
-fn half_restored_by(b: &Brick, store: &Store) -> (Gfid, Gfid) {
+fn half_restored_by(b: &TestBrick, store: &Store) -> (Gfid, Gfid) {
     let base = b.make_file("f", &content(MIB + 5, 1));
     let payload = snap(store, base, "a").gfid;
     fs::write(b.join("f"), b"").unwrap();

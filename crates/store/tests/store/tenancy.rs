@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(200);
 
 /// Opens one more store of the brick, on a thread of its own.
-fn open<'s>(scope: &'s Scope<'s, '_>, b: &'s Brick) -> Receiver<Result<Store>> {
+fn open<'s>(scope: &'s Scope<'s, '_>, b: &'s TestBrick) -> Receiver<Result<Store>> {
     let (tell, told) = mpsc::channel();
     scope.spawn(move || drop(tell.send(Store::open(&b.path))));
     told
@@ -31,7 +31,7 @@ fn waits(opening: &Receiver<Result<Store>>) -> bool {
 }
 
 /// Locks the brick as another process would.
-fn lock(b: &Brick) -> std::result::Result<Flock<File>, Errno> {
+fn lock(b: &TestBrick) -> std::result::Result<Flock<File>, Errno> {
     let dir = File::open(b.join(".glusterfs")).unwrap();
     Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)
 }

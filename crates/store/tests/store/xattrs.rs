@@ -4,7 +4,7 @@ use std::fs;
 
 use fsnap_core::{Error, Gfid};
 use fsnap_store::check::{self, Options};
-use fsnap_store::{Catalogue, Entry, Store};
+use fsnap_store::{Catalogue, DirEntry, Store};
 use fsnap_testbed::{Errno, Fs, getx, listx, setx};
 
 use crate::common::*;
@@ -16,27 +16,27 @@ fn key(n: usize) -> String {
     format!("user.{n:0250}")
 }
 
-fn fill(b: &Brick, file: Gfid) {
+fn fill(b: &TestBrick, file: Gfid) {
     (0..MANY).for_each(|n| setx(b.handle(file), key(n), format!("value {n}")).unwrap());
     assert_eq!(listx(b.handle(file)).err(), Some(Errno::E2BIG));
 }
 
-fn has_all(b: &Brick, file: Gfid) {
+fn has_all(b: &TestBrick, file: Gfid) {
     for n in 0..MANY {
         assert_eq!(getx(b.handle(file), key(n)).unwrap(), format!("value {n}").as_bytes());
     }
 }
 
 #[track_caller]
-fn sound(b: &Brick) {
+fn sound(b: &TestBrick) {
     let report = check::run(&b.path, &Options { repair: false, ..Options::default() }).unwrap();
     assert!(report.is_clean(), "{:#?}", report.problems);
 }
 
 /// All that there is to do with snapshots of `file`, which is `d/f` and has snapshot `a`.
-fn live(b: &Brick, store: &Store, file: Gfid) {
+fn live(b: &TestBrick, store: &Store, file: Gfid) {
     assert!(store.has_snapshots(file).unwrap() && store.is_last_name(file).unwrap());
-    assert_eq!(store.entry(b.gfid("d"), b"f"), Ok(Entry::File(file)));
+    assert_eq!(store.entry(b.gfid("d"), b"f"), Ok(DirEntry::File(file)));
     let b_gfid = snap(store, file, "b").gfid;
     has_all(b, b_gfid);
     assert_eq!(listed(store, file), ["a", "b"]);
@@ -129,7 +129,7 @@ fn names_that_come_in_several_pieces() {
 fn a_file_system_without_a_list_of_its_own() {
     let scene = fsnap_testbed::Scene::new();
     let disk = scene.disk(Fs::Ext4, 64 << 20, "/run/scene/small");
-    let b = Brick::at(disk.path().join("brick"));
+    let b = TestBrick::at(disk.path().join("brick"));
     let file = b.make_file("f", b"one");
     // Ext4 has no room for so many: nothing there is ever refused for that.
     let full = (0..MANY).find_map(|n| setx(b.handle(file), key(n), b"").err());

@@ -12,13 +12,13 @@ use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record, SEQ};
 use fsnap_core::{Error, Gfid, Result, SnapName, afr};
 
 use crate::Store;
-use crate::brick::{Access, Brick, Inode};
-use crate::follow::Spot;
+use crate::brick::{Access, BrickDir, OpenFile};
+use crate::follow::SnapshotPlace;
 use crate::guard;
 use crate::ioctl::{ficlone, follow_nocow};
 use crate::state::Note;
 use crate::sys::{self, Doing};
-use crate::xattrs::{self, Names};
+use crate::xattrs::{self, XattrNames};
 
 /// What self-heal has to see to, for the snapshots of one file.
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -58,7 +58,7 @@ impl Store {
         let _change = self.change()?;
         let _reserve = self.may_use_reserve();
         let inode = self.brick.open_file(base, Access::Read)?;
-        let names = Names::of(&inode.file)?;
+        let names = XattrNames::of(&inode.file)?;
         for key in names.raw_starting(ENTRY_PREFIX) {
             let Ok(name) = SnapName::parse(&key[ENTRY_PREFIX.len()..]) else {
                 // Nobody can have given it. What the other bricks have comes anyway.
@@ -86,7 +86,7 @@ impl Store {
 
     /// It was deleted while this brick was away if the other one knows of it: then its number is not above that one's last,
     /// nor that of another snapshot there. What was held here, or may be the only one, is kept aside.
-    fn outdated(&self, base: &Inode, name: &SnapName, record: &Record, truth: &Catalogue) -> Result<()> {
+    fn outdated(&self, base: &OpenFile, name: &SnapName, record: &Record, truth: &Catalogue) -> Result<()> {
         let forked = truth.entries.values().flatten().any(|other| other.seq == record.seq);
         if truth.seq.is_some_and(|seq| seq >= record.seq) && !forked && !record.held {
             tracing::info!("snapshot {name} of {} was deleted while this brick was away", base.gfid);
@@ -124,7 +124,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn is_dispersed(&self, file: Gfid) -> Result<bool> {
-        Ok(Names::of(&self.brick.open_file(file, Access::Read)?.file)?.is_dispersed())
+        Ok(XattrNames::of(&self.brick.open_file(file, Access::Read)?.file)?.is_dispersed())
     }
 
     /// Whether directory `dir` is where self-heal puts what may have another name: to fsnap it is no place.
@@ -155,7 +155,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), or what a system call says.
     pub fn is_missed(&self, dir: Gfid) -> Result<bool> {
         let dir = self.brick.open_dir(dir)?.file;
-        let names = Names::of(&dir)?;
+        let names = XattrNames::of(&dir)?;
         for name in names.starting(afr::PREFIX) {
             if xattrs::get(&dir, name)?.is_some_and(|mark| afr::tells_of_entries(&mark)) {
                 return Ok(true);
@@ -208,7 +208,7 @@ impl Store {
         // Self-heal takes it for durable when this is answered.
         sys::sync(&inode.file)?;
         self.after_delete(&inode);
-        let names = Names::of(&inode.file)?;
+        let names = XattrNames::of(&inode.file)?;
         let mut outstanding = Outstanding { dispersed: names.is_dispersed(), ..Outstanding::default() };
         let mut spots = None;
         for name in names.possible_snapshots() {
@@ -247,7 +247,7 @@ impl Store {
     }
 
     /// Notes that `payload` need not be awaited any more.
-    fn arrived(&self, payload: &Inode, base: Gfid) -> Result<()> {
+    fn arrived(&self, payload: &OpenFile, base: Gfid) -> Result<()> {
         let state = self.state()?;
         match state.note_of(payload.gfid) {
             Ok(Some(note)) if note == (Note { base, awaited: false }) => Ok(()),
@@ -258,7 +258,7 @@ impl Store {
 
     /// Where the other bricks may have snapshots of `base` that this one lacks. A snapshot is made beside the smallest name
     /// and stays there when a smaller one comes: so it is there, or in another `.fsnap` that is in use.
-    fn spots_elsewhere(&self, base: &Inode) -> Result<Vec<Spot>> {
+    fn spots_elsewhere(&self, base: &OpenFile) -> Result<Vec<SnapshotPlace>> {
         let mut spots = self.spots(base)?;
         if let Some(first) = spots.first() {
             match self.snap_dir(first.link().parent, None) {
@@ -296,7 +296,12 @@ impl Store {
     }
 
     /// As [`payload`](Store::payload), and also what self-heal [had begun](is_begun) to make.
-    pub(crate) fn payload_or_begun(&self, base: Gfid, name: &SnapName, gfid: Gfid) -> Result<Option<Inode>> {
+    pub(crate) fn payload_or_begun(
+        &self,
+        base: Gfid,
+        name: &SnapName,
+        gfid: Gfid,
+    ) -> Result<Option<OpenFile>> {
         match self.brick.open_file(gfid, Access::Read) {
             Ok(inode) if is_begun(&inode)? => Ok(Some(inode)),
             _ => self.payload(base, name, gfid),
@@ -373,7 +378,7 @@ impl Store {
         xattrs::set(&payload.file, HEALING, b"1")?;
         xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
         self.arrived(&payload, base.gfid)?;
-        if payload.stat.st_size != 0 || Names::of(&base.file)?.is_dispersed() {
+        if payload.stat.st_size != 0 || XattrNames::of(&base.file)?.is_dispersed() {
             return Ok(());
         }
         follow_nocow(&base.file, &payload.file).doing("set the NOCOW flag")?;
@@ -382,12 +387,12 @@ impl Store {
 }
 
 /// What the snapshot `payload` of `base` is, if the catalogue has it.
-pub(crate) fn record_of(brick: &Brick, base: Gfid, payload: Gfid) -> Result<Option<PayloadRecord>> {
+pub(crate) fn record_of(brick: &BrickDir, base: Gfid, payload: Gfid) -> Result<Option<PayloadRecord>> {
     let file = match brick.open_file(base, Access::Read) {
         Err(Error::Gone | Error::NotRegular) => return Ok(None),
         other => other?.file,
     };
-    for name in Names::of(&file)?.possible_snapshots() {
+    for name in XattrNames::of(&file)?.possible_snapshots() {
         if let Some(entry) = readable(&file, &name)?.filter(|entry| entry.gfid == payload) {
             return Ok(Some(PayloadRecord { base, name, entry }));
         }
@@ -404,7 +409,12 @@ fn readable(base: &File, name: &SnapName) -> Result<Option<Record>> {
 }
 
 /// Adds where snapshot `name` of `base` may be. If the name that tells of the deletion is too long it has kept the other.
-fn want(base: Gfid, name: &SnapName, spots: &[Spot], missing: &mut BTreeMap<Gfid, BTreeSet<Vec<u8>>>) {
+fn want(
+    base: Gfid,
+    name: &SnapName,
+    spots: &[SnapshotPlace],
+    missing: &mut BTreeMap<Gfid, BTreeSet<Vec<u8>>>,
+) {
     let mut known = false;
     for spot in spots {
         let link = spot.link();
@@ -420,18 +430,18 @@ fn want(base: Gfid, name: &SnapName, spots: &[Spot], missing: &mut BTreeMap<Gfid
 }
 
 /// Whether `payload` is what self-heal had begun to make when the brick died: it has neither record nor content.
-pub(crate) fn is_begun(payload: &Inode) -> Result<bool> {
-    let Inode { file, stat, gfid } = payload;
+pub(crate) fn is_begun(payload: &OpenFile) -> Result<bool> {
+    let OpenFile { file, stat, gfid } = payload;
     Ok(gfid.is_derived()
         && stat.st_size == 0
-        && !Names::of(file)?.has(PAYLOAD)
+        && !XattrNames::of(file)?.has(PAYLOAD)
         && !guard::is_link_file(file, stat)?)
 }
 
 /// The names of the marks of the replicate translator that `payload` has.
-pub(crate) fn marks(payload: &Inode) -> Result<Vec<String>> {
+pub(crate) fn marks(payload: &OpenFile) -> Result<Vec<String>> {
     let mut marks = Vec::new();
-    for name in Names::of(&payload.file)?.starting(afr::PREFIX) {
+    for name in XattrNames::of(&payload.file)?.starting(afr::PREFIX) {
         if xattrs::get(&payload.file, name)?.is_some_and(|mark| mark.iter().any(|&byte| byte != 0)) {
             marks.push(name.to_owned());
         }
@@ -441,7 +451,7 @@ pub(crate) fn marks(payload: &Inode) -> Result<Vec<String>> {
 
 /// Whether marks of the replicate translator say that metadata of `base`, which the catalogue is, may have to be healed.
 pub(crate) fn is_unhealed(base: &File) -> Result<bool> {
-    for name in Names::of(base)?.starting(afr::PREFIX) {
+    for name in XattrNames::of(base)?.starting(afr::PREFIX) {
         if xattrs::get(base, name)?.is_some_and(|mark| afr::tells_of_metadata(&mark)) {
             return Ok(true);
         }
