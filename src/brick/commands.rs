@@ -9,8 +9,10 @@ use fsnap_core::command::{self, Arming, Command, Create, Question};
 use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
+use super::instance::Brick;
 use super::pool::{Entrance, Key};
-use super::{Brick, Shared, errand, guard, handles, heal, restore, volume};
+use super::shared::Shared;
+use super::{errand, guard, handles, heal, restore, volume};
 use crate::ffi::{
     Call, Connection, Dict, GetReply, HeldTruncate, Inode, Inodes, Mark, SetReply, dht_hash, role,
 };

@@ -2,49 +2,11 @@
 //! only way that all of them know (features/worm, locks, leases, read-only, whatever comes): by a truncate of it, that begins at
 //! the top of the brick, as the caller. They answer for themselves; if it comes here, nobody had anything against it.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use super::{Brick, Shared};
-use crate::ffi::{Call, HeldTruncate, Inode, Request, SetReply, TruncateOutcome, role};
-
-/// What is done with the truncate when it has come here.
-type Arrival = Box<dyn FnOnce(HeldTruncate) + Send>;
-
-/// The truncates of ours that are on their way down.
-#[derive(Default)]
-pub struct Errands {
-    sent: Mutex<HashMap<Request, Arrival>>,
-    count: AtomicUsize,
-}
-
-impl Errands {
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Request, Arrival>) -> T) -> T {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = change(&mut sent);
-        self.count.store(sent.len(), Ordering::Release);
-        done
-    }
-
-    /// Whether there may be any. A look at memory.
-    pub fn any(&self) -> bool {
-        self.count.load(Ordering::Acquire) > 0
-    }
-
-    /// Whether this truncate is one of them.
-    pub fn has(&self, call: &Call<'_>) -> bool {
-        self.change(|sent| sent.contains_key(&call.request()))
-    }
-
-    /// One of them has come here.
-    pub fn arrived(&self, call: &Call<'_>, held: HeldTruncate) {
-        match self.change(|sent| sent.remove(&call.request())) {
-            Some(arrival) => arrival(held),
-            None => held.fail(libc::EIO),
-        }
-    }
-}
+use super::instance::Brick;
+use super::shared::Shared;
+use crate::ffi::{Call, HeldTruncate, Inode, SetReply, TruncateOutcome, role};
 
 impl role::Errands for Brick {
     fn has_errands(&self) -> bool {

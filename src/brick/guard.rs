@@ -10,7 +10,9 @@ use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{DirEntry, InodeKind, Store};
 
 use super::caller::{STAMPER, XATTRS, heals, is_heal, sees_xattrs};
-use super::{Brick, Shared, heal, rebalance, restore};
+use super::instance::Brick;
+use super::shared::Shared;
+use super::{heal, rebalance, restore};
 use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Target, role};
 
 /// What the names of all of DHT's xattrs start with.

@@ -8,9 +8,11 @@ use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{Catalogue, Change, Store};
 
 use super::caller::{heals, is_heal};
+use super::instance::Brick;
 use super::names::{HealRemoval, Names, OnDisk, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
-use super::{Brick, Shared, handles, heal};
+use super::shared::Shared;
+use super::{handles, heal};
 use crate::ffi::{Call, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.

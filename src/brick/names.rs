@@ -6,7 +6,8 @@ use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{DirEntry, InodeKind, Store};
 
 use super::pool::{Entrance, Key};
-use super::{Shared, handles, heal};
+use super::shared::Shared;
+use super::{handles, heal};
 use crate::ffi::{Mark, Spot};
 
 /// Whether a directory may be removed; takes an empty `.fsnap` out of its way.

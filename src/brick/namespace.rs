@@ -5,7 +5,8 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, is_tombstone};
 
 use super::caller::sees_all;
-use super::{Brick, Shared};
+use super::instance::Brick;
+use super::shared::Shared;
 use crate::ffi::{Call, Hides, role};
 
 impl role::Namespace for Brick {

@@ -10,7 +10,8 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, layout};
 
 use super::caller::REBALANCE;
-use super::{Brick, Shared};
+use super::instance::Brick;
+use super::shared::Shared;
 use crate::ffi::{Call, Dict, role};
 
 /// DHT's link to the brick that has a file: the mark on a file that is about to move.

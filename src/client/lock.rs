@@ -5,8 +5,13 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::Work;
-use crate::ffi::{Node, Range, own_locks};
+use super::ask::ask;
+use super::set::SetKind;
+use super::work::Work;
+use crate::ffi::{Host, Node, Range, own_locks};
+
+/// How long to wait for writers, if the volfile does not say.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All data of a file, locked on all bricks of its set as the replicate translator does for a write. Dropped, it is released. A
 /// process that dies loses it as well.
@@ -72,4 +77,66 @@ fn unique() -> [u8; 16] {
     owner[..8].copy_from_slice(&(now.as_nanos() as u64).to_be_bytes());
     owner[8..12].copy_from_slice(&std::process::id().to_be_bytes());
     owner
+}
+
+impl Work {
+    /// Returns when nobody is in the middle of a change of the file's data; `EBUSY` if that takes too long.
+    pub fn await_turn(&self, patience: Duration) -> Result<(), i32> {
+        match self.set.kind {
+            SetKind::Replicate => Lock::take(self, patience, Range::Data).map(drop),
+            // A question waits its turn there.
+            SetKind::Disperse => {
+                let (top, mut file) = (self.top, self.file.again().ok_or(libc::ENOMEM)?);
+                in_time(self.host, patience, move || {
+                    // Whatever the answer, it was given.
+                    let _ = ask(&mut file, top, "list");
+                    Ok(())
+                })
+            }
+            SetKind::Single => Ok(()),
+        }
+    }
+
+    /// Returns when all that was done to the file is complete: the cluster's translators answer before they have noted on the
+    /// bricks what there is to note, and this process may end when it has its answer.
+    pub fn drain(&self) {
+        let locked = |to, range| Lock::take_by(self, to, PATIENCE, range).map(drop);
+        let drained = match self.set.kind {
+            SetKind::Replicate => locked(self.top, Range::Data).and(locked(self.top, Range::Metadata)),
+            // Beneath that translator, because it would give its own lock on to what comes next, with all that is yet to be
+            // noted. One brick after the other, and none kept: whoever locks several at once can't be in the way.
+            SetKind::Disperse => {
+                self.set.bricks().into_iter().try_for_each(|brick| match locked(brick, Range::Whole) {
+                    Err(libc::EBUSY) => Err(libc::EBUSY),
+                    // It is away.
+                    _ => Ok(()),
+                })
+            }
+            SetKind::Single => Ok(()),
+        };
+        if let Err(errno) = drained {
+            tracing::warn!("what was done may leave something for self-heal to look at ({errno})");
+        }
+    }
+}
+
+/// What `work` gives, which may wait for others. `EBUSY` if it does so for longer than `patience`; it goes on then.
+fn in_time<T: Send + 'static>(
+    host: Host,
+    patience: Duration,
+    work: impl FnOnce() -> Result<T, i32> + Send + 'static,
+) -> Result<T, i32> {
+    let (done, waited) = channel();
+    let body = move || {
+        host.adopt_thread();
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new().name("fsnap-ask".into()).spawn(body).map_err(|_| libc::EAGAIN)?;
+    waited.recv_timeout(patience).unwrap_or_else(|error| match error {
+        RecvTimeoutError::Timeout => {
+            tracing::error!("whatever is at work on the file has not ended within {} s", patience.as_secs());
+            Err(libc::EBUSY)
+        }
+        RecvTimeoutError::Disconnected => Err(libc::EIO),
+    })
 }

@@ -3,30 +3,31 @@
 //! It turns a command into what is safe on every copy of the file: a snapshot is taken when nobody writes to any of them, and a
 //! restore is carried by a truncate, which the cluster's translators know how to bring to all bricks or to make up for.
 
+mod ask;
+mod create;
 mod lock;
 mod restore;
 mod set;
+mod step;
+mod work;
 
-use std::ffi::{CStr, CString};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::ffi::CStr;
 use std::time::Duration;
 
 use fsnap_core::SnapName;
 use fsnap_core::command::{self, Command};
-use serde_json::Value;
 
-use crate::ffi::{ClientFile, Dict, GetReply, Host, Node, Range, SetReply, fence};
-use lock::Lock;
-use set::{Set, SetKind};
+use crate::ffi::{ClientFile, Dict, GetReply, Host, Node, SetReply, fence};
+use create::create;
+use lock::PATIENCE;
+use set::Set;
+use work::Work;
 
 /// A question to this role, followed by the name of a snapshot: what the bricks that have the file say for themselves.
 const BRICKS: &[u8] = b"glusterfs.fsnap.bricks.";
 
 /// A question to this role, answered with nothing as soon as nobody is in the middle of a change of the file.
 const TURN: &[u8] = b"glusterfs.fsnap.turn";
-
-/// How long to wait for writers, if the volfile does not say.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The translator of a private client graph.
 pub struct Client {
@@ -109,128 +110,6 @@ impl Client {
         };
         if let Err(error) = std::thread::Builder::new().name("fsnap".into()).spawn(body) {
             tracing::error!("no thread for a command: {error}");
-        }
-    }
-}
-
-/// A command at work on a file.
-struct Work {
-    host: Host,
-    file: ClientFile,
-    top: Node,
-    set: Set,
-}
-
-/// Takes a snapshot when nobody writes to any copy of the file. Disperse sees to that itself: there the setxattr waits for all
-/// writers, and to take its lock from outside would be a deadlock.
-fn create(work: &mut Work, patience: Duration, value: &[u8]) -> Result<(), i32> {
-    let lock = match work.set.kind {
-        SetKind::Replicate => Some(Lock::take(work, patience, Range::Data)?),
-        SetKind::Disperse | SetKind::Single => None,
-    };
-    if Set::of(&mut work.file, work.top)?.node != work.set.node {
-        tracing::warn!("rebalance has moved the file just now: ask again");
-        return Err(libc::EBUSY);
-    }
-    step("locked");
-    let done = work.file.set(work.top, c"glusterfs.fsnap.create", value);
-    drop(lock);
-    work.drain();
-    done
-}
-
-/// The JSON that `to` answers to `glusterfs.fsnap.QUESTION`; `EIO` if it is none.
-fn ask(file: &mut ClientFile, to: Node, question: &str) -> Result<Value, i32> {
-    let key = CString::new(format!("{}{question}", command::PREFIX)).map_err(|_| libc::EINVAL)?;
-    serde_json::from_slice(&file.get(to, &key)?).map_err(|_| libc::EIO)
-}
-
-impl Work {
-    fn ask(&mut self, to: Node, question: &str) -> Result<Value, i32> {
-        ask(&mut self.file, to, question)
-    }
-
-    /// Returns when nobody is in the middle of a change of the file's data; `EBUSY` if that takes too long.
-    fn await_turn(&self, patience: Duration) -> Result<(), i32> {
-        match self.set.kind {
-            SetKind::Replicate => Lock::take(self, patience, Range::Data).map(drop),
-            // A question waits its turn there.
-            SetKind::Disperse => {
-                let (top, mut file) = (self.top, self.file.again().ok_or(libc::ENOMEM)?);
-                in_time(self.host, patience, move || {
-                    // Whatever the answer, it was given.
-                    let _ = ask(&mut file, top, "list");
-                    Ok(())
-                })
-            }
-            SetKind::Single => Ok(()),
-        }
-    }
-
-    /// Returns when all that was done to the file is complete: the cluster's translators answer before they have noted on the
-    /// bricks what there is to note, and this process may end when it has its answer.
-    fn drain(&self) {
-        let locked = |to, range| Lock::take_by(self, to, PATIENCE, range).map(drop);
-        let drained = match self.set.kind {
-            SetKind::Replicate => locked(self.top, Range::Data).and(locked(self.top, Range::Metadata)),
-            // Beneath that translator, because it would give its own lock on to what comes next, with all that is yet to be
-            // noted. One brick after the other, and none kept: whoever locks several at once can't be in the way.
-            SetKind::Disperse => {
-                self.set.bricks().into_iter().try_for_each(|brick| match locked(brick, Range::Whole) {
-                    Err(libc::EBUSY) => Err(libc::EBUSY),
-                    // It is away.
-                    _ => Ok(()),
-                })
-            }
-            SetKind::Single => Ok(()),
-        };
-        if let Err(errno) = drained {
-            tracing::warn!("what was done may leave something for self-heal to look at ({errno})");
-        }
-    }
-}
-
-/// What `work` gives, which may wait for others. `EBUSY` if it does so for longer than `patience`; it goes on then.
-fn in_time<T: Send + 'static>(
-    host: Host,
-    patience: Duration,
-    work: impl FnOnce() -> Result<T, i32> + Send + 'static,
-) -> Result<T, i32> {
-    let (done, waited) = channel();
-    let body = move || {
-        host.adopt_thread();
-        let _ = done.send(work());
-    };
-    std::thread::Builder::new().name("fsnap-ask".into()).spawn(body).map_err(|_| libc::EAGAIN)?;
-    waited.recv_timeout(patience).unwrap_or_else(|error| match error {
-        RecvTimeoutError::Timeout => {
-            tracing::error!("whatever is at work on the file has not ended within {} s", patience.as_secs());
-            Err(libc::EBUSY)
-        }
-        RecvTimeoutError::Disconnected => Err(libc::EIO),
-    })
-}
-
-/// A step is done, or begins. For the tests: with `FSNAP_FAULT=STEP:kill:MICROSECONDS` the process is killed that much later, with
-/// `FSNAP_FAULT=STEP:wait:MICROSECONDS` it says so and waits.
-fn step(_name: &str) {
-    #[cfg(feature = "fault-injection")]
-    if let Ok(wish) = std::env::var("FSNAP_FAULT")
-        && let [name, what, pause] = wish.split(':').collect::<Vec<_>>()[..]
-        && name == _name
-    {
-        let pause = Duration::from_micros(pause.parse().unwrap_or(0));
-        let kill = move || {
-            std::thread::sleep(pause);
-            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
-        };
-        match what {
-            "wait" => {
-                eprintln!("{name}");
-                std::thread::sleep(pause);
-            }
-            _ if pause.is_zero() => kill(),
-            _ => drop(std::thread::spawn(kill)),
         }
     }
 }

@@ -4,7 +4,8 @@ use fsnap_core::command::{Arming, CARRIER};
 use fsnap_core::{Error, SnapName};
 
 use super::set::SetKind;
-use super::{Work, step};
+use super::step::step;
+use super::work::Work;
 use crate::ffi::Node;
 
 /// Makes the content of the file that of a snapshot, on all bricks of its set that can be reached; the others are healed.

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use fsnap_core::{SnapName, afr};
 use serde_json::{Value, json};
 
-use super::ask;
+use super::ask::ask;
 use crate::ffi::{ClientFile, Node};
 
 /// What an xattr of DHT's link files has in it; a file's own data is elsewhere then.
