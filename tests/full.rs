@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::agree::converges;
-use common::{MIB, Setup, fsnap, ls, names, scene_with_fsnap, sound};
+use common::{MIB, Setup, fsnap, names, of_deleted, scene_with_fsnap, sound};
 use fsnap_testbed::{Disk, Fs, Full, VolumeType, checksum, fill, fill_up, wait_until};
 
 const REPLICA: VolumeType = VolumeType::Replicate(3);
@@ -69,15 +69,6 @@ fn snapped(file: &Path, seed: u64) -> u64 {
     sum
 }
 
-/// The only snapshot of deleted files of the name in directory `dir`.
-#[track_caller]
-fn of_deleted(dir: &Path, name: &str) -> PathBuf {
-    let found: Vec<_> =
-        ls(dir.join(".fsnap")).into_iter().filter(|n| n.starts_with(&format!("{name}@a@"))).collect();
-    assert_eq!(found.len(), 1, "{name}: {found:?}");
-    dir.join(".fsnap").join(&found[0])
-}
-
 fn works(layout: VolumeType, bricks: usize, disk: Fs, full: Full, by: By) {
     println!("{layout:?} on {disk:?} without {full:?}, taken by {by:?}");
     let setup = setup(layout, bricks, disk);
@@ -95,13 +86,13 @@ fn works(layout: VolumeType, bricks: usize, disk: Fs, full: Full, by: By) {
     fsnap(at("d/f"), "release", "a").unwrap();
     for (n, sum) in victims.iter().enumerate() {
         fs::remove_file(at(&format!("d/v{n}"))).unwrap();
-        assert_eq!(checksum(of_deleted(&at("d"), &format!("v{n}"))), *sum, "v{n}");
+        assert_eq!(checksum(of_deleted(&at("d"), &format!("v{n}@a"))), *sum, "v{n}");
     }
     // Where a file without snapshots can be renamed: btrfs lets none without space for metadata.
     if fs::rename(at("d/plain"), at("e/plain")).is_ok() {
         fs::rename(at("d/old"), at("e/new")).unwrap();
         assert_eq!(checksum(at("e/.fsnap/new@a")), old);
-        assert_eq!(checksum(of_deleted(&at("e"), "new")), new);
+        assert_eq!(checksum(of_deleted(&at("e"), "new@a")), new);
         fs::rename(at("d/moved"), at("later/moved")).unwrap();
         assert_eq!(
             (names(at("later/moved")), checksum(at("later/.fsnap/moved@a"))),
@@ -112,7 +103,7 @@ fn works(layout: VolumeType, bricks: usize, disk: Fs, full: Full, by: By) {
     }
     fsnap(at("d/f"), "delete", "b").unwrap();
     assert_eq!((names(at("d/f")), checksum(at("d/.fsnap/f@a"))), (vec!["a".into()], first));
-    fsnap(of_deleted(&at("d"), "v0"), "delete", "a").unwrap();
+    fsnap(of_deleted(&at("d"), "v0@a"), "delete", "a").unwrap();
     fsnap(at("d/f"), "delete", "a").unwrap();
     assert!(names(at("d/f")).is_empty());
 

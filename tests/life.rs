@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{MIB, Setup, distribute, fsnap, ls, names, sees, sound};
+use common::{MIB, Setup, distribute, fsnap, ls, names, of_deleted, sees, sound};
 use fsnap_testbed::{Errno, checksum, content, df_used, fill, wait_until};
 
 #[track_caller]
@@ -34,15 +34,6 @@ fn has_its_snapshot(file: &Path, sum: u64) {
     sees(file.with_file_name(".fsnap").join(format!("{name}@s")), sum);
     fsnap(file, "restore", "s").unwrap();
     sees(file, sum);
-}
-
-/// The snapshot `name` of a deleted file in directory `dir`.
-#[track_caller]
-fn of_deleted(dir: &Path, name: &str) -> PathBuf {
-    let found: Vec<_> =
-        ls(dir.join(".fsnap")).into_iter().filter(|n| n.starts_with(&format!("{name}@"))).collect();
-    assert_eq!(found.len(), 1, "{name}: {found:?}");
-    dir.join(".fsnap").join(&found[0])
 }
 
 fn dirs(setup: &Setup) -> (PathBuf, PathBuf) {

@@ -53,77 +53,35 @@ impl Waiter for Strip {
     }
 }
 
-/// getxattr of all names.
-///
-/// # Safety
-/// The arguments are the fop's; `this` has a translator beneath (checked at init).
-pub(super) unsafe fn getxattr(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    hidden: HiddenXattrs,
-    loc: *mut sys::loc_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the caller's contract; the frame is given up here.
-    unsafe {
-        down((frame, this), Fop::Getxattr, Strip(hidden), |frame, cookie| {
-            sys::fsnap_wind_getxattr(
-                frame,
-                cookie,
-                Some(getxattr_cbk::<Strip>),
-                (*(*this).children).xlator,
-                loc,
-                xdata,
-            )
-        })
-    }
+/// Sends on a fop whose answer is to be without some xattrs.
+macro_rules! stripped {
+    ($($(#[$doc:meta])* $name:ident($object:ident: $type:ty) is $fop:ident: $wind:ident, $cbk:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The arguments are the fop's; `this` has a translator beneath (checked at init).
+        pub(super) unsafe fn $name(
+            (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+            hidden: HiddenXattrs,
+            $object: *mut $type,
+            xdata: *mut sys::dict_t,
+        ) -> i32 {
+            // SAFETY: the caller's contract; the frame is given up here.
+            unsafe {
+                let child = (*(*this).children).xlator;
+                down((frame, this), Fop::$fop, Strip(hidden), |frame, cookie| {
+                    sys::$wind(frame, cookie, Some($cbk::<Strip>), child, $object, xdata)
+                })
+            }
+        }
+    )*};
 }
 
-/// fgetxattr of all names.
-///
-/// # Safety
-/// As for [`getxattr`].
-pub(super) unsafe fn fgetxattr(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    hidden: HiddenXattrs,
-    fd: *mut sys::fd_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the caller's contract; the frame is given up here.
-    unsafe {
-        down((frame, this), Fop::Fgetxattr, Strip(hidden), |frame, cookie| {
-            sys::fsnap_wind_fgetxattr(
-                frame,
-                cookie,
-                Some(fgetxattr_cbk::<Strip>),
-                (*(*this).children).xlator,
-                fd,
-                xdata,
-            )
-        })
-    }
-}
-
-/// lookup that asks for all xattrs.
-///
-/// # Safety
-/// As for [`getxattr`].
-pub(super) unsafe fn lookup(
-    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
-    hidden: HiddenXattrs,
-    loc: *mut sys::loc_t,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the caller's contract; the frame is given up here.
-    unsafe {
-        down((frame, this), Fop::Lookup, Strip(hidden), |frame, cookie| {
-            sys::fsnap_wind_lookup(
-                frame,
-                cookie,
-                Some(lookup_cbk::<Strip>),
-                (*(*this).children).xlator,
-                loc,
-                xdata,
-            )
-        })
-    }
+stripped! {
+    /// getxattr of all names.
+    getxattr(loc: sys::loc_t) is Getxattr: fsnap_wind_getxattr, getxattr_cbk;
+    /// fgetxattr of all names.
+    fgetxattr(fd: sys::fd_t) is Fgetxattr: fsnap_wind_fgetxattr, fgetxattr_cbk;
+    /// lookup that asks for all xattrs.
+    lookup(loc: sys::loc_t) is Lookup: fsnap_wind_lookup, lookup_cbk;
 }

@@ -4,7 +4,7 @@
 pub mod agree;
 pub mod stage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -176,6 +176,17 @@ pub fn sound(volume: &Volume) {
         let wrong = problems(volume, n);
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+/// The only snapshot in the `.fsnap` of directory `dir` whose name begins with `name@`: of a deleted file, if there is none of
+/// that name.
+#[track_caller]
+pub fn of_deleted(dir: &Path, name: &str) -> PathBuf {
+    let begin = format!("{name}@");
+    let found: Vec<_> =
+        ls(dir.join(".fsnap")).into_iter().filter(|entry| entry.starts_with(&begin)).collect();
+    assert_eq!(found.len(), 1, "{name}: {found:?}");
+    dir.join(".fsnap").join(&found[0])
 }
 
 /// What the checker finds wrong with a brick, which may be in use.
