@@ -19,12 +19,12 @@ impl SetReply {
     pub fn done_with(self, host: Host, file: Option<Inode>) {
         let Some(file) = file else { return self.done(None) };
         let frame = self.pending().frame().as_ptr();
-        let closing = Closing::leak(self, file, None);
-        // SAFETY: the frame is pending and not used by anybody else; `closing` lives until it is taken back.
+        let waiting = WaitingAnswer::leak(self, file, None);
+        // SAFETY: the frame is pending and not used by anybody else; `waiting` lives until it is taken back.
         unsafe {
-            let loc = &raw mut (*closing).loc;
-            if sys::fsnap_wind_stat(frame, closing.cast(), Some(told), host.child(), loc) == 0 {
-                Closing::take(closing.cast(), frame).answer(None);
+            let loc = &raw mut (*waiting).loc;
+            if sys::fsnap_wind_stat(frame, waiting.cast(), Some(told), host.child(), loc) == 0 {
+                WaitingAnswer::take(waiting.cast(), frame).answer(None);
             }
         }
     }
@@ -43,16 +43,16 @@ impl SetReply {
         // Who may write to a file need not own it; setting its mtime is our doing.
         (root.uid, root.gid) = (0, 0);
         (root.ctime.tv_sec, root.ctime.tv_nsec) = (seconds, now.subsec_nanos().into());
-        let closing = Closing::leak(self, file, Some(asker));
+        let waiting = WaitingAnswer::leak(self, file, Some(asker));
         let mtime = sys::GF_SET_ATTR_MTIME as i32;
         // SAFETY: as in `done_with`.
         unsafe {
-            (*closing).times.ia_mtime = seconds;
-            (*closing).times.ia_mtime_nsec = now.subsec_nanos();
-            let (loc, times) = (&raw mut (*closing).loc, &raw mut (*closing).times);
-            let (cookie, child) = (closing.cast(), host.child());
+            (*waiting).times.ia_mtime = seconds;
+            (*waiting).times.ia_mtime_nsec = now.subsec_nanos();
+            let (loc, times) = (&raw mut (*waiting).loc, &raw mut (*waiting).times);
+            let (cookie, child) = (waiting.cast(), host.child());
             if sys::fsnap_wind_setattr(frame, cookie, Some(touched), child, loc, times, mtime) == 0 {
-                Closing::take(cookie, frame).answer(None);
+                WaitingAnswer::take(cookie, frame).answer(None);
             }
         }
     }
@@ -66,7 +66,7 @@ struct Asker {
 }
 
 /// An answer that waits for attributes, and what the fop that fetches them points to.
-struct Closing {
+struct WaitingAnswer {
     reply: SetReply,
     asker: Option<Asker>,
     loc: sys::loc_t,
@@ -75,36 +75,36 @@ struct Closing {
     file: Inode,
 }
 
-impl Closing {
-    /// In memory that stays in place until [`Closing::take`].
+impl WaitingAnswer {
+    /// In memory that stays in place until [`WaitingAnswer::take`].
     fn leak(reply: SetReply, file: Inode, asker: Option<Asker>) -> *mut Self {
         // SAFETY: plain data for which all zero is the host's own "nothing here".
         let (mut loc, times): (sys::loc_t, sys::iatt) = unsafe { std::mem::zeroed() };
         loc.inode = file.as_ptr();
         loc.gfid = *file.gfid().as_bytes();
         loc.path = c"<fsnap>".as_ptr();
-        Box::into_raw(Box::new(Closing { reply, asker, loc, times, file }))
+        Box::into_raw(Box::new(WaitingAnswer { reply, asker, loc, times, file }))
     }
 
     /// # Safety
     /// `cookie` was made by `leak` and is taken once; `frame` is the frame that it was wound with.
     unsafe fn take(cookie: *mut c_void, frame: *mut sys::call_frame_t) -> Self {
         // SAFETY: the caller's contract.
-        let closing = unsafe { *Box::from_raw(cookie.cast::<Self>()) };
-        if let Some(asker) = &closing.asker {
+        let waiting = unsafe { *Box::from_raw(cookie.cast::<Self>()) };
+        if let Some(asker) = &waiting.asker {
             // SAFETY: the caller's contract; the frame is still pending.
             let root = unsafe { &mut *(*frame).root };
             (root.uid, root.gid) = (asker.uid, asker.gid);
             (root.ctime.tv_sec, root.ctime.tv_nsec) = asker.ctime;
         }
-        closing
+        waiting
     }
 
     /// Answers with `now`, if it is known, as what the file was before and is after the command: whatever a client
     /// believed, if it was something else, it learns that it was wrong.
     fn answer(self, now: Option<&sys::iatt>) {
         let xdata = now.and_then(OwnedDict::with_told);
-        let Closing { reply, file, .. } = self;
+        let WaitingAnswer { reply, file, .. } = self;
         // Before the answer: once a request is answered, the host may end.
         drop(file);
         reply.done(xdata.as_ref());
@@ -144,9 +144,9 @@ unsafe extern "C" fn told(
 ) -> i32 {
     fence("the answer to a stat", 0, || {
         // SAFETY: the host calls back once, with what `done_with` gave it.
-        let closing = unsafe { Closing::take(cookie, frame) };
+        let waiting = unsafe { WaitingAnswer::take(cookie, frame) };
         // SAFETY: the host's promise.
-        closing.answer(unsafe { now.as_ref() }.filter(|_| op_ret == 0));
+        waiting.answer(unsafe { now.as_ref() }.filter(|_| op_ret == 0));
         0
     })
 }
@@ -163,7 +163,7 @@ unsafe extern "C" fn touched(
 ) -> i32 {
     fence("the answer to a setattr", 0, || {
         // SAFETY: the host calls back once, with what `done_and_touched` gave it.
-        let closing = unsafe { Closing::take(cookie, frame) };
+        let waiting = unsafe { WaitingAnswer::take(cookie, frame) };
         if op_ret != 0 {
             let why = std::io::Error::from_raw_os_error(op_errno);
             tracing::warn!(
@@ -171,7 +171,7 @@ unsafe extern "C" fn touched(
             );
         }
         // SAFETY: the host's promise.
-        closing.answer(unsafe { now.as_ref() }.filter(|_| op_ret == 0).map(just_before).as_ref());
+        waiting.answer(unsafe { now.as_ref() }.filter(|_| op_ret == 0).map(just_before).as_ref());
         0
     })
 }
