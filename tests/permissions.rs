@@ -4,10 +4,11 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::time::Duration;
 
 use common::{MIB, Setup, distribute, fsnap, names, sees};
-use fsnap_testbed::{checksum, fill};
+use fsnap_testbed::{VolumeType, checksum, fill, getx, run, setx, wait_until};
 
 const OWNER: u32 = 4001;
 const READER: u32 = 4002;
@@ -38,6 +39,7 @@ impl User<'_> {
     }
 }
 
+#[track_caller]
 fn denied<T: std::fmt::Debug>(result: Result<T, String>) {
     let error = result.expect_err("should be denied");
     assert!(error.contains("Permission denied"), "{error}");
@@ -118,4 +120,103 @@ fn the_virtual_directory_is_only_made_for_those_who_may_list_its_parent() {
     assert_eq!(User(&setup, OWNER, GROUP).run("ls", &["/run/scene/m/home/.fsnap"]).unwrap(), "");
     assert!(below.exists());
     denied(stranger.run("ls", &["/run/scene/m/home/.fsnap"]));
+}
+
+/// Whoever may not read the file may not read its snapshots, from the moment on that he may not.
+#[test]
+fn snapshots_follow_the_rights_of_their_file() {
+    let setup = distribute(1);
+    let (home, below) = (setup.mount.path().join("home"), setup.volume.brick_path(0).join("home/.fsnap"));
+    fs::create_dir(&home).unwrap();
+    fs::create_dir(home.join("elsewhere")).unwrap();
+    let file = home.join("f");
+    fill(&file, MIB, 1);
+    chown(&file, Some(OWNER), Some(GROUP)).unwrap();
+    let mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    fsnap(&file, "create", "a").unwrap();
+    fsnap(&file, "create", "b").unwrap();
+    let (owner, reader) = (User(&setup, OWNER, GROUP), User(&setup, READER, GROUP));
+    // Who has not looked yet is denied at once, others when their caches have looked again.
+    let fresh = setup.volume.mount("/run/scene/fresh");
+    let cat_there = |who: &User<'_>| who.run("md5sum", &["/run/scene/fresh/home/.fsnap/f@a"]);
+    let is = |mode: u32, uid: u32| {
+        for name in ["f@a", "f@b"] {
+            let meta = fs::metadata(below.join(name)).unwrap();
+            assert_eq!((meta.mode() & 0o7777, meta.uid()), (mode, uid), "{name} on the brick");
+        }
+    };
+    reader.cat(".fsnap/f@a").unwrap();
+
+    mode(0o600);
+    is(0o400, OWNER);
+    denied(cat_there(&reader));
+    std::thread::sleep(Duration::from_secs(2));
+    denied(reader.cat(".fsnap/f@a"));
+    owner.cat(".fsnap/f@a").unwrap();
+    chown(&file, Some(STRANGER), Some(STRANGER)).unwrap();
+    is(0o400, STRANGER);
+    std::thread::sleep(Duration::from_secs(2));
+    denied(owner.cat(".fsnap/f@a"));
+    User(&setup, STRANGER, STRANGER).cat(".fsnap/f@b").unwrap();
+    // By another of its names, and by who has it open.
+    fs::hard_link(&file, home.join("elsewhere/g")).unwrap();
+    fs::set_permissions(home.join("elsewhere/g"), fs::Permissions::from_mode(0o644)).unwrap();
+    is(0o444, STRANGER);
+    fs::File::open(&file).unwrap().set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+    is(0o440, STRANGER);
+    chown(&file, Some(OWNER), Some(STRANGER)).unwrap();
+
+    // By ACL, and its end.
+    let acl = setup.volume.mount_with("/run/scene/acl", &["--acl"]);
+    let setfacl = |args: &[&str]| {
+        run(setup.scene.command("setfacl").args(args).arg("/run/scene/acl/home/f"));
+    };
+    let cat = |who: &User<'_>| who.run("md5sum", &["/run/scene/acl/home/.fsnap/f@a"]);
+    setfacl(&["-m", &format!("u:{READER}:r")]);
+    std::thread::sleep(Duration::from_secs(2));
+    cat(&reader).unwrap();
+    setfacl(&["-x", &format!("u:{READER}")]);
+    std::thread::sleep(Duration::from_secs(2));
+    denied(cat(&reader));
+    drop(acl);
+
+    // What a crash has left otherwise is right before anybody sees it.
+    std::thread::sleep(Duration::from_secs(2));
+    fs::set_permissions(below.join("f@a"), fs::Permissions::from_mode(0o444)).unwrap();
+    denied(reader.cat(".fsnap/f@a"));
+    is(0o440, OWNER);
+    drop(fresh);
+}
+
+/// Where a brick has missed the change, heal brings it, to the file and to its snapshots.
+#[test]
+fn rights_are_healed() {
+    for kind in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
+        let setup = common::volume(kind, 3, 1024 * MIB, |volume| volume);
+        let file = setup.mount.path().join("f");
+        fill(&file, MIB, 1);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        setx(&file, "trusted.glusterfs.selinux", "some_label").unwrap();
+        fsnap(&file, "create", "a").unwrap();
+        setup.volume.kill_brick(0);
+        setup.mount.wait_connected(2);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        setx(&file, "trusted.glusterfs.selinux", "another").unwrap();
+        setup.volume.restart_brick(0);
+        setup.mount.wait_connected(3);
+        setup.volume.await_healed(Duration::from_secs(60));
+        for n in 0..3 {
+            let snapshot = setup.volume.brick_path(n).join(".fsnap/f@a");
+            wait_until("the rights are healed", Duration::from_secs(20), || {
+                fs::metadata(&snapshot).is_ok_and(|meta| meta.mode() & 0o7777 == 0o400)
+            });
+            assert_eq!(
+                getx(&snapshot, "trusted.glusterfs.selinux").unwrap(),
+                b"another",
+                "brick {n}, {kind:?}"
+            );
+        }
+        common::sound(&setup.volume);
+    }
 }

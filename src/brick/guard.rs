@@ -12,7 +12,7 @@ use fsnap_store::{DirEntry, InodeKind, Store};
 use super::caller::{STAMPER, XATTRS, heals, is_heal, sees_xattrs};
 use super::instance::Brick;
 use super::shared::Shared;
-use super::{heal, rebalance, restore};
+use super::{heal, rebalance, restore, rights};
 use crate::ffi::{Call, Change, Dict, GFID_REQ, HiddenXattrs, How, Target, role};
 
 /// What the names of all of DHT's xattrs start with.
@@ -103,7 +103,13 @@ fn refuse(state: &Shared, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     let store = state.store().ok()?;
     let allowed = match change.place {
         Target::File(gfid) if store.is_deleted(gfid) => return Some(libc::ESTALE),
-        Target::File(gfid) | Target::Open(gfid) => file_allowed(store.what_is(gfid), change.how),
+        Target::File(gfid) | Target::Open(gfid) => {
+            let kind = store.what_is(gfid);
+            if let (InodeKind::Payload, How::Read) = (kind, change.how) {
+                return rights::refuse_read(state, call, gfid);
+            }
+            file_allowed(kind, change.how)
+        }
         Target::Entry(parent, name) => entry_allowed(store, parent, name, change),
     };
     (!allowed).then_some(libc::EROFS)

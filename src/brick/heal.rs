@@ -15,6 +15,7 @@ use fsnap_store::{Catalogue, Outstanding, Store};
 use super::caller::{XATTRS, is_heal};
 use super::instance::Brick;
 use super::pool::Key;
+use super::rights;
 use super::shared::Shared;
 use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark, role};
 
@@ -127,6 +128,7 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
                     return Ok(Vec::new());
                 }
                 state.doubts.clear(base);
+                rights::follow(&state, base);
                 // The file may have been made anew, and its snapshots be where they were.
                 if let Err(error) = state.store().and_then(|store| store.follow(base)) {
                     tracing::warn!("the snapshots of {base}: {error}");

@@ -17,6 +17,7 @@ mod pool;
 mod rebalance;
 mod restore;
 mod restores;
+mod rights;
 mod sent;
 mod shared;
 mod succession;

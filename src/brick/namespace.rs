@@ -4,6 +4,8 @@ use std::ffi::CStr;
 
 use fsnap_core::{Gfid, SNAP_DIR, is_tombstone};
 
+use fsnap_store::DirEntry;
+
 use super::caller::sees_all;
 use super::instance::Brick;
 use super::shared::Shared;
@@ -36,6 +38,14 @@ fn hidden(state: &Shared, call: &Call<'_>) -> Option<Hides> {
 fn lookup(state: &Shared, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
     if is_tombstone(name.to_bytes()) && parent.is_derived() && !sees_all(call) {
         return state.store().is_ok_and(|s| s.entry_in_snap_dir(parent)).then_some(libc::ENOENT);
+    }
+    if parent.is_derived()
+        && let Ok(store) = state.store()
+        && let Ok(DirEntry::File(file)) = store.entry(parent, name.to_bytes())
+        && file.is_derived()
+        && let Err(error) = store.is_readable(file, None)
+    {
+        tracing::warn!("who may read {file} can't be told: {error}");
     }
     if name.to_bytes() != SNAP_DIR.as_bytes() || call.pid() < 0 || call.from_within() {
         return None;

@@ -5,6 +5,7 @@
 //! have dropped, stay for good.
 
 use std::ffi::c_void;
+use std::ptr::null_mut;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::call::Inode;
@@ -51,7 +52,9 @@ impl SetReply {
             (*waiting).times.ia_mtime_nsec = now.subsec_nanos();
             let (loc, times) = (&raw mut (*waiting).loc, &raw mut (*waiting).times);
             let (cookie, child) = (waiting.cast(), host.child());
-            if sys::fsnap_wind_setattr(frame, cookie, Some(touched), child, loc, times, mtime) == 0 {
+            if sys::fsnap_wind_setattr(frame, cookie, Some(touched), child, loc, times, mtime, null_mut())
+                == 0
+            {
                 WaitingAnswer::take(cookie, frame).answer(None);
             }
         }

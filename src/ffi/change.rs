@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use fsnap_core::Gfid;
 
-use super::call::gfid_of;
+use super::call::{gfid_of, gfid_of_fd};
 use super::dict::Dict;
 use super::sys;
 
@@ -57,10 +57,8 @@ impl Target<'_> {
     /// # Safety
     /// `fd` is null or valid.
     pub(super) unsafe fn open(fd: *const sys::fd_t) -> Target<'static> {
-        // SAFETY: the caller's contract; an fd holds a reference to its inode.
-        let gfid =
-            unsafe { fd.as_ref().and_then(|fd| fd.inode.as_ref()) }.map_or([0; 16], |inode| inode.gfid);
-        Target::Open(Gfid::from_bytes(gfid))
+        // SAFETY: the caller's contract.
+        Target::Open(unsafe { gfid_of_fd(fd) })
     }
 
     /// # Safety

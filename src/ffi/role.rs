@@ -22,12 +22,12 @@ use super::sys;
 /// A translator, as safe code writes it: one trait for each concern. A fop that hands its reply back is passed on to the translator
 /// beneath as if it had never been looked at; fops that are not here are not even in the host's table.
 pub trait Translator:
-    Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Rebalance
+    Instance + Commands + Namespace + Guard + Rights + Life + Heal + Restore + Errands + Rebalance
 {
 }
 
 impl<T> Translator for T where
-    T: Instance + Commands + Namespace + Guard + Life + Heal + Restore + Errands + Rebalance
+    T: Instance + Commands + Namespace + Guard + Rights + Life + Heal + Restore + Errands + Rebalance
 {
 }
 
@@ -85,6 +85,21 @@ pub trait Guard {
 
     /// The xattrs that this caller is not shown among all of a file's.
     fn hidden_xattrs(&self, call: &Call<'_>) -> Option<HiddenXattrs>;
+}
+
+/// Who may read snapshots: who may read their file now.
+pub trait Rights {
+    /// Whether any file may have snapshots. Asked at every change of xattrs and rights, so it must cost next to nothing.
+    fn may_have_followers(&self) -> bool;
+
+    /// Whether `file` has any, which follow a change of its rights.
+    fn has_followers(&self, file: Gfid) -> bool;
+
+    /// Its rights have changed, and that is not answered yet.
+    fn rights_changed(&self, file: Gfid);
+
+    /// What has this gfid, which fsnap may have derived, is about to be shown.
+    fn shows(&self, file: Gfid);
 }
 
 /// The life of a file: its names, and its end.

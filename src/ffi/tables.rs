@@ -7,7 +7,7 @@ use std::ptr::{NonNull, null_mut};
 use super::call::Connection;
 use super::dict::Dict;
 use super::fence::fence;
-use super::fops::{guard, heal, list, lookup, names, truncate, xattrs};
+use super::fops::{guard, heal, list, lookup, names, rights, truncate, xattrs};
 use super::host::xlator::{Host, option_in};
 use super::role::{Instance, Private, Translator, role};
 use super::statedump::StateDump;
@@ -42,6 +42,8 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     getxattr: Some(xattrs::getxattr::<Role>),
     fgetxattr: Some(xattrs::fgetxattr::<Role>),
     lookup: Some(lookup::lookup::<Role>),
+    stat: Some(lookup::stat::<Role>),
+    fstat: Some(lookup::fstat::<Role>),
     readdir: Some(list::readdir::<Role>),
     readdirp: Some(list::readdirp::<Role>),
     create: Some(guard::create::<Role>),
@@ -59,8 +61,8 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     discard: Some(guard::discard::<Role>),
     zerofill: Some(guard::zerofill::<Role>),
     copy_file_range: Some(guard::copy_file_range::<Role>),
-    setattr: Some(guard::setattr::<Role>),
-    fsetattr: Some(guard::fsetattr::<Role>),
+    setattr: Some(rights::setattr::<Role>),
+    fsetattr: Some(rights::fsetattr::<Role>),
     xattrop: Some(guard::xattrop::<Role>),
     fxattrop: Some(guard::fxattrop::<Role>),
     removexattr: Some(guard::removexattr::<Role>),

@@ -96,6 +96,11 @@ macro_rules! callback {
 }
 
 callback! {
+    fsetxattr_cbk, Fsetxattr: (xdata: dict_t is [xdata]);
+    removexattr_cbk, Removexattr: (xdata: dict_t is [xdata]);
+    fremovexattr_cbk, Fremovexattr: (xdata: dict_t is [xdata]);
+    setattr_cbk, Setattr: (before: iatt is [iatts[0]], after: iatt is [iatts[1]], xdata: dict_t is [xdata]);
+    fsetattr_cbk, Fsetattr: (before: iatt is [iatts[0]], after: iatt is [iatts[1]], xdata: dict_t is [xdata]);
     setxattr_cbk, Setxattr: (xdata: dict_t is [xdata]);
     getxattr_cbk, Getxattr: (dict: dict_t is [xattrs], xdata: dict_t is [xdata]);
     fgetxattr_cbk, Fgetxattr: (dict: dict_t is [xattrs], xdata: dict_t is [xdata]);

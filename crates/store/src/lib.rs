@@ -67,6 +67,7 @@ pub use guard::InodeKind;
 pub use handles::WithoutHandle;
 pub use lookup::DirEntry;
 pub use restore::Restored;
+pub use rights::RIGHTS_XATTRS;
 pub use tenancy::Change;
 
 use brick::BrickDir;

@@ -12,11 +12,9 @@ use nix::sys::time::TimeSpec;
 use crate::brick::OpenFile;
 use crate::fault;
 use crate::ioctl::{ficlone, follow_nocow};
-use crate::rights::Rights;
+use crate::rights::{READ, Rights};
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, XattrNames};
-
-const READ: u16 = 4;
 
 /// What the cluster translators need to know of the copy as they know it of the file.
 const COPIED: [&str; 4] = [mdata::XATTR, xattrs::EC_SIZE, xattrs::EC_CONFIG, "trusted.ec.version"];

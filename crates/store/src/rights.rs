@@ -8,12 +8,20 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use crate::Store;
-use crate::brick::Access;
+use crate::brick::{Access, OpenFile};
 use crate::sys::{Doing, change};
-use crate::xattrs;
+use crate::xattrs::{self, XattrNames};
+
+pub(crate) const READ: u16 = 4;
 
 /// What a program may do that not all who run it may.
 const CAPABILITY: &str = "security.capability";
+
+/// The file's label, and where features/selinux keeps that which clients set (`SELINUX_GLUSTER_XATTR`).
+const LABELS: [&str; 2] = ["security.selinux", "trusted.glusterfs.selinux"];
+
+/// The xattrs that tell who may do what with a file: a change of one is a change of rights.
+pub const RIGHTS_XATTRS: [&str; 3] = [ACCESS, LABELS[0], LABELS[1]];
 
 impl Store {
     /// Takes from `file` what must not stay when `by` changes its content, which would then run with it: setuid, setgid (what is
@@ -35,6 +43,50 @@ impl Store {
         }
         if capable || left != mode { self.brick.settle(&inode.file) } else { Ok(()) }
     }
+
+    /// After a change of the rights of `base`: gives its snapshots those that it has now, as far as they are for reading. It may be
+    /// repeated. No more durable than the change itself: what a crash takes back [`is_readable`](Store::is_readable) does again.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`: of one snapshot; the others have them
+    /// then), or what a system call says.
+    pub fn follow_rights(&self, base: Gfid) -> Result<()> {
+        let _change = self.change()?;
+        let base = self.brick.open_file(base, Access::Read)?;
+        let rights = Rights::for_snapshots(&base)?;
+        let mut result = Ok(());
+        for name in XattrNames::of(&base.file)?.possible_snapshots() {
+            let followed = xattrs::expect_entry(&base.file, &name).and_then(|entry| {
+                match self.payload(base.gfid, &name, entry.gfid)? {
+                    Some(payload) => rights.ensure(&payload.file),
+                    None => Ok(()),
+                }
+            });
+            result = result.and(followed);
+        }
+        result
+    }
+
+    /// Whether `who` may read the snapshot `payload`: whether he may read its file. It is given the file's rights, if a crash or a
+    /// heal has left it others. True of what is no snapshot, or one whose file is not here.
+    ///
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn is_readable(&self, payload: Gfid, who: Option<&Caller>) -> Result<bool> {
+        let payload = match self.brick.open_file(payload, Access::Read) {
+            Err(Error::Gone | Error::NotRegular) => return Ok(true),
+            other => other?,
+        };
+        let Some(record) = xattrs::payload_record(&payload.file)? else { return Ok(true) };
+        let base = match self.brick.open_file(record.base, Access::Read) {
+            Err(Error::Gone) => return Ok(true),
+            other => other?,
+        };
+        let rights = Rights::for_snapshots(&base)?;
+        let ensured = self.change().and_then(|_change| rights.ensure(&payload.file));
+        if let Err(error) = ensured {
+            tracing::warn!("snapshot {} can't be given the rights of its file: {error}", payload.gfid);
+        }
+        Ok(who.is_none_or(|who| rights.permit(who, READ)))
+    }
 }
 
 /// Source: `setattr_should_drop_suidgid` of the kernel.
@@ -55,19 +107,28 @@ pub(crate) struct Rights {
     gid: u32,
     mode: u32,
     acl: Option<Acl>,
+    /// The values of [`LABELS`].
+    labels: [Option<Vec<u8>>; 2],
 }
 
 impl Rights {
     /// Those of `file`, whose `stat` is given.
     pub(crate) fn of(file: &File, stat: &FileStat) -> Result<Self> {
         let acl = xattrs::access_acl(file)?;
-        Ok(Rights { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, acl })
+        let labels = [xattrs::get(file, LABELS[0])?, xattrs::get(file, LABELS[1])?];
+        Ok(Rights { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, acl, labels })
+    }
+
+    /// Those that the snapshots of `base` are to have, as it is now.
+    pub(crate) fn for_snapshots(base: &OpenFile) -> Result<Self> {
+        let stat = fstat(&base.file).doing("stat")?;
+        Ok(Rights::of(&base.file, &stat)?.limited_to(READ))
     }
 
     /// The same with nothing but `perm` (of rwx = 4 2 1) for anybody.
     pub(crate) fn limited_to(&self, perm: u16) -> Self {
         let acl = self.acl.as_ref().map(|acl| acl.limited_to(perm));
-        Rights { acl, mode: self.mode & (u32::from(perm) * 0o111), ..*self }
+        Rights { acl, mode: self.mode & (u32::from(perm) * 0o111), labels: self.labels.clone(), ..*self }
     }
 
     /// Whether `caller` has all of `perm`.
@@ -87,10 +148,22 @@ impl Rights {
             xattrs::remove(file, ACCESS)?;
         }
         set_mode(file, self.mode)?;
-        match &self.acl {
-            Some(acl) => xattrs::set(file, ACCESS, &acl.encode()),
-            None => Ok(()),
+        if let Some(acl) = &self.acl {
+            xattrs::set(file, ACCESS, &acl.encode())?;
         }
+        for (name, label) in LABELS.iter().zip(&self.labels) {
+            let now = xattrs::get(file, name)?;
+            let done = match label {
+                Some(label) if now.as_ref() != Some(label) => xattrs::set(file, name, label),
+                None if now.is_some() => xattrs::remove(file, name),
+                _ => Ok(()),
+            };
+            // The server's own policy may forbid the first; what clients see is the other one.
+            if *name != LABELS[0] {
+                done?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes them those of `file` if they are not already.

@@ -13,13 +13,12 @@ use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::OpenDir;
-use crate::rights::Rights;
+use crate::rights::{READ, Rights};
 use crate::state::UNFINISHED;
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
 
 const DEFAULT_ACL: &str = "system.posix_acl_default";
-const READ: u16 = 4;
 const READ_AND_PASS: u16 = 5;
 
 /// An opened `.fsnap`.

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 
-use super::{heal, truncate};
+use super::{heal, rights, truncate};
 use crate::ffi::call::{Call, Inodes, gfid_of};
 use crate::ffi::change::{How, Target};
 use crate::ffi::dict::{Dict, OwnedDict};
@@ -75,8 +75,6 @@ guarded! {
         or default_discard, default_discard_failure_cbk: [Target::open(fd)], How::Other;
     zerofill(fd: Fd, offset: i64, len: i64)
         or default_zerofill, default_zerofill_failure_cbk: [Target::open(fd)], How::Other;
-    setattr(loc: Loc, stbuf: *mut sys::iatt, valid: i32)
-        or default_setattr, default_setattr_failure_cbk: [Target::file(&*loc)], How::Attributes(valid);
 }
 
 /// It reads one file and changes another.
@@ -177,25 +175,6 @@ unsafe fn xattrop_refusal<T: Translator>(
     }
 }
 
-/// Refused with `ESTALE`, whatever the reason: protocol/server of GlusterFS 10 crashes over any other errno that an
-/// fsetattr fails with, because it logs it with an argument less than its format has (`server4_fsetattr_cbk`).
-pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    fd: Fd,
-    stbuf: *mut sys::iatt,
-    valid: i32,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the host's promise, for looking and for passing on.
-    unsafe {
-        match refusal::<T>((frame, this), &[Target::open(fd)], How::Attributes(valid), xdata) {
-            Some(_) => sys::default_fsetattr_failure_cbk(frame, libc::ESTALE),
-            None => sys::default_fsetattr(frame, this, fd, stbuf, valid, xdata),
-        }
-    }
-}
-
 pub(in crate::ffi) unsafe extern "C" fn open<T: Translator>(
     frame: *mut sys::call_frame_t,
     this: *mut sys::xlator_t,
@@ -282,7 +261,7 @@ pub(in crate::ffi) unsafe extern "C" fn removexattr<T: Translator>(
             None => {
                 let kept = heal::kept::<T>((frame, this), loc, name, xdata);
                 let xdata = kept.as_ref().map_or(xdata, OwnedDict::as_ptr);
-                sys::default_removexattr(frame, this, loc, name, xdata)
+                rights::removexattr::<T>((frame, this), loc, name, xdata)
             }
         }
     }
@@ -299,7 +278,7 @@ pub(in crate::ffi) unsafe extern "C" fn fremovexattr<T: Translator>(
     unsafe {
         match removal_refusal::<T>((frame, this), Target::open(fd), name, xdata) {
             Some(errno) => sys::default_fremovexattr_failure_cbk(frame, errno),
-            None => sys::default_fremovexattr(frame, this, fd, name, xdata),
+            None => rights::fremovexattr::<T>((frame, this), fd, name, xdata),
         }
     }
 }

@@ -14,6 +14,7 @@ pub(super) mod list;
 pub(super) mod lookup;
 pub(super) mod names;
 mod rebalance;
+pub(super) mod rights;
 pub(super) mod truncate;
 pub(super) mod xattrs;
 

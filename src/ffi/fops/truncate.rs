@@ -8,7 +8,7 @@ use fsnap_core::Gfid;
 use fsnap_core::command::CARRIER;
 
 use super::fop;
-use crate::ffi::call::{Call, gfid_of};
+use crate::ffi::call::{Call, gfid_of, gfid_of_fd};
 use crate::ffi::change::{How, Target};
 use crate::ffi::dict::Dict;
 use crate::ffi::errand::ERRAND;
@@ -56,11 +56,9 @@ pub(in crate::ffi) unsafe extern "C" fn ftruncate<T: Translator>(
     offset: i64,
     xdata: *mut sys::dict_t,
 ) -> i32 {
-    // SAFETY: the host's promise, for looking and for passing on; an fd holds a reference to its inode.
+    // SAFETY: the host's promise, for looking and for passing on.
     unsafe {
-        let inode = fd.as_ref().and_then(|fd| fd.inode.as_ref());
-        let file = inode.map(|inode| Gfid::from_bytes(inode.gfid));
-        if refused::<T>((frame, this), file, Fop::Ftruncate) {
+        if refused::<T>((frame, this), Some(gfid_of_fd(fd)), Fop::Ftruncate) {
             return 0;
         }
         match refusal::<T>((frame, this), &[Target::open(fd)], How::Other, xdata) {

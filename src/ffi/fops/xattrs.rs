@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use super::{fop, heal};
+use super::{fop, heal, rights};
 use crate::ffi::call::Call;
 use crate::ffi::dict::Dict;
 use crate::ffi::filter;
@@ -11,7 +11,7 @@ use crate::ffi::role::{Translator, hidden_xattrs};
 use crate::ffi::sys;
 
 macro_rules! set_fop {
-    ($name:ident, $default:ident, $fop:expr, $object:ident: $type:ty, $call:path) => {
+    ($name:ident, $fop:expr, $object:ident: $type:ty, $call:path) => {
         pub(in crate::ffi) unsafe extern "C" fn $name<T: Translator>(
             frame: *mut sys::call_frame_t,
             this: *mut sys::xlator_t,
@@ -34,7 +34,7 @@ macro_rules! set_fop {
                     $fop,
                     |frame| $call(frame, $object),
                     handle,
-                    || sys::$default(frame, this, $object, dict, flags, xdata),
+                    || rights::$name::<T>((frame, this), $object, dict, flags, xdata),
                 )
             }
         }
@@ -95,7 +95,7 @@ pub(in crate::ffi) unsafe extern "C" fn healed_setxattr<T: Translator>(
     }
 }
 
-set_fop!(setxattr, default_setxattr, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc);
-set_fop!(fsetxattr, default_fsetxattr, Fop::Fsetxattr, fd: *mut sys::fd_t, Call::on_fd);
+set_fop!(setxattr, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc);
+set_fop!(fsetxattr, Fop::Fsetxattr, fd: *mut sys::fd_t, Call::on_fd);
 get_fop!(getxattr, default_getxattr, Fop::Getxattr, loc: *mut sys::loc_t, Call::on_loc);
 get_fop!(fgetxattr, default_fgetxattr, Fop::Fgetxattr, fd: *mut sys::fd_t, Call::on_fd);

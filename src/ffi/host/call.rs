@@ -191,6 +191,16 @@ pub(in crate::ffi) fn gfid_of(loc: &sys::loc_t) -> Gfid {
     known.filter(|g| !g.is_null()).unwrap_or(Gfid::from_bytes(loc.gfid))
 }
 
+/// The gfid of an open file; all zero if it does not say.
+///
+/// # Safety
+/// `fd` is null or valid.
+pub(in crate::ffi) unsafe fn gfid_of_fd(fd: *const sys::fd_t) -> Gfid {
+    // SAFETY: the caller's contract; an fd holds a reference to its inode.
+    let inode = unsafe { fd.as_ref().and_then(|fd| fd.inode.as_ref()) };
+    Gfid::from_bytes(inode.map_or([0; 16], |inode| inode.gfid))
+}
+
 /// An owned reference to an inode of the host. Dropping it gives the reference back.
 pub struct Inode(NonNull<sys::inode_t>, Gfid);
 

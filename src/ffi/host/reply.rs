@@ -45,6 +45,14 @@ pub enum Fop {
     Ftruncate,
     /// xattrop and fxattrop, which are answered alike.
     Xattrop,
+    /// setattr.
+    Setattr,
+    /// fsetattr.
+    Fsetattr,
+    /// removexattr.
+    Removexattr,
+    /// fremovexattr.
+    Fremovexattr,
 }
 
 /// What a fop is answered with, as the host hands it to a callback: valid until that returns. A fop has but some of it; the rest is
@@ -101,6 +109,10 @@ impl Answer {
                 Fop::Truncate => sys::default_truncate_cbk(frame, cookie, this, ret, errno, a, b, xdata),
                 Fop::Ftruncate => sys::default_ftruncate_cbk(frame, cookie, this, ret, errno, a, b, xdata),
                 Fop::Xattrop => sys::default_xattrop_cbk(frame, cookie, this, ret, errno, xattrs, xdata),
+                Fop::Setattr => sys::default_setattr_cbk(frame, cookie, this, ret, errno, a, b, xdata),
+                Fop::Fsetattr => sys::default_fsetattr_cbk(frame, cookie, this, ret, errno, a, b, xdata),
+                Fop::Removexattr => sys::default_removexattr_cbk(frame, cookie, this, ret, errno, xdata),
+                Fop::Fremovexattr => sys::default_fremovexattr_cbk(frame, cookie, this, ret, errno, xdata),
             }
         }
     }

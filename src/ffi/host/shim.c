@@ -30,7 +30,8 @@ _Static_assert(sizeof(xlator_t) == 4096, "xlator_t is not laid out as in the pac
     }
 
 WIND(stat, PARAMS(loc_t *loc), loc, NULL)
-WIND(setattr, PARAMS(loc_t *loc, struct iatt *stbuf, int32_t valid), loc, stbuf, valid, NULL)
+WIND(setattr, PARAMS(loc_t *loc, struct iatt *stbuf, int32_t valid, dict_t *xdata), loc, stbuf, valid, xdata)
+WIND(fsetattr, PARAMS(fd_t *fd, struct iatt *stbuf, int32_t valid, dict_t *xdata), fd, stbuf, valid, xdata)
 WIND(readdir, PARAMS(fd_t *fd, size_t size, off_t offset, dict_t *xdata), fd, size, offset, xdata)
 WIND(readdirp, PARAMS(fd_t *fd, size_t size, off_t offset, dict_t *xdata), fd, size, offset, xdata)
 WIND(unlink, PARAMS(loc_t *loc, int flags, dict_t *xdata), loc, flags, xdata)
@@ -39,6 +40,9 @@ WIND(rename, PARAMS(loc_t *oldloc, loc_t *newloc, dict_t *xdata), oldloc, newloc
 WIND(link, PARAMS(loc_t *oldloc, loc_t *newloc, dict_t *xdata), oldloc, newloc, xdata)
 WIND(mknod, PARAMS(loc_t *loc, mode_t mode, dev_t rdev, mode_t umask, dict_t *xdata), loc, mode, rdev, umask, xdata)
 WIND(setxattr, PARAMS(loc_t *loc, dict_t *dict, int32_t flags, dict_t *xdata), loc, dict, flags, xdata)
+WIND(fsetxattr, PARAMS(fd_t *fd, dict_t *dict, int32_t flags, dict_t *xdata), fd, dict, flags, xdata)
+WIND(removexattr, PARAMS(loc_t *loc, const char *name, dict_t *xdata), loc, name, xdata)
+WIND(fremovexattr, PARAMS(fd_t *fd, const char *name, dict_t *xdata), fd, name, xdata)
 WIND(truncate, PARAMS(loc_t *loc, off_t offset, dict_t *xdata), loc, offset, xdata)
 WIND(xattrop, PARAMS(loc_t *loc, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata), loc, operation, dict, xdata)
 WIND(fxattrop, PARAMS(fd_t *fd, gf_xattrop_flags_t operation, dict_t *dict, dict_t *xdata), fd, operation, dict, xdata)

@@ -6,7 +6,9 @@
  * else 1, and CBK may have been called already. */
 int fsnap_wind_stat(call_frame_t *frame, void *cookie, fop_stat_cbk_t cbk, xlator_t *child, loc_t *loc);
 int fsnap_wind_setattr(call_frame_t *frame, void *cookie, fop_setattr_cbk_t cbk, xlator_t *child, loc_t *loc,
-                        struct iatt *stbuf, int32_t valid);
+                        struct iatt *stbuf, int32_t valid, dict_t *xdata);
+int fsnap_wind_fsetattr(call_frame_t *frame, void *cookie, fop_fsetattr_cbk_t cbk, xlator_t *child, fd_t *fd,
+                        struct iatt *stbuf, int32_t valid, dict_t *xdata);
 int fsnap_wind_readdir(call_frame_t *frame, void *cookie, fop_readdir_cbk_t cbk, xlator_t *child, fd_t *fd,
                         size_t size, off_t offset, dict_t *xdata);
 int fsnap_wind_readdirp(call_frame_t *frame, void *cookie, fop_readdirp_cbk_t cbk, xlator_t *child, fd_t *fd,
@@ -23,6 +25,12 @@ int fsnap_wind_mknod(call_frame_t *frame, void *cookie, fop_mknod_cbk_t cbk, xla
                      dev_t rdev, mode_t umask, dict_t *xdata);
 int fsnap_wind_setxattr(call_frame_t *frame, void *cookie, fop_setxattr_cbk_t cbk, xlator_t *child, loc_t *loc,
                         dict_t *dict, int32_t flags, dict_t *xdata);
+int fsnap_wind_fsetxattr(call_frame_t *frame, void *cookie, fop_fsetxattr_cbk_t cbk, xlator_t *child, fd_t *fd,
+                         dict_t *dict, int32_t flags, dict_t *xdata);
+int fsnap_wind_removexattr(call_frame_t *frame, void *cookie, fop_removexattr_cbk_t cbk, xlator_t *child, loc_t *loc,
+                           const char *name, dict_t *xdata);
+int fsnap_wind_fremovexattr(call_frame_t *frame, void *cookie, fop_fremovexattr_cbk_t cbk, xlator_t *child, fd_t *fd,
+                            const char *name, dict_t *xdata);
 int fsnap_wind_truncate(call_frame_t *frame, void *cookie, fop_truncate_cbk_t cbk, xlator_t *child, loc_t *loc,
                         off_t offset, dict_t *xdata);
 int fsnap_wind_xattrop(call_frame_t *frame, void *cookie, fop_xattrop_cbk_t cbk, xlator_t *to, loc_t *loc,

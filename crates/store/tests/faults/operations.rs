@@ -25,7 +25,7 @@ pub struct Operation {
     pub finish: Option<Finish>,
 }
 
-pub const OPERATIONS: [Operation; 25] = [
+pub const OPERATIONS: [Operation; 26] = [
     Operation {
         name: "the first snapshot of a brick",
         prepare: |b| vec![file(b, "d/f", 1)],
@@ -49,6 +49,21 @@ pub const OPERATIONS: [Operation; 25] = [
         prepare: |b| vec![snapped(b, "d/f")],
         run: |_, store, files| store.hold(files[0], &name("a"), true),
         finish: None,
+    },
+    Operation {
+        name: "the file's rights change",
+        prepare: |b| vec![snapped(b, "d/f")],
+        run: |b, store, files| {
+            fs::set_permissions(b.path.join("d/f"), fs::Permissions::from_mode(0o600)).unwrap();
+            store.follow_rights(files[0])
+        },
+        // Whoever looks at a snapshot.
+        finish: Some(|_, store, files| {
+            store
+                .list(files[0])?
+                .iter()
+                .try_for_each(|snapshot| store.is_readable(snapshot.gfid, None).map(drop))
+        }),
     },
     Operation {
         name: "restore a smaller content",
