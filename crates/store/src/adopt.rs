@@ -233,9 +233,12 @@ impl Store {
                     self.state()?.note_awaited(&self.brick, record.gfid, base)?;
                     let spots = match &mut spots {
                         Some(spots) => spots,
-                        none => none.insert(self.spots_elsewhere(&inode)?),
+                        none => none.insert(self.spots(&inode)?),
                     };
-                    want(base, &name, spots, &mut outstanding.missing);
+                    self.expect_at(base, &name, spots)?;
+                    let in_use =
+                        |spot: &&SnapshotPlace| self.entry_in_snap_dir(spot.link().parent.snap_dir());
+                    want(base, &name, spots.iter().filter(in_use), &mut outstanding.missing);
                     outstanding.awaited.insert(record.gfid);
                 }
                 // Its own xattrs are healed as well.
@@ -256,18 +259,23 @@ impl Store {
         }
     }
 
-    /// Where the other bricks may have snapshots of `base` that this one lacks. A snapshot is made beside the smallest name
-    /// and stays there when a smaller one comes: so it is there, or in another `.fsnap` that is in use.
-    fn spots_elsewhere(&self, base: &OpenFile) -> Result<Vec<SnapshotPlace>> {
-        let mut spots = self.spots(base)?;
-        if let Some(first) = spots.first() {
-            match self.snap_dir(first.link().parent, None) {
-                Err(Error::Unsupported(why)) => tracing::error!("no snapshots beside {}: {why}", base.gfid),
-                other => drop(other?),
-            }
+    /// Sees to it that there is the `.fsnap` in which the other bricks most likely have snapshot `name` of `base`, whose places are
+    /// `spots`, that this one lacks. A snapshot is made beside the name that is likeliest to be the owner's and has room for it,
+    /// and stays there when a better one comes: so it is there, or in another `.fsnap` that is in use.
+    fn expect_at(&self, base: Gfid, name: &SnapName, spots: &[SnapshotPlace]) -> Result<()> {
+        let fits = |spot: &&SnapshotPlace| spot.place(name, base).is_ok();
+        let Some(first) = spots.iter().find(fits).or(spots.first()) else { return Ok(()) };
+        let parent = first.link().parent;
+        if self.entry_in_snap_dir(parent.snap_dir()) {
+            return Ok(());
         }
-        spots.retain(|spot| self.entry_in_snap_dir(spot.link().parent.snap_dir()));
-        Ok(spots)
+        match self.snap_dir(parent, None) {
+            Err(Error::Unsupported(why)) => {
+                tracing::error!("no snapshots beside {base}: {why}");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 
     /// Whether this brick has a file of that gfid. True if it can't be told.
@@ -409,10 +417,10 @@ fn readable(base: &File, name: &SnapName) -> Result<Option<Record>> {
 }
 
 /// Adds where snapshot `name` of `base` may be. If the name that tells of the deletion is too long it has kept the other.
-fn want(
+fn want<'a>(
     base: Gfid,
     name: &SnapName,
-    spots: &[SnapshotPlace],
+    spots: impl Iterator<Item = &'a SnapshotPlace>,
     missing: &mut BTreeMap<Gfid, BTreeSet<Vec<u8>>>,
 ) {
     let mut known = false;

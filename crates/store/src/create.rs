@@ -122,7 +122,8 @@ impl Store {
     }
 
     fn plan(&self, base: &OpenFile, names: &XattrNames, what: &Create) -> Result<NewPayload> {
-        let (parent, file_name) = self.place_of(base)?;
+        let (parent, file_name) =
+            self.place_of(base, |file_name| what.name.file_name(file_name).map(drop))?;
         let seq = last_seq(base, names)?.checked_add(1);
         let seq = seq.ok_or_else(|| Error::Damaged(format!("the seq of {} is at its end", base.gfid)))?;
         let gfid = base.gfid.payload(&what.name, what.id, seq);

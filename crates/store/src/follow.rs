@@ -1,5 +1,6 @@
 //! Snapshots go where their file goes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use fsnap_core::gfid2path::Link;
@@ -57,8 +58,8 @@ struct PayloadNames {
 }
 
 impl Store {
-    /// Brings the snapshots of `base` to where it is now: those that lie beside none of its names move to beside the
-    /// smallest (as an xattr). To be called when a rename, or an unlink of one of several names, is done. It may be
+    /// Brings the snapshots of `base` to where it is now: those that lie beside none of its names move to beside the one that is
+    /// likeliest to be its owner's, of these the smallest (as an xattr). To be called when a rename, or an unlink of one of several names, is done. It may be
     /// repeated, and finishes what a crash has cut short. When it returns all is durable.
     ///
     /// A snapshot stays where it is, with a warning in the log, if its new place is taken or its name there would be longer
@@ -110,9 +111,9 @@ impl Store {
             return Ok(());
         }
         let current = spots(base)?;
-        let (mut home, mut last, mut result) = (None, None, Ok(()));
+        let (mut homes, mut last, mut result) = (BTreeMap::new(), None, Ok(()));
         for name in &snapshots {
-            match self.bring(base, name, &current, &mut home) {
+            match self.bring(base, name, &current, &mut homes) {
                 Ok(changed) => last = changed.or(last),
                 Err(e) => {
                     tracing::error!("snapshot {name} of {} does not follow its file: {e}", base.gfid);
@@ -123,6 +124,23 @@ impl Store {
         // See `BrickDir::settle`: where the log is one sequence this makes the other moves durable as well.
         last.as_ref().map_or(Ok(()), sys::sync)?;
         result
+    }
+
+    /// Which of these names of `base` one of its snapshots lies beside.
+    pub(crate) fn in_use(&self, base: &OpenFile, current: &[Link]) -> Result<Option<usize>> {
+        for name in XattrNames::of(&base.file)?.possible_snapshots() {
+            let entry = xattrs::expect_entry(&base.file, &name)?;
+            let Some(payload) = self.payload(base.gfid, &name, entry.gfid)? else { continue };
+            let found = links(&payload.file)?;
+            let beside = |link: &Link| {
+                let place = SnapshotPlace::Beside(link.clone()).place(&name, base.gfid);
+                place.is_ok_and(|place| found.contains(&place))
+            };
+            if let Some(n) = current.iter().position(beside) {
+                return Ok(Some(n));
+            }
+        }
+        Ok(None)
     }
 
     /// Where snapshots of `base` can be; the first is where they would be brought.
@@ -142,11 +160,10 @@ impl Store {
         base: &OpenFile,
         name: &SnapName,
         current: &[SnapshotPlace],
-        home: &mut Option<Result<Home>>,
+        homes: &mut BTreeMap<usize, Result<Home>>,
     ) -> Result<Option<File>> {
         let entry = xattrs::expect_entry(&base.file, name)?;
-        let (Some(first), Some(payload)) = (current.first(), self.payload(base.gfid, name, entry.gfid)?)
-        else {
+        let Some(payload) = self.payload(base.gfid, name, entry.gfid)?.filter(|_| !current.is_empty()) else {
             return Ok(None);
         };
         let found = self.names_of(&payload)?;
@@ -154,18 +171,13 @@ impl Store {
         if found.names.iter().any(|(link, _)| places.contains(link)) {
             return self.tidy_names(payload, found, &places);
         }
-        let to = match first.place(name, base.gfid) {
-            Err(Error::NameTooLong) => {
-                tracing::warn!(
-                    "snapshot {name} of {} stays where it is: its name would be too long",
-                    base.gfid
-                );
-                return Ok(None);
-            }
-            other => other?,
+        let fits = |(n, spot): (usize, &SnapshotPlace)| Some((n, spot.place(name, base.gfid).ok()?));
+        let Some((n, to)) = current.iter().enumerate().find_map(fits) else {
+            tracing::warn!("snapshot {name} of {} stays where it is: its name would be too long", base.gfid);
+            return Ok(None);
         };
         // Once for all snapshots, be it a failure.
-        match home.get_or_insert_with(|| self.home(base, first)) {
+        match homes.entry(n).or_insert_with(|| self.home(base, &current[n])) {
             Ok(home) => self.move_payload(payload, found, &to, home),
             Err(e) => Err(e.clone()),
         }

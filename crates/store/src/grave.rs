@@ -75,7 +75,7 @@ impl Store {
         if self.grave(&base)?.is_some() {
             return Ok(());
         }
-        let (parent, name) = self.place_of(&base)?;
+        let (parent, name) = self.place_of(&base, |_| Ok(()))?;
         let snap_dir = self.ensure_snap_dir(&parent)?;
         let was = Link { parent: parent.gfid, name };
         self.buried.set(base.gfid, true);

@@ -27,23 +27,59 @@ impl BrickDir {
         Ok(there.is_some_and(|there| sys::same_inode(&there, stat)).then_some(dir))
     }
 
-    /// All names of the file that snapshots can lie beside, the smallest first.
+    /// All names of the file that snapshots can lie beside, those first that are likeliest to be its owner's.
     pub(crate) fn current_names(&self, base: &OpenFile) -> Result<Vec<Link>> {
         let mut current = Vec::new();
         for link in links(&base.file)? {
-            if self.dir_of(&link, &base.stat)?.is_some_and(|dir| dir.may_have_snapshots().is_ok()) {
-                current.push(link);
+            let dir = self.dir_of(&link, &base.stat)?;
+            if let Some(dir) = dir.filter(|dir| dir.may_have_snapshots().is_ok()) {
+                current.push((Whose::of(&dir, &base.stat)?, link));
             }
         }
-        Ok(current)
+        current.sort();
+        Ok(current.into_iter().map(|(_, link)| link).collect())
+    }
+}
+
+/// Who can have given a file a name in a directory. What anybody may link there must not decide where the owner's snapshots lie,
+/// nor whether he can have any. (It is the same on all bricks, as directories are.)
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    /// Nobody but the file's owner, and root.
+    Owners,
+    /// Nobody but root.
+    Roots,
+    /// Others as well, who may write to a directory of the owner's or of root's.
+    Shared,
+    /// Somebody else.
+    Others,
+}
+
+impl Whose {
+    fn of(dir: &OpenDir, file: &FileStat) -> Result<Self> {
+        let dir = fstat(&dir.file).doing("stat")?;
+        // With an ACL the bits of the group are those of its mask.
+        let private = dir.st_mode & 0o022 == 0;
+        Ok(match dir.st_uid {
+            uid if uid == file.st_uid && private => Whose::Owners,
+            0 if private => Whose::Roots,
+            uid if uid == file.st_uid || uid == 0 => Whose::Shared,
+            _ => Whose::Others,
+        })
     }
 }
 
 impl Store {
-    /// The directory and the name of the file. Of several hard links the one that is the smallest as an xattr: that
-    /// is the same one on all bricks. [`Error::Gone`] for a file that was deleted, [`Error::Unsupported`] without gfid2path
-    /// xattrs.
-    pub(crate) fn place_of(&self, base: &OpenFile) -> Result<(OpenDir, Vec<u8>)> {
+    /// The directory and the name of the file. Of several hard links the one that a snapshot lies beside; else the one that is the
+    /// likeliest to be the owner's, of these the smallest as an xattr: that is the same one on all bricks. But none that `fits`
+    /// refuses, if there is another; its error if there is not.
+    ///
+    /// [`Error::Gone`] for a file that was deleted, [`Error::Unsupported`] without gfid2path xattrs.
+    pub(crate) fn place_of(
+        &self,
+        base: &OpenFile,
+        fits: impl Fn(&[u8]) -> Result<()>,
+    ) -> Result<(OpenDir, Vec<u8>)> {
         for attempt in 0..TRIES {
             // A rename or a link sets the new xattr a moment after it has given the name.
             std::thread::sleep(Duration::from_millis(attempt * attempt));
@@ -55,11 +91,11 @@ impl Store {
             if links.is_empty() && attempt + 1 == TRIES {
                 return Err(Error::unsupported("the file has no gfid2path xattr: set storage.gfid2path on"));
             }
-            let mut buried = false;
+            let (mut buried, mut places) = (false, Vec::new());
             for link in links {
                 match self.brick.dir_of(&link, &base.stat)? {
                     Some(dir) if is_tombstone(base, &dir, &link) => buried = true,
-                    Some(dir) => return Ok((dir, link.name)),
+                    Some(dir) => places.push((Whose::of(&dir, &base.stat)?, link, dir)),
                     None => {
                         tracing::warn!(
                             "{} is not {} in {} any more",
@@ -70,11 +106,38 @@ impl Store {
                     }
                 }
             }
+            if !places.is_empty() {
+                return self.best_place(base, places, fits);
+            }
             if buried {
                 return Err(Error::Gone);
             }
         }
         Err(Error::Damaged(format!("{} is in none of the places that its gfid2path xattrs tell", base.gfid)))
+    }
+
+    fn best_place(
+        &self,
+        base: &OpenFile,
+        mut places: Vec<(Whose, Link, OpenDir)>,
+        fits: impl Fn(&[u8]) -> Result<()>,
+    ) -> Result<(OpenDir, Vec<u8>)> {
+        if places.len() > 1 {
+            places.sort_by(|(whose, link, _), (other, smaller, _)| (whose, link).cmp(&(other, smaller)));
+            let links: Vec<Link> = places.iter().map(|(_, link, _)| link.clone()).collect();
+            if let Some(in_use) = self.in_use(base, &links)? {
+                let place = places.remove(in_use);
+                places.insert(0, place);
+            }
+        }
+        let mut refused = Ok(());
+        for (_, link, dir) in places {
+            match fits(&link.name) {
+                Ok(()) => return Ok((dir, link.name)),
+                Err(e) => refused = refused.and(Err(e)),
+            }
+        }
+        Err(refused.err().unwrap_or(Error::Gone))
     }
 
     /// Notes on `file`, if it is a regular file and has that name, that it has, where it is not noted. storage/posix takes a rename

@@ -276,7 +276,10 @@ impl Scan<'_> {
         };
         let current = self.brick.current_names(base)?;
         if !current.is_empty() {
-            return Ok(current.iter().map(|link| place(link, record.name.file_name(&link.name))).collect());
+            let mut homes: Vec<_> =
+                current.iter().map(|link| place(link, record.name.file_name(&link.name))).collect();
+            homes.sort_by_key(Result::is_err);
+            return Ok(homes);
         }
         let was = self.own.buried_at(base.gfid)?;
         Ok(was.iter().map(|was| place(was, record.name.deleted_file_name(&was.name, base.gfid))).collect())

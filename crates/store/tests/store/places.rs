@@ -272,3 +272,55 @@ fn a_file_without_a_name_is_gone() {
         b.refuses(libc::ESTALE, || store.create(file, &bare("s"), &PLENTY));
     });
 }
+
+/// Of several names the owner's decide, and not those that somebody else has given his file.
+#[test]
+fn no_stranger_decides_where_snapshots_lie() {
+    const OWNER: u32 = 11;
+    on_both(|b| {
+        let store = b.store();
+        for (dir, uid, mode) in
+            [("mine", OWNER, 0o755), ("roots", 0, 0o755), ("all", 0, 0o1777), ("theirs", 22, 0o700)]
+        {
+            b.make_dir(dir);
+            chown(b.join(dir), Some(uid), Some(uid)).unwrap();
+            fs::set_permissions(b.join(dir), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let long = "l".repeat(250);
+        // Whichever of the names is the smallest.
+        for n in 0..6 {
+            let (mine, theirs) = (format!("mine/f{n}"), format!("theirs/{}{n}", &long[..249]));
+            let base = b.make_file(&mine, b"x");
+            chown(b.join(&mine), Some(OWNER), Some(OWNER)).unwrap();
+            for to in [&theirs, &format!("all/g{n}"), &format!("roots/h{n}")] {
+                b.link(&mine, to);
+            }
+            snap(&store, base, "snapshot");
+            assert!(b.join(format!("mine/.fsnap/f{n}@snapshot")).exists(), "{n}");
+            // Without his own, root's.
+            b.unlink(&mine);
+            store.follow(base).unwrap();
+            assert!(b.join(format!("roots/.fsnap/h{n}@snapshot")).exists(), "{n}");
+            // There they stay together, also when a better name comes, or the directory is not root's any more.
+            b.link(format!("roots/h{n}"), &mine);
+            snap(&store, base, "another");
+            store.follow(base).unwrap();
+            assert!(b.join(format!("roots/.fsnap/h{n}@another")).exists(), "{n}");
+            // What is too long is no place as long as there is another.
+            b.unlink(&mine);
+            b.unlink(format!("roots/h{n}"));
+            b.unlink(format!("all/g{n}"));
+            store.follow(base).unwrap();
+            assert!(b.join(format!("roots/.fsnap/h{n}@another")).exists(), "{n}: nowhere to go");
+            b.refuses(libc::ENAMETOOLONG, || store.create(base, &bare("third"), &PLENTY));
+            b.link(&theirs, &mine);
+            store.follow(base).unwrap();
+            assert_eq!(names(&b.join("roots/.fsnap")), Vec::<String>::new(), "{n}");
+            assert!(b.join(format!("mine/.fsnap/f{n}@another")).exists(), "{n}");
+            for snapshot in ["snapshot", "another"] {
+                store.delete(base, &name(snapshot)).unwrap();
+            }
+        }
+        assert!(!b.join("theirs/.fsnap").exists() && !b.join("all/.fsnap").exists());
+    });
+}
