@@ -6,8 +6,8 @@ mod common;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use common::{distribute, fsnap, ls, names, sees};
-use fsnap_testbed::{Volume, checksum, fill};
+use common::{MIB, distribute, fsnap, ls, names, sees, volume};
+use fsnap_testbed::{Errno, Volume, VolumeType, checksum, fill};
 
 /// How many link files lie in `.fsnap` of `dir` on all bricks.
 fn link_files(volume: &Volume, dir: &str) -> usize {
@@ -98,5 +98,66 @@ fn a_thousand_entries() {
         fsnap_testbed::run(setup.scene.command("rm").args(["-rf", "/run/scene/m/d"]));
         assert!(!dir.exists());
         assert!((0..bricks).all(|n| !setup.volume.brick_path(n).join("d").exists()));
+    }
+}
+
+const KINDS: [(VolumeType, usize); 4] = [
+    (VolumeType::Distribute, 1),
+    (VolumeType::Distribute, 3),
+    (VolumeType::Replicate(3), 6),
+    (VolumeType::Disperse { data: 2, redundancy: 1 }, 6),
+];
+
+/// Whoever looks where nothing has snapshots is told so, and leaves no trace.
+#[test]
+fn looking_makes_nothing() {
+    for (kind, bricks) in KINDS {
+        let setup = volume(kind, bricks, 1024 * MIB, |volume| volume);
+        let root = setup.mount.path();
+        // A brick that nobody has snapshots on has nothing to look at.
+        fs::write(root.join("f"), "x").unwrap();
+        fsnap(root.join("f"), "create", "s").unwrap();
+        for n in 0..20 {
+            let dir = root.join(format!("d{n}"));
+            fs::create_dir(&dir).unwrap();
+            for _ in 0..3 {
+                let looked = [fs::metadata(dir.join(".fsnap")), fs::metadata(dir.join(".fsnap/f@s"))];
+                for result in looked {
+                    let errno = result.map(|_| ()).map_err(|error| error.raw_os_error());
+                    assert_eq!(errno, Err(Some(Errno::ENOENT as i32)), "{kind:?}, {n}");
+                }
+            }
+            for brick in 0..bricks {
+                assert_eq!(ls(setup.volume.brick_path(brick).join(format!("d{n}"))), Vec::<String>::new());
+            }
+        }
+    }
+}
+
+/// Wherever the file lies, and the name `.fsnap` belongs: its snapshots are found from every client.
+#[test]
+fn the_first_snapshot_is_found_from_everywhere() {
+    for (kind, bricks) in KINDS {
+        let setup = volume(kind, bricks, 1024 * MIB, |volume| volume);
+        let dirs: Vec<_> = (0..12).map(|n| format!("d{n}")).collect();
+        for dir in &dirs {
+            let dir = setup.mount.path().join(dir);
+            fs::create_dir(&dir).unwrap();
+            fill(dir.join("f"), 5000, 1);
+            fsnap(dir.join("f"), "create", "s").unwrap();
+        }
+        let sum = checksum(setup.mount.path().join("d0/f"));
+        let fresh = setup.volume.mount("/run/scene/fresh");
+        for dir in &dirs {
+            sees(fresh.path().join(dir).join(".fsnap/f@s"), sum);
+            assert_eq!(ls(fresh.path().join(dir).join(".fsnap")), ["f@s"], "{kind:?}, {dir}");
+        }
+        drop(fresh);
+        // Once it was looked at it is found where DHT could not make it any more.
+        setup.volume.set("features.read-only", "on");
+        let fresh = setup.volume.mount("/run/scene/read-only");
+        for dir in &dirs {
+            sees(fresh.path().join(dir).join(".fsnap/f@s"), sum);
+        }
     }
 }

@@ -143,7 +143,14 @@ fn entry_allowed(store: &Store, parent: Gfid, name: &[u8], change: &Change<'_>) 
         return true;
     }
     let wanted = change.xdata.and_then(|xdata| xdata.get(GFID_REQ));
-    matches!(change.how, How::Mkdir) && wanted == Some(parent.snap_dir().as_bytes())
+    let is_made = matches!(change.how, How::Mkdir) && wanted == Some(parent.snap_dir().as_bytes());
+    if is_made && let Err(why) = store.snap_dir(parent) {
+        tracing::debug!("no .fsnap in directory {parent}: {why}");
+    }
+    // It is there already then (`EEXIST`), with the rights of its directory. DHT would make it root's and set them afterwards, and
+    // where it sees two bricks differ meanwhile give it none at all: no brick's `.fsnap` has its mark of the one that counts
+    // (`trusted.glusterfs.dht.mds`, `dht_selfheal_directory`).
+    is_made
 }
 
 fn adds_nothing(dict: Option<Dict<'_>>) -> bool {

@@ -19,6 +19,7 @@ mod restore;
 mod restores;
 mod rights;
 mod sent;
+mod sent_on;
 mod shared;
 mod succession;
 mod volume;

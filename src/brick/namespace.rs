@@ -1,4 +1,4 @@
-//! `.fsnap` in the name space: never listed, found by name.
+//! `.fsnap` in the name space: never listed, found by name where it is.
 
 use std::ffi::CStr;
 
@@ -9,11 +9,11 @@ use fsnap_store::DirEntry;
 use super::caller::sees_all;
 use super::instance::Brick;
 use super::shared::Shared;
-use crate::ffi::{Call, Hides, role};
+use crate::ffi::{Call, Dict, Hides, role};
 
 impl role::Namespace for Brick {
-    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
-        lookup(&self.state, call, parent, name)
+    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr, asked: Option<Dict<'_>>) -> Option<i32> {
+        lookup(&self.state, call, parent, name, asked)
     }
 
     fn hidden(&self, call: &Call<'_>) -> Option<Hides> {
@@ -31,11 +31,18 @@ fn hidden(state: &Shared, call: &Call<'_>) -> Option<Hides> {
     Some(if in_snap_dir { is_tombstone } else { |name| name == SNAP_DIR.as_bytes() })
 }
 
-/// The virtual lookup: `.fsnap` is there as soon as somebody asks for it by name, with the same gfid on every brick, so
-/// that DHT finds snapshots whichever brick they are on. Applications only; the cluster's own lookups find what there is.
+/// `.fsnap` is there where there are snapshots, or were. DHT asks the brick that the name belongs to, and if that has none no
+/// other (`dht_should_lookup_everywhere`): so that one says first that it can't tell (`ENOTCONN`, of all errnos the one that replicate
+/// and disperse pass on as it is), upon which DHT asks all (`dht_lookup_cbk`) and makes it where it is missing.
 ///
 /// Returns the errno to answer with, or `None` to let storage/posix answer.
-fn lookup(state: &Shared, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32> {
+fn lookup(
+    state: &Shared,
+    call: &Call<'_>,
+    parent: Gfid,
+    name: &CStr,
+    asked: Option<Dict<'_>>,
+) -> Option<i32> {
     if is_tombstone(name.to_bytes()) && parent.is_derived() && !sees_all(call) {
         return state.store().is_ok_and(|s| s.entry_in_snap_dir(parent)).then_some(libc::ENOENT);
     }
@@ -54,11 +61,34 @@ fn lookup(state: &Shared, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<
         return Some(libc::ENOENT);
     }
     let Ok(store) = state.store() else { return None };
-    if store.reflink()
-        && let Err(why) = store.snap_dir(parent, Some(&call.caller()))
-    {
-        // Not there and not to be made: storage/posix says so.
-        tracing::debug!("no .fsnap in directory {parent}: {why}");
+    match store.has_snap_dir(parent) {
+        Ok(true) => None,
+        Ok(false) => {
+            // A directory that DHT has just made again may have no layout yet.
+            let layout = store.layout(parent).ok().flatten();
+            let is_ours = layout.is_none_or(|layout| layout.is_asked_for_snap_dir());
+            let by_dht = asked.is_some_and(|asked| asked.get(DHT_LAYOUT).is_some());
+            (is_ours && by_dht && state.sent_on.is_first(call, parent)).then_some(libc::ENOTCONN)
+        }
+        Err(why) => {
+            tracing::debug!("no .fsnap in directory {parent}: {why}");
+            None
+        }
     }
-    None
+}
+
+/// What DHT asks for of a directory (`fsnap_core::layout::XATTR`).
+const DHT_LAYOUT: &CStr = c"trusted.glusterfs.dht";
+
+#[cfg(test)]
+mod tests {
+    use fsnap_core::layout::SNAP_DIR_HASH;
+
+    use super::*;
+    use crate::ffi::dht_hash;
+
+    #[test]
+    fn the_hash_of_the_name_is_the_hosts() {
+        assert_eq!(SNAP_DIR_HASH, dht_hash(SNAP_DIR.as_bytes()));
+    }
 }

@@ -11,6 +11,7 @@ use fsnap_store::Store;
 use super::counters::Counters;
 use super::restores::{Arms, Halves};
 use super::sent::Sent;
+use super::sent_on::SentOn;
 use super::wanted::{Awaited, Doubts};
 use crate::ffi::Host;
 
@@ -33,6 +34,7 @@ pub struct Shared {
     pub errands: Sent,
     pub arms: Arms,
     pub halves: Halves,
+    pub sent_on: SentOn,
 }
 
 impl Shared {
@@ -51,6 +53,7 @@ impl Shared {
             errands: Sent::default(),
             arms: Arms::default(),
             halves: Halves::default(),
+            sent_on: SentOn::default(),
         }
     }
 

@@ -64,8 +64,8 @@ pub trait Commands {
 
 /// What is found and listed.
 pub trait Namespace {
-    /// lookup of `name` in the directory `parent`. The errno to answer with, or `None` to pass it on.
-    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr) -> Option<i32>;
+    /// lookup of `name` in the directory `parent`, which asks for these xattrs. The errno to answer with, or `None` to pass it on.
+    fn lookup(&self, call: &Call<'_>, parent: Gfid, name: &CStr, asked: Option<Dict<'_>>) -> Option<i32>;
 
     /// What listings of this directory for this caller leave out.
     fn hidden(&self, call: &Call<'_>) -> Option<Hides>;

@@ -89,10 +89,14 @@ pub fn try_names(file: impl AsRef<Path>) -> Result<Vec<String>, Errno> {
     Ok(snapshots.iter().map(|s| s["name"].as_str().expect("a name").to_owned()).collect())
 }
 
-/// The names in a directory, sorted.
+/// The names in a directory, sorted. In a `.fsnap` that is not there there are none.
 pub fn ls(dir: impl AsRef<Path>) -> Vec<String> {
-    let entries =
-        std::fs::read_dir(dir.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", dir.as_ref().display()));
+    let entries = match std::fs::read_dir(dir.as_ref()) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && dir.as_ref().ends_with(".fsnap") => {
+            return Vec::new();
+        }
+        entries => entries.unwrap_or_else(|e| panic!("{}: {e}", dir.as_ref().display())),
+    };
     let mut names: Vec<String> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();

@@ -3,6 +3,13 @@
 /// The xattr of a directory that holds it.
 pub const XATTR: &str = "trusted.glusterfs.dht";
 
+/// The xattr of a directory that it has on the one brick (or set of bricks) whose attributes and xattrs count: a big-endian i32, the
+/// changes that the others have missed. (`mds_xattr_key` of cluster/dht.)
+pub const MDS: &str = "trusted.glusterfs.dht.mds";
+
+/// The hash of the name `.fsnap`. Source: `gf_dm_hashfn` of libglusterfs.
+pub const SNAP_DIR_HASH: u32 = 2_028_634_235;
+
 /// The hashes of names that belong to this brick, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
@@ -23,6 +30,16 @@ impl Layout {
     /// Whether no name belongs to the brick.
     pub fn is_empty(&self) -> bool {
         self.stop == 0
+    }
+
+    /// Whether all names belong to the brick (or its set of bricks): there is no other.
+    pub fn is_all(&self) -> bool {
+        (self.start, self.stop) == (0, u32::MAX)
+    }
+
+    /// Whether this brick is one of several, and the one that DHT looks at for a `.fsnap`.
+    pub fn is_asked_for_snap_dir(&self) -> bool {
+        !self.is_all() && self.has(SNAP_DIR_HASH)
     }
 
     /// Whether names of this hash belong to the brick. A layout from 0 to 0 holds none.
@@ -55,6 +72,7 @@ mod tests {
         assert!(!Layout::decode(&bytes(0, 0)).unwrap().has(0));
         assert!(Layout::decode(&bytes(0, 0)).unwrap().is_empty());
         assert!(Layout::decode(&bytes(0, u32::MAX)).unwrap().has(0));
+        assert!(Layout::decode(&bytes(0, u32::MAX)).unwrap().is_all() && !half.is_all());
         assert_eq!(Layout::decode(&[0; 15]), None);
         assert_eq!(Layout::decode(&[0; 20]), None);
         assert_eq!(Layout::decode(b""), None);

@@ -269,7 +269,7 @@ impl Store {
         if self.entry_in_snap_dir(parent.snap_dir()) {
             return Ok(());
         }
-        match self.snap_dir(parent, None) {
+        match self.snap_dir(parent) {
             Err(Error::Unsupported(why)) => {
                 tracing::error!("no snapshots beside {base}: {why}");
                 Ok(())

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use fsnap_core::acl::Caller;
 use fsnap_core::gfid2path::Link;
+use fsnap_core::layout::{self, Layout};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
@@ -13,7 +13,7 @@ use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::OpenDir;
-use crate::rights::{READ, Rights};
+use crate::rights::Rights;
 use crate::state::UNFINISHED;
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
@@ -30,25 +30,28 @@ pub(crate) struct SnapDir {
 
 impl Store {
     /// Sees to it that directory `parent` has its `.fsnap`, with the owner, and of mode and ACL what reads and
-    /// searches, that `parent` has now; returns its gfid. With `who` only if `who` may read `parent`.
+    /// searches, that `parent` has now; returns its gfid.
     ///
     /// Any number of threads may call it for the same directory at a time.
     ///
-    /// `EACCES` if `who` may not, `ENOTDIR` if `parent` is no directory, [`Error::Gone`] (`ESTALE`) if it is not
+    /// `ENOTDIR` if `parent` is no directory, [`Error::Gone`] (`ESTALE`) if it is not
     /// there, [`Error::ReadOnly`] (`EROFS`) if it is a `.fsnap` itself or lies in one, [`Error::Unsupported`]
     /// (`EOPNOTSUPP`) if it belongs to `.glusterfs` or something else has the name `.fsnap` in it.
-    pub fn snap_dir(&self, parent: Gfid, who: Option<&Caller>) -> Result<Gfid> {
+    pub fn snap_dir(&self, parent: Gfid) -> Result<Gfid> {
         let _change = self.change()?;
         let parent = self.brick.open_dir(parent)?;
-        if let Some(who) = who {
-            let stat = fstat(&parent.file).doing("stat")?;
-            if !Rights::of(&parent.file, &stat)?.permit(who, READ) {
-                return Err(Errno::EACCES)
-                    .doing("look into .fsnap without read permission for its directory");
-            }
-        }
         self.ensure_snap_dir(&parent)?;
         Ok(parent.gfid.snap_dir())
+    }
+
+    /// The same if it has one: false if not. Errors as for [`snap_dir`](Store::snap_dir).
+    pub fn has_snap_dir(&self, parent: Gfid) -> Result<bool> {
+        let parent = self.brick.open_dir(parent)?;
+        if find(&parent)?.is_none() {
+            return Ok(false);
+        }
+        let _change = self.change()?;
+        self.ensure_snap_dir(&parent).map(|_| true)
     }
 
     /// Opens the `.fsnap` of `parent`, and makes it or sets it right where needed.
@@ -65,6 +68,7 @@ impl Store {
             }
         };
         rights.ensure(&dir)?;
+        mark_as_counting(&parent.file, &dir)?;
         if xattrs::get(&dir, DEFAULT_ACL)?.is_some() {
             xattrs::remove(&dir, DEFAULT_ACL)?;
         }
@@ -80,6 +84,7 @@ impl Store {
         let made = open_in(aside, name.as_str(), DIR).doing("open a directory").and_then(|dir| {
             xattrs::set(&dir, xattrs::GFID, parent.gfid.snap_dir().as_bytes())?;
             rights.apply(&dir)?;
+            mark_as_counting(&parent.file, &dir)?;
             match sys::rename((aside, name.as_str()), (&parent.file, SNAP_DIR)) {
                 Err(Errno::ENOENT) => Err(Error::Gone),
                 other => other.doing("move .fsnap into place"),
@@ -121,6 +126,18 @@ impl Store {
             Err(e) => Err(e).doing("make the handle of .fsnap"),
         }
     }
+}
+
+/// Notes on a `.fsnap` that it is the one whose attributes count, if it is (see [`layout::MDS`]), as DHT does of a directory that it makes.
+/// Where it makes one that is missing on some bricks it does not, but believes to have, and then gives all of them the attributes of
+/// that which it has not found: owner root and no rights (`dht_selfheal_dir_mkdir`, `dht_revalidate_cbk`).
+fn mark_as_counting(parent: &File, dir: &File) -> Result<()> {
+    let layout = xattrs::get(parent, layout::XATTR)?.and_then(|bytes| Layout::decode(&bytes));
+    if layout.is_some_and(|layout| layout.is_asked_for_snap_dir()) && xattrs::get(dir, layout::MDS)?.is_none()
+    {
+        xattrs::set(dir, layout::MDS, &0i32.to_be_bytes())?;
+    }
+    Ok(())
 }
 
 /// Opens the `.fsnap` that is in `parent`, whose gfid is `gfid`, if it is ours.

@@ -34,7 +34,8 @@ pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
             }
             return Some(pending);
         };
-        match role.lookup(call, parent, name) {
+        // SAFETY: the host's promise.
+        match role.lookup(call, parent, name, unsafe { Dict::new(xdata) }) {
             Some(errno) => pending.fail(errno),
             None => return Some(pending),
         }

@@ -161,7 +161,7 @@ impl Request {
 }
 
 /// A client's connection to this brick, by the name that no other has (`client_uid`); empty for a translator of the brick.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Connection(Vec<u8>);
 
 impl Connection {

@@ -216,7 +216,7 @@ pub const OPERATIONS: [Operation; 26] = [
             file(b, "d/f", 1);
             vec![]
         },
-        run: |b, store, _| store.snap_dir(b.gfid("d"), None).map(drop),
+        run: |b, store, _| store.snap_dir(b.gfid("d")).map(drop),
         finish: None,
     },
     Operation {
@@ -224,7 +224,7 @@ pub const OPERATIONS: [Operation; 26] = [
         prepare: |b| {
             file(b, "d/f", 1);
             let empty = b.make_dir("d/empty");
-            b.store().snap_dir(empty, None).unwrap();
+            b.store().snap_dir(empty).unwrap();
             vec![]
         },
         run: |b, store, _| store.clear_snap_dir(b.gfid("d/empty")),

@@ -48,7 +48,7 @@ fn a_tombstone_comes() {
     on_both(|b| {
         let (store, base) = scene(&b);
         b.make_dir(ASIDE);
-        store.snap_dir(b.gfid("e"), None).unwrap();
+        store.snap_dir(b.gfid("e")).unwrap();
         let (e, tombstone) = (b.gfid("e").snap_dir(), base.tombstone(b"g"));
         let digits = &base.to_string()[..8];
         let moved =

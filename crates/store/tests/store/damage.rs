@@ -165,20 +165,20 @@ fn handles_that_are_something_else() {
     ] {
         fs::remove_file(&handle).unwrap();
         symlink(&target, &handle).unwrap();
-        let error = store.snap_dir(dir, None).unwrap_err();
+        let error = store.snap_dir(dir).unwrap_err();
         assert!(matches!(error, Error::Damaged(_) | Error::Gone), "{target}: {error}");
     }
     // Another directory is not this one.
     b.make_dir("e");
     fs::remove_file(&handle).unwrap();
     symlink(format!("../../00/00/{}/e", Gfid::ROOT), &handle).unwrap();
-    assert_eq!(store.snap_dir(dir, None).unwrap_err().errno(), libc::EIO);
+    assert_eq!(store.snap_dir(dir).unwrap_err().errno(), libc::EIO);
     assert!(!b.join("e/.fsnap").exists());
     // No symlink in the brick's tree is followed either.
     symlink("d", b.join("l")).unwrap();
     fs::remove_file(&handle).unwrap();
     symlink(format!("../../00/00/{}/l", Gfid::ROOT), &handle).unwrap();
-    assert_eq!(store.snap_dir(dir, None), Err(Error::Gone));
+    assert_eq!(store.snap_dir(dir), Err(Error::Gone));
     assert!(!b.join("d/.fsnap").exists());
 }
 

@@ -17,7 +17,7 @@ fn an_empty_fsnap_goes_with_its_directory() {
     on_both(|b| {
         let store = b.store();
         let dir = b.make_dir("d");
-        store.snap_dir(dir, None).unwrap();
+        store.snap_dir(dir).unwrap();
         store.clear_snap_dir(dir).unwrap();
         assert!(gone(&b, dir) && names(&b.join("d")).is_empty());
         let before = b.tree();
@@ -25,7 +25,7 @@ fn an_empty_fsnap_goes_with_its_directory() {
         assert_eq!(b.tree(), before);
 
         // DHT's link files count for nothing.
-        store.snap_dir(dir, None).unwrap();
+        store.snap_dir(dir).unwrap();
         let elsewhere: Vec<_> = (0..3).map(|_| next_gfid().snap_dir()).collect();
         for (i, &gfid) in elsewhere.iter().enumerate() {
             b.make_link_file(format!("d/.fsnap/f@{i}"), gfid);
@@ -74,7 +74,7 @@ fn snapshots_keep_their_directory() {
         store.clear_snap_dir(dir).unwrap();
 
         // Whatever somebody has put there.
-        store.snap_dir(dir, None).unwrap();
+        store.snap_dir(dir).unwrap();
         fs::write(b.join("a b/d/.fsnap/note"), b"x").unwrap();
         let error = b.refuses(libc::ENOTEMPTY, || store.clear_snap_dir(dir));
         assert!(error.to_string().contains(".fsnap/note"), "{error}");
@@ -111,7 +111,7 @@ fn a_directory_that_is_used_again_at_once() {
             // The `.fsnap` is taken away, slowly, while a file moves in and its snapshots follow.
             let base = b.make_file(format!("f{i}"), b"x");
             snap(&store, base, "a");
-            store.snap_dir(dir, None).unwrap();
+            store.snap_dir(dir).unwrap();
             for j in 0..10 {
                 b.make_link_file(format!("d/.fsnap/l@{j}"), next_gfid().snap_dir());
             }
@@ -146,7 +146,7 @@ fn whole_trees() {
             b.make_dir(format!("{at}/empty{i}"));
             b.make_file(format!("{at}/file"), b"x");
         }
-        store.snap_dir(b.gfid(&at), None).unwrap();
+        store.snap_dir(b.gfid(&at)).unwrap();
         b.make_link_file(format!("{at}/.fsnap/g@x"), next_gfid().snap_dir());
         symlink("..", b.join(format!("{at}/loop"))).unwrap();
         symlink("/", b.join(format!("{at}/root"))).unwrap();

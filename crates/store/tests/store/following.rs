@@ -148,7 +148,7 @@ fn half_done_moves() {
         let store = b.store();
         b.make_dir("d");
         b.make_dir("e");
-        store.snap_dir(b.gfid("e"), None).unwrap();
+        store.snap_dir(b.gfid("e")).unwrap();
         for step in 0..4 {
             eprintln!("step {step}");
             let (from, to) = (format!("d/f{step}"), format!("e/f{step}"));

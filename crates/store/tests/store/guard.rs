@@ -57,7 +57,7 @@ fn what_is_what() {
 fn link_files_are_of_one_shape_only() {
     let b = brick(Fs::Xfs);
     let store = b.store();
-    let snaps = store.snap_dir(Gfid::ROOT, None).unwrap();
+    let snaps = store.snap_dir(Gfid::ROOT).unwrap();
     let gfid = next_gfid().snap_dir();
     b.make_link_file(".fsnap/l", gfid);
     let path = b.join(".fsnap/l");

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
-use fsnap_core::acl::Caller;
 use fsnap_core::{Error, Gfid};
 use fsnap_testbed::{Fs, content, getx, setx};
 
@@ -23,7 +22,7 @@ fn fsnap_has_its_parents_rights() {
         chown(&parent, Some(11), Some(22)).unwrap();
         fs::set_permissions(&parent, fs::Permissions::from_mode(0o3751)).unwrap();
         tool("setfacl", &["-d", "-m", "u:5:rwx"], &parent);
-        let gfid = store.snap_dir(dir, None).unwrap();
+        let gfid = store.snap_dir(dir).unwrap();
         assert_eq!(gfid, dir.snap_dir());
         assert_eq!(rights(&snaps), (0o551, 11, 22));
         assert_eq!(getx(&snaps, "trusted.gfid").unwrap(), gfid.as_bytes());
@@ -32,24 +31,24 @@ fn fsnap_has_its_parents_rights() {
         let target = fs::read_link(b.handle(gfid)).unwrap();
         assert_eq!(target.to_str().unwrap(), format!("../../{x:02x}/{y:02x}/{dir}/.fsnap"));
         let before = b.tree();
-        store.snap_dir(dir, None).unwrap();
+        store.snap_dir(dir).unwrap();
         assert_eq!(b.tree(), before, "nothing to do the second time");
 
         tool("setfacl", &["-m", "u:5:rwx,m::rwx"], &parent);
         chown(&parent, Some(33), Some(44)).unwrap();
-        store.snap_dir(dir, None).unwrap();
+        store.snap_dir(dir).unwrap();
         assert_eq!(rights(&snaps), (0o551, 33, 44));
         let acl = "user::r-x\nuser:5:r-x\ngroup::r-x\nmask::r-x\nother::--x";
         assert_eq!(tool("getfacl", &["-cnEp"], &snaps).trim(), acl);
         let before = b.tree();
-        store.snap_dir(dir, None).unwrap();
+        store.snap_dir(dir).unwrap();
         assert_eq!(b.tree(), before, "nothing to do with an ACL either");
 
         tool("setfacl", &["-b"], &parent);
         tool("setfacl", &["-d", "-m", "u:6:rwx"], &snaps);
         fs::set_permissions(&parent, fs::Permissions::from_mode(0o700)).unwrap();
         fs::remove_file(b.handle(gfid)).unwrap();
-        store.snap_dir(dir, None).unwrap();
+        store.snap_dir(dir).unwrap();
         assert_eq!(rights(&snaps), (0o500, 33, 44));
         assert_eq!(tool("getfacl", &["-cnEp"], &snaps).trim(), "user::r-x\ngroup::---\nother::---");
         assert_eq!(fs::read_link(b.handle(gfid)).unwrap(), target);
@@ -57,20 +56,19 @@ fn fsnap_has_its_parents_rights() {
 }
 
 #[test]
-fn who_may_not_read_the_directory_may_not_make_fsnap() {
-    let b = brick(Fs::Xfs);
-    let store = b.store();
-    let dir = b.make_dir("d");
-    chown(b.join("d"), Some(11), Some(22)).unwrap();
-    fs::set_permissions(b.join("d"), fs::Permissions::from_mode(0o730)).unwrap();
-    tool("setfacl", &["-m", "u:5:r,m::rwx"], b.join("d"));
-    let caller = |uid, gid, groups: &[u32]| Caller { uid, gid, groups: groups.into() };
-    for who in [caller(1, 22, &[]), caller(1, 1, &[22]), caller(1, 1, &[])] {
-        b.refuses(libc::EACCES, || store.snap_dir(dir, Some(&who)));
-    }
-    for who in [caller(5, 1, &[]), caller(11, 1, &[]), caller(0, 0, &[])] {
-        assert_eq!(store.snap_dir(dir, Some(&who)).unwrap(), dir.snap_dir());
-    }
+fn looking_makes_no_fsnap() {
+    on_both(|b| {
+        let store = b.store();
+        let dir = b.make_dir("d");
+        let before = b.tree();
+        assert_eq!(store.has_snap_dir(dir), Ok(false));
+        assert_eq!(b.tree(), before);
+        store.snap_dir(dir).unwrap();
+        // But what is there is set right.
+        fs::set_permissions(b.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(store.has_snap_dir(dir), Ok(true));
+        assert_eq!(rights(b.join("d/.fsnap")).0, 0o500);
+    });
 }
 
 #[test]
@@ -82,8 +80,8 @@ fn there_is_no_fsnap_in_fsnap() {
     let payload = snap(&store, base, "a").gfid;
     let stray = b.make_file("d/.fsnap/stray", b"x");
     let below = b.make_dir("d/.fsnap/below");
-    b.refuses(libc::EROFS, || store.snap_dir(dir.snap_dir(), None));
-    b.refuses(libc::EROFS, || store.snap_dir(below, None));
+    b.refuses(libc::EROFS, || store.snap_dir(dir.snap_dir()));
+    b.refuses(libc::EROFS, || store.snap_dir(below));
     b.refuses(libc::EROFS, || store.create(payload, &bare("b"), &PLENTY));
     b.refuses(libc::EROFS, || store.restore(payload, &name("a")));
     b.refuses(libc::EROFS, || store.create(stray, &bare("b"), &PLENTY));
@@ -92,7 +90,7 @@ fn there_is_no_fsnap_in_fsnap() {
     setx(b.join(".glusterfs"), "trusted.gfid", glusterfs.as_bytes()).unwrap();
     fs::create_dir_all(b.handle(glusterfs).parent().unwrap()).unwrap();
     symlink(format!("../../00/00/{}/.glusterfs", Gfid::ROOT), b.handle(glusterfs)).unwrap();
-    b.refuses(libc::EOPNOTSUPP, || store.snap_dir(glusterfs, None));
+    b.refuses(libc::EOPNOTSUPP, || store.snap_dir(glusterfs));
 }
 
 #[test]
@@ -116,14 +114,14 @@ fn a_foreign_fsnap_is_left_alone() {
         let dir = b.make_dir(format!("d{i}"));
         let base = b.make_file(format!("d{i}/f"), b"x");
         make(&b.join(format!("d{i}/.fsnap")));
-        let error = b.refuses(libc::EOPNOTSUPP, || store.snap_dir(dir, None));
+        let error = b.refuses(libc::EOPNOTSUPP, || store.snap_dir(dir));
         assert!(error.to_string().contains("foreign"), "{error}");
         b.refuses(libc::EOPNOTSUPP, || store.create(base, &bare("a"), &PLENTY));
     }
     let dir = b.make_dir("taken");
     fs::create_dir_all(b.handle(dir.snap_dir()).parent().unwrap()).unwrap();
     symlink("../../..", b.handle(dir.snap_dir())).unwrap();
-    assert_eq!(store.snap_dir(dir, None).unwrap_err().errno(), libc::EIO);
+    assert_eq!(store.snap_dir(dir).unwrap_err().errno(), libc::EIO);
     assert_eq!(fs::read_link(b.handle(dir.snap_dir())).unwrap().to_str(), Some("../../.."));
 }
 
@@ -135,7 +133,7 @@ fn one_fsnap_for_many_threads() {
             let dir = b.make_dir(format!("d{round}"));
             std::thread::scope(|threads| {
                 for _ in 0..8 {
-                    threads.spawn(|| assert_eq!(store.snap_dir(dir, None).unwrap(), dir.snap_dir()));
+                    threads.spawn(|| assert_eq!(store.snap_dir(dir).unwrap(), dir.snap_dir()));
                 }
             });
         }
@@ -231,14 +229,14 @@ fn directories_are_found_while_they_move() {
             }
         });
         for _ in 0..300 {
-            match store.snap_dir(dir, None) {
+            match store.snap_dir(dir) {
                 Ok(gfid) => assert_eq!(gfid, dir.snap_dir()),
                 Err(e) => assert_eq!(e, Error::Gone),
             }
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    assert_eq!(store.snap_dir(dir, None).unwrap(), dir.snap_dir());
+    assert_eq!(store.snap_dir(dir).unwrap(), dir.snap_dir());
 }
 
 /// A rename from one hard link to another does nothing, but storage/posix takes the old name's xattr away.

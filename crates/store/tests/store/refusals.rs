@@ -101,7 +101,7 @@ fn things_that_are_no_files() {
     let nobody = next_gfid();
     b.refuses(libc::ESTALE, || store.create(nobody, &bare("x"), &PLENTY));
     b.refuses(libc::ESTALE, || store.delete(nobody, &name("x")));
-    b.refuses(libc::ESTALE, || store.snap_dir(nobody, None));
+    b.refuses(libc::ESTALE, || store.snap_dir(nobody));
 }
 
 fn getx_gfid(b: &TestBrick, at: &str) -> Gfid {

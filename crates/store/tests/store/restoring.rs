@@ -144,7 +144,7 @@ fn an_interrupted_restore_is_finished_at_open() {
 fn an_interrupted_restore_is_finished_before_another() {
     let b = brick(Fs::Xfs);
     let store = b.store();
-    store.snap_dir(Gfid::ROOT, None).unwrap();
+    store.snap_dir(Gfid::ROOT).unwrap();
     let (base, _) = half_restored_by(&b, &store);
     let error = b.refuses(libc::EIO, || store.create(base, &bare("b"), &PLENTY));
     assert!(error.to_string().contains("interrupted"), "{error}");

@@ -125,7 +125,7 @@ fn a_store_waits_until_another_process_has_left() {
         let change = store.begin().unwrap();
         store.leave();
         b.refuses(libc::ENOTCONN, || store.begin().map(drop));
-        store.snap_dir(fsnap_core::Gfid::ROOT, None).unwrap();
+        store.snap_dir(fsnap_core::Gfid::ROOT).unwrap();
         assert_eq!(lock(&b).err(), Some(Errno::EWOULDBLOCK));
         drop(change);
         drop(lock(&b).unwrap());
