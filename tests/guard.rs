@@ -207,13 +207,15 @@ fn the_name_is_reserved() {
         ("rename file", fs::rename(root.join("file"), root.join("d/.fsnap")).err()),
         ("rename dir", fs::rename(root.join("dir"), root.join("d/.fsnap")).err()),
     ] {
-        // The kernel may have looked it up, and then knows it for a directory that exists.
-        let errno =
-            Errno::from_raw(result.unwrap_or_else(|| panic!("{what} went through")).raw_os_error().unwrap());
-        assert!([Errno::EROFS, Errno::EEXIST, Errno::EISDIR].contains(&errno), "{what}: {errno}");
+        match result.map(|error| Errno::from_raw(error.raw_os_error().unwrap())) {
+            Some(errno) => assert_eq!(errno, Errno::EROFS, "{what}"),
+            // DHT of GlusterFS 10.3 says now and then that a rename was done which a brick has refused (docs/semantics.md).
+            None => assert_eq!(what, "rename file"),
+        }
     }
-    assert!(ls(root.join("d/.fsnap")).is_empty());
-    assert_eq!(ls(&root), ["d", "dir", "file"]);
+    let fresh = setup.volume.mount("/run/scene/fresh");
+    assert!(!fresh.path().join("d/.fsnap").exists());
+    assert_eq!(ls(fresh.path()), ["d", "dir", "file"]);
 }
 
 #[test]
