@@ -195,7 +195,7 @@ pub fn of_deleted(dir: &Path, name: &str) -> PathBuf {
 
 /// What the checker finds wrong with a brick, which may be in use.
 pub fn problems(volume: &Volume, n: usize) -> Vec<check::Problem> {
-    let options = check::Options { repair: false, pause: Duration::from_secs(1) };
+    let options = check::Options { pause: Duration::from_secs(1), ..check::Options::default() };
     let report = check::run(&volume.brick_path(n), &options).expect("a brick");
     // The handle of a .fsnap is made by whoever looks for it next.
     let wrong = |problem: &check::Problem| {

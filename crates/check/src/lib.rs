@@ -15,9 +15,13 @@ pub const NOT_CHECKED: u8 = 3;
 #[derive(clap::Args)]
 pub struct Flags {
     /// Set right what can be set right without guessing; the brick must be stopped. What may be data goes into
-    /// quarantine, .glusterfs/fsnap/lost, and from there when it is older than a day
+    /// quarantine, .glusterfs/fsnap/lost
     #[arg(long)]
     pub repair: bool,
+    /// Remove for good what is in quarantine for longer than a day; the brick must be stopped. It may be the only copy of
+    /// something: look at it first
+    #[arg(long)]
+    pub empty_quarantine: bool,
     /// Report as JSON
     #[arg(long)]
     pub json: bool,
@@ -28,7 +32,8 @@ pub struct Flags {
 
 /// Checks a brick and prints what was found: whether nothing is wrong, or why it could not be checked.
 pub fn check(brick: &Path, flags: &Flags) -> Result<bool, String> {
-    let options = Options { repair: flags.repair, ..Options::default() };
+    let options =
+        Options { repair: flags.repair, empty_quarantine: flags.empty_quarantine, ..Options::default() };
     let report = check::run(brick, &options).map_err(|why| format!("{}: {why}", escaped(brick)))?;
     match if flags.json { tell_json(brick, &report) } else { tell(&report, flags.quiet) } {
         // Whoever reads it may have read enough.
@@ -42,6 +47,9 @@ fn tell(report: &Report, quiet: bool) -> io::Result<()> {
     for problem in report.repaired.iter().filter(|_| !quiet) {
         writeln!(out, "repaired: {problem}")?;
     }
+    for problem in report.discarded.iter().filter(|_| !quiet) {
+        writeln!(out, "discarded: {problem}")?;
+    }
     for problem in report.problems.iter().filter(|p| !quiet || p.kind.severity() > check::Severity::Info) {
         let hint = if problem.repairable { " [--repair]" } else { "" };
         writeln!(out, "{problem}{hint}")?;
@@ -49,13 +57,14 @@ fn tell(report: &Report, quiet: bool) -> io::Result<()> {
     if quiet {
         return Ok(());
     }
-    let Report { files, snapshots, repaired, .. } = report;
+    let Report { files, snapshots, repaired, discarded, .. } = report;
     let [errors, warnings] = [check::Severity::Error, check::Severity::Warning]
         .map(|severity| report.problems.iter().filter(|p| p.kind.severity() == severity).count());
     let in_use = if report.in_use { "; the brick is in use" } else { "" };
+    let gone = if discarded.is_empty() { String::new() } else { format!(", {} discarded", discarded.len()) };
     writeln!(
         out,
-        "{files} files with {snapshots} snapshots; {errors} errors, {warnings} warnings, {} repaired{in_use}",
+        "{files} files with {snapshots} snapshots; {errors} errors, {warnings} warnings, {} repaired{gone}{in_use}",
         repaired.len()
     )
 }
@@ -70,6 +79,7 @@ fn tell_json(brick: &Path, report: &Report) -> io::Result<()> {
         "snapshots": report.snapshots,
         "problems": all(&report.problems),
         "repaired": all(&report.repaired),
+        "discarded": all(&report.discarded),
     });
     writeln!(io::stdout().lock(), "{report}")
 }

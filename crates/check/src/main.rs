@@ -10,13 +10,14 @@ const EXIT_CODES: &str = "Exit codes:
   0  nothing is wrong (what is merely worth knowing does not count)
   1  there are problems, or some are left after the repair
   2  wrong arguments
-  3  could not check: no brick, not root, another version of fsnap, or in use (--repair)
+  3  could not check: no brick, not root, another version of fsnap, or in use (--repair,
+     --empty-quarantine)
 
 All kinds of problems are in docs/check.md.";
 
 /// Checks the snapshots on a brick.
 ///
-/// The brick may be in use, unless it is to be repaired. A check changes nothing.
+/// The brick may be in use, unless it is to be repaired or its quarantine emptied. A check changes nothing.
 #[derive(Parser)]
 #[command(name = "fsnap-check", version, after_help = EXIT_CODES)]
 struct Args {

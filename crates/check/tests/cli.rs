@@ -89,6 +89,27 @@ fn what_the_program_tells() {
     assert!(text(&output).starts_with("info quarantined .glusterfs/fsnap/lost/snapshot-"));
     let output = check(&brick, &["--quiet"]);
     assert_eq!((code(&output), text(&output)), (0, String::new()));
+    quarantine(&brick);
+}
+
+/// What is there for longer than a day goes when that is asked for, and by nothing else.
+fn quarantine(brick: &Path) {
+    let old = brick.join(".glusterfs/fsnap/lost/intent-1700000000000000001-12-0");
+    fs::write(&old, b"data").unwrap();
+    let (status, found) = report(brick, &["--repair"]);
+    assert_eq!((status, found["repaired"].as_array().unwrap().len()), (0, 0), "{found}");
+    assert_eq!(found["discarded"].as_array().unwrap().len(), 0, "{found}");
+    assert!(old.exists(), "a repair has removed it");
+    let told = text(&check(brick, &[]));
+    let line = told.lines().find(|line| line.contains("lost/intent-")).expect(&told);
+    assert!(line.ends_with("--empty-quarantine removes it for good, now"), "{told}");
+    let output = check(brick, &["--empty-quarantine"]);
+    let told = text(&output);
+    assert_eq!(code(&output), 0, "{told}");
+    assert!(told.starts_with("discarded: info quarantined .glusterfs/fsnap/lost/intent-1700"), "{told}");
+    assert!(told.contains("\ninfo quarantined .glusterfs/fsnap/lost/snapshot-"), "{told}");
+    assert!(told.ends_with(" 0 repaired, 1 discarded\n"), "{told}");
+    assert!(!old.exists());
 }
 
 #[test]

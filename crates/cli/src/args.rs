@@ -218,6 +218,7 @@ mod tests {
             &["fsnap", "list", "-r", "--json", "a", "b"],
             &["fsnap", "restore", "-y", "d/f@a@b"],
             &["fsnap", "check", "--repair", "/b1", "/b2"],
+            &["fsnap", "check", "--empty-quarantine", "/b1"],
         ] {
             assert!(Cli::try_parse_from(right).is_ok(), "{right:?}");
         }

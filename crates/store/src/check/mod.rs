@@ -38,6 +38,8 @@ const LOOKS: u32 = 4;
 pub struct Options {
     /// Set right what can be set right without guessing. The brick must be stopped.
     pub repair: bool,
+    /// Discard for good what is in quarantine for longer than a day. The brick must be stopped.
+    pub empty_quarantine: bool,
     /// How long to wait before the first further look at what looks wrong; before each of the other three twice as long
     /// as before the last.
     pub pause: Duration,
@@ -45,7 +47,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { repair: false, pause: Duration::from_millis(250) }
+        Options { repair: false, empty_quarantine: false, pause: Duration::from_millis(250) }
     }
 }
 
@@ -56,6 +58,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// What was repaired.
     pub repaired: Vec<Problem>,
+    /// What was discarded from quarantine.
+    pub discarded: Vec<Problem>,
     /// Whether the brick was in use.
     pub in_use: bool,
     /// How many files have snapshots.
@@ -74,7 +78,7 @@ impl Report {
 /// Checks the brick whose root is `brick`.
 ///
 /// [`Error::Unsupported`] (`EOPNOTSUPP`) if it is no brick, if its `trusted.*` xattrs can't be seen (that needs root), or
-/// if another version of fsnap was at work here; [`Error::InUse`] (`EBUSY`) if it is to be repaired and is not stopped;
+/// if another version of fsnap was at work here; [`Error::InUse`] (`EBUSY`) if it is to be changed and is not stopped;
 /// else what a system call says. What can't be looked at within the brick is a problem, no error.
 pub fn run(brick: &Path, options: &Options) -> Result<Report> {
     let brick = BrickDir::open(brick)?;
@@ -84,9 +88,9 @@ pub fn run(brick: &Path, options: &Options) -> Result<Report> {
         ));
     }
     let alone = in_use::alone(&brick);
-    if options.repair {
+    if options.repair || options.empty_quarantine {
         let _alone = alone?;
-        return repair::run(&brick);
+        return repair::run(&brick, options);
     }
     let in_use = match alone {
         Ok(_) => false,
@@ -141,6 +145,13 @@ enum Fix {
     MakeState,
 }
 
+impl Fix {
+    /// Whether a repair does it. The rest removes what may be data: only who asks for just that gets it.
+    fn is_repair(&self) -> bool {
+        !matches!(self, Fix::Discard(_))
+    }
+}
+
 struct Finding {
     problem: Problem,
     fix: Option<Fix>,
@@ -182,7 +193,7 @@ impl Finds {
         text: impl Into<String>,
         fix: Option<Fix>,
     ) {
-        let repairable = fix.is_some();
+        let repairable = fix.as_ref().is_some_and(Fix::is_repair);
         let problem = Problem { kind, path: path.to_owned(), gfid, text: text.into(), repairable };
         self.found.push(Finding { problem, fix });
     }
@@ -283,6 +294,7 @@ impl<'a> Scan<'a> {
         Report {
             problems,
             repaired: Vec::new(),
+            discarded: Vec::new(),
             in_use: self.in_use,
             files: self.files,
             snapshots: self.snapshots,

@@ -23,7 +23,7 @@ use crate::state::{self, Note, UNFINISHED, has_format};
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
 
-/// What is in quarantine for longer can go.
+/// What is in quarantine for longer can be discarded.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 /// A restore that takes longer on a running brick is worth a look.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,6 +80,11 @@ impl Own {
             dir,
             odd,
         })
+    }
+
+    /// Removes for good what is in quarantine.
+    pub(super) fn discard(&self, name: &[u8]) -> Result<()> {
+        self.lost.as_ref().map_or(Ok(()), |lost| sys::unlink_in(lost, name))
     }
 
     /// All that is in it.
@@ -337,8 +342,9 @@ impl Scan<'_> {
             Some(since) => {
                 let age = age(since);
                 let fix = (age > KEEP).then(|| Fix::Discard(name.to_vec()));
+                let when = if fix.is_some() { "now" } else { "when it is there for a day" };
                 let text = format!(
-                    "in quarantine for {}: a repair discards it after a day; copy it if you miss something",
+                    "in quarantine for {}: copy it if you miss something; --empty-quarantine removes it for good, {when}",
                     spell(age)
                 );
                 finds.add(ProblemKind::Quarantined, &path, None, text, fix);

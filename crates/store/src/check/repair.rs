@@ -1,5 +1,5 @@
 //! Setting right what can be set right without guessing. Nothing that may be data is removed: it goes into quarantine,
-//! from where it is discarded after a day.
+//! and stays there until somebody asks that the quarantine be emptied.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -9,30 +9,45 @@ use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 use nix::fcntl::AtFlags;
 use nix::unistd::{linkat, syncfs};
 
-use super::{Fix, Problem, Report, Scan, walk};
+use super::{Fix, Options, Problem, Report, Scan, walk};
 use crate::brick::{Access, BrickDir, open_leaf};
 use crate::state::StateDir;
 use crate::sys::{self, Doing};
 use crate::xattrs;
 
-/// Repairs a brick that nobody uses, then looks what is left.
-pub(super) fn run(brick: &BrickDir) -> Result<Report> {
-    let found = Scan::of(brick, false)?.found.into_values().flatten();
-    let todo: Vec<(Problem, Fix)> = found.filter_map(|found| Some((found.problem, found.fix?))).collect();
-    let (mut repaired, mut failed) = (Vec::new(), Vec::new());
-    if !todo.is_empty() {
+/// Repairs a brick that nobody uses, or empties its quarantine, or both; then looks what is left.
+pub(super) fn run(brick: &BrickDir, options: &Options) -> Result<Report> {
+    let scan = Scan::of(brick, false)?;
+    let found = scan.found.values().flatten();
+    let (repairs, discards): (Vec<(Problem, Fix)>, Vec<_>) = found
+        .filter_map(|found| Some((found.problem.clone(), found.fix.clone()?)))
+        .partition(|(_, fix)| fix.is_repair());
+    let (mut repaired, mut discarded, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    if options.repair && !repairs.is_empty() {
         // This also is what repairs `Fix::MakeState`.
         let state = StateDir::make(brick)?;
-        for (problem, fix) in todo {
+        for (problem, fix) in repairs {
             match apply(brick, &state, &problem.path, &fix) {
                 Ok(()) => repaired.push(problem),
                 Err(e) => failed.push((problem, e)),
             }
         }
+    }
+    if options.empty_quarantine {
+        for (problem, fix) in discards {
+            let Fix::Discard(name) = &fix else { continue };
+            match scan.own.discard(name) {
+                Ok(()) => discarded.push(problem),
+                Err(e) => failed.push((problem, e)),
+            }
+        }
+    }
+    if !(repaired.is_empty() && discarded.is_empty()) {
         syncfs(&brick.root).doing("syncfs")?;
     }
     super::sort(&mut repaired);
-    let mut report = Report { repaired, ..Scan::of(brick, false)?.report() };
+    super::sort(&mut discarded);
+    let mut report = Report { repaired, discarded, ..Scan::of(brick, false)?.report() };
     for problem in &mut report.problems {
         let same = |p: &Problem| (p.kind, &p.path, p.gfid) == (problem.kind, &problem.path, problem.gfid);
         if let Some((_, why)) = failed.iter().find(|(failed, _)| same(failed)) {
@@ -53,8 +68,8 @@ fn apply(brick: &BrickDir, state: &StateDir, path: &Path, fix: &Fix) -> Result<(
         }
         Fix::LinkDir(gfid, place) => link_dir(brick, *gfid, place),
         Fix::Quarantine(gfid) => quarantine(brick, state, path, *gfid),
+        Fix::Discard(_) => Ok(()),
         Fix::Sweep(name) => sys::remove_dir(&state.dir, name.as_slice()).doing("remove a directory"),
-        Fix::Discard(name) => sys::unlink_in(&state.lost, name.as_slice()),
     }
 }
 

@@ -71,7 +71,7 @@ pub fn sound(b: &TestBrick, what: &str) {
 /// The same, but for some kinds of problems.
 #[track_caller]
 pub fn sound_but(b: &TestBrick, what: &str, tolerated: &[check::ProblemKind]) {
-    let options = check::Options { repair: false, pause: std::time::Duration::ZERO };
+    let options = check::Options { pause: std::time::Duration::ZERO, ..check::Options::default() };
     let report = check::run(&b.path, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
     // The handle of a .fsnap is made by whoever looks for it next.
     let wrong = |problem: &&check::Problem| {

@@ -57,7 +57,7 @@ impl Scene {
     }
 
     fn is_clean(&self) {
-        let options = check::Options { repair: false, pause: Duration::ZERO };
+        let options = check::Options { pause: Duration::ZERO, ..check::Options::default() };
         let report = check::run(&self.b.path, &options).unwrap();
         assert!(report.is_clean(), "{:#?}", report.problems);
     }
@@ -222,7 +222,7 @@ fn things_in_the_place_of_the_reserve() {
     fs::remove_file(reserve.join("inode-1")).unwrap();
     fs::create_dir(reserve.join("inode-1")).unwrap();
     let aliens = || {
-        let options = check::Options { repair: false, pause: Duration::ZERO };
+        let options = check::Options { pause: Duration::ZERO, ..check::Options::default() };
         let problems = check::run(&b.path, &options).unwrap().problems;
         problems
             .iter()

@@ -41,7 +41,7 @@ pub fn gone(b: &TestBrick, at: &str, payload: Gfid) {
 /// Asserts that the checker finds nothing that is worse than information.
 #[track_caller]
 pub fn sound(b: &TestBrick) {
-    let options = check::Options { repair: false, pause: std::time::Duration::ZERO };
+    let options = check::Options { pause: std::time::Duration::ZERO, ..check::Options::default() };
     let report = check::run(&b.path, &options).unwrap();
     assert!(report.is_clean(), "{:#?}", report.problems);
 }

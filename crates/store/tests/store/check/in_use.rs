@@ -16,7 +16,7 @@ use super::*;
 fn repair_wants_the_brick_alone() {
     let (b, base) = scene(Fs::Xfs);
     symlink(base.to_string(), own(&b, &format!("by-gfid/{}", next_gfid()))).unwrap();
-    let options = Options { repair: true, pause: QUICK };
+    let options = Options { repair: true, pause: QUICK, ..Options::default() };
     let store = b.store();
     b.refuses(libc::EBUSY, || check::run(&b.path, &options));
     drop(store);
@@ -58,7 +58,7 @@ fn a_busy_brick_gives_no_false_alarms() {
             }
             let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 for _ in 0..15 {
-                    let options = Options { repair: false, pause: Duration::from_millis(20) };
+                    let options = Options { pause: Duration::from_millis(20), ..Options::default() };
                     let report = check::run(&b.path, &options).unwrap();
                     assert!(report.in_use);
                     assert_eq!(kinds(&report), [], "{:#?}", report.problems);

@@ -23,7 +23,7 @@ const QUICK: Duration = Duration::from_millis(2);
 
 fn look(b: &TestBrick) -> Report {
     let before = b.tree();
-    let report = check::run(&b.path, &Options { repair: false, pause: QUICK }).unwrap();
+    let report = check::run(&b.path, &Options { pause: QUICK, ..Options::default() }).unwrap();
     assert!(b.tree() == before, "a check has changed something");
     report
 }
@@ -42,7 +42,7 @@ fn finds(b: &TestBrick, kind: ProblemKind, count: usize) -> Report {
 
 #[track_caller]
 fn repair(b: &TestBrick) -> Report {
-    check::run(&b.path, &Options { repair: true, pause: QUICK }).unwrap()
+    check::run(&b.path, &Options { repair: true, pause: QUICK, ..Options::default() }).unwrap()
 }
 
 /// Asserts that a check finds just `kind` and that a repair sets it right.

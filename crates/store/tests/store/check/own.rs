@@ -1,5 +1,6 @@
 //! What is wrong with what fsnap keeps for itself: notes, tombstones, `.fsnap`, intents, the state.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid};
-use fsnap_store::check::{self, Options, ProblemKind};
+use fsnap_store::check::{self, Options, ProblemKind, Report};
 use fsnap_testbed::{Fs, removex, setx};
 
 use super::*;
@@ -184,11 +185,7 @@ fn leftovers_and_quarantine() {
         reports(&b, ProblemKind::Alien);
         fs::remove_file(own(&b, "mine")).unwrap();
 
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let name = |hours: u64| {
-            format!("snapshot-{base}-{}-1-0", (now - Duration::from_secs(hours * 3600)).as_nanos())
-        };
-        let (old, new) = (name(25), name(23));
+        let (old, new) = (quarantined(base, 25), quarantined(base, 23));
         for name in [&old, &new, "mine-1-2-3"] {
             fs::write(own(&b, "lost").join(name), b"data").unwrap();
         }
@@ -200,11 +197,61 @@ fn leftovers_and_quarantine() {
             found,
             [ProblemKind::Alien, ProblemKind::Alien, ProblemKind::Quarantined, ProblemKind::Quarantined]
         );
-        assert_eq!(report.problems.iter().filter(|problem| problem.repairable).count(), 1);
+        assert!(report.problems.iter().all(|problem| !problem.repairable));
+        let all = b.lost();
+        assert_eq!(all.len(), 4);
         let report = repair(&b);
-        assert_eq!(report.repaired.len(), 1);
-        assert_eq!(b.lost(), ["intent-1-2-3", "mine-1-2-3", &new]);
+        assert_eq!((report.repaired, report.discarded), (vec![], vec![]));
+        assert_eq!(b.lost(), all, "a repair removes nothing from quarantine");
     }
+}
+
+#[test]
+fn the_quarantine_is_emptied_when_that_is_asked_for() {
+    let emptying = Options { empty_quarantine: true, pause: QUICK, ..Options::default() };
+    for fs in reflink() {
+        let (b, base) = scene(fs);
+        let store = b.store();
+        let refused = check::run(&b.path, &emptying).unwrap_err();
+        assert!(matches!(refused, Error::InUse(_)), "{refused}");
+        drop(store);
+        let (old, new) = (quarantined(base, 25), quarantined(base, 23));
+        let put = || {
+            for name in [&old, &new, "mine-1-2-3"] {
+                fs::write(own(&b, "lost").join(name), b"data").unwrap();
+            }
+        };
+        put();
+        fs::create_dir(own(&b, "lost/intent-1-2-3")).unwrap();
+        fs::create_dir(own(&b, "tmp-1-2-3")).unwrap();
+        let left = ["intent-1-2-3", "mine-1-2-3", &new];
+        let report = check::run(&b.path, &emptying).unwrap();
+        let paths = |report: &Report| -> Vec<_> {
+            report.discarded.iter().map(|p| p.path.file_name().unwrap().to_owned()).collect()
+        };
+        assert_eq!((paths(&report), report.repaired), (vec![OsString::from(&old)], vec![]));
+        assert_eq!(b.lost(), left);
+        assert!(own(&b, "tmp-1-2-3").exists(), "nothing is repaired that way");
+
+        put();
+        let both = Options { repair: true, ..emptying };
+        // What has just come there stays.
+        removex(b.path.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        let report = check::run(&b.path, &both).unwrap();
+        assert_eq!(paths(&report), [OsString::from(&old)]);
+        let mut kinds: Vec<_> = report.repaired.iter().map(|p| p.kind).collect();
+        kinds.sort();
+        assert_eq!(kinds, [ProblemKind::Orphan, ProblemKind::Leftover]);
+        assert_eq!(b.lost().len(), left.len() + 1);
+        assert!(check::run(&b.path, &both).unwrap().discarded.is_empty());
+        assert_eq!(b.lost().len(), left.len() + 1);
+    }
+}
+
+/// The name in quarantine of what came there so many hours ago.
+fn quarantined(base: Gfid, hours: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    format!("snapshot-{base}-{}-1-0", (now - Duration::from_secs(hours * 3600)).as_nanos())
 }
 
 #[test]

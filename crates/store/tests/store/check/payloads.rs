@@ -337,7 +337,8 @@ fn nothing_is_moved_as_long_as_something_may_speak_for_it() {
             fs::create_dir(&next).unwrap();
             deep = fs::File::open(next).unwrap();
         }
-        let report = check::run(&b.path, &Options { repair: true, pause: QUICK }).unwrap();
+        let report =
+            check::run(&b.path, &Options { repair: true, pause: QUICK, ..Options::default() }).unwrap();
         assert!(kinds(&report).contains(&ProblemKind::Unreadable), "{:#?}", report.problems);
         assert!(report.repaired.iter().all(|p| p.kind != ProblemKind::BaseMissing) && b.lost().is_empty());
         tool("rm", &["-rf"], b.join("x"));
