@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use common::{MIB, Setup, Single, ask, distribute, fsnap, names, single};
+use common::{MIB, Setup, Single, ask, distribute, fsnap, names, of_deleted, single};
 use fsnap_testbed::{Errno, Fs, VolumeType, fill, getx, run, setx};
 
 /// Everything on the brick that a command could change: names, inodes, sizes, times, xattrs. Without the directories of
@@ -412,4 +412,23 @@ fn a_bare_restore_is_refused_where_others_would_not_be_told() {
         setup.volume.set(option, "off");
         fsnap(&file, "restore", "s").unwrap();
     }
+}
+
+/// By setfattr, of a file and of one that was deleted. (`fsnap restore`: tests/command.rs.)
+#[test]
+fn no_restore_with_trash_on() {
+    let (setup, file, brick) = setup();
+    fsnap(&file, "create", "s").unwrap();
+    let gone = file.with_file_name("gone");
+    fill(&gone, 1000, 2);
+    fsnap(&gone, "create", "s").unwrap();
+    fs::remove_file(&gone).unwrap();
+    let snapshot = of_deleted(file.parent().unwrap(), "gone");
+    setup.volume.set("features.trash", "on");
+    refused(&brick, &file, "restore", "s", Errno::EOPNOTSUPP);
+    refused(&brick, &snapshot, "restore", "s", Errno::EOPNOTSUPP);
+    setup.volume.set("features.trash", "off");
+    fsnap(&file, "restore", "s").unwrap();
+    fsnap(&snapshot, "restore", "s").unwrap();
+    assert!(gone.exists());
 }
