@@ -4,6 +4,8 @@
 //! It is never taken down: that takes long, and the end of the process does it as well.
 
 mod gfapi;
+mod glusterd;
+mod vet;
 mod volfile;
 
 use std::ffi::{CStr, CString};
@@ -18,6 +20,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use gfapi::Glfs;
 pub use gfapi::{Object, Undisturbed, end};
+use glusterd::Known;
+pub use vet::Objection;
+use vet::vet;
 use volfile::Volfile;
 
 /// What a private graph has nothing of: caches, which would answer what another client has changed, or hold back what is
@@ -29,6 +34,9 @@ const LEFT_OUT: &[&str] = &["performance/"];
 /// (`client_setvolume`, "Volume-ID different").
 const KNOWS_ID: &str = "debug/io-stats";
 const CLIENT: &str = "user/fsnap-client";
+
+/// Where this is, processes of GlusterFS ask for volfiles over TLS only (`SECURE_ACCESS_FILE`).
+const SECURE_ACCESS: &str = "/var/lib/glusterd/secure-access";
 
 /// How often a volfile is asked for that can't be had, and how long after each.
 const TRIES: usize = 4;
@@ -50,6 +58,19 @@ pub enum Error {
     /// The volfile can't be read.
     #[error("the volfile of {0} can't be understood: is this fsnap too old for it?")]
     Strange(String),
+    /// The volfile is not one to make a process of.
+    #[error(
+        "the volfile of {volume} that {servers} gave is not used: {objection}. If the volume is to be like that, commands set on the \
+         mount (setfattr) do without it; see \"Whom the command trusts\" in docs/command.md"
+    )]
+    Refused {
+        /// The volume's name.
+        volume: String,
+        /// The servers that were asked.
+        servers: String,
+        /// What is wrong with it.
+        objection: Objection,
+    },
     /// The graph can't be started.
     #[error(
         "too few bricks of {volume} can be reached, or fsnap is not installed here as {CLIENT} ({}): see `gluster volume status`",
@@ -71,10 +92,8 @@ pub struct Volume {
     name: String,
     log: CString,
     volfile: Volfile,
-    /// Nothing if too few bricks could be reached.
+    /// As glusterd knows it, if it has told.
     id: Option<Gfid>,
-    /// What the volfile came from.
-    _fetched: Glfs,
 }
 
 impl Volume {
@@ -92,24 +111,28 @@ impl Volume {
     }
 
     fn fetch_once(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
-        let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
-        let fetched = Glfs::new(&text(volume)?, log)?;
-        for server in servers.split(',') {
-            fetched.ask(&text(server)?)?;
-        }
+        // glusterd proves there who it is, and libgfapi knows how to talk to it.
+        let known = match Path::new(SECURE_ACCESS).exists() {
+            true => known_to_gfapi(servers, volume, log)?,
+            false => known_to_glusterd(servers, volume),
+        };
         let failed = |errno| Error::NoVolfile { volume: volume.into(), servers: servers.into(), errno };
-        // It may have the volfile and too few bricks: that is said with the private graph, if it is so there.
-        let connected = fetched.connect();
-        let found = fetched.volfile().map_err(|errno| failed(connected.err().unwrap_or(errno)))?;
-        let volfile = Volfile::parse(&found).ok_or_else(|| Error::Strange(volume.into()))?;
-        let id = fetched.volume_id().ok();
-        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, id, _fetched: fetched })
+        let Known { volfile, id } = known.map_err(failed)?;
+        let volfile = Volfile::parse(&volfile).ok_or_else(|| Error::Strange(volume.into()))?;
+        vet(&volfile).map_err(|objection| Error::Refused {
+            volume: volume.into(),
+            servers: servers.into(),
+            objection,
+        })?;
+        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, id })
     }
 
     /// A graph that does not reach the bricks whose translators are named in `without`. `options` are those of our translator.
     pub fn graph(&self, without: &[String], options: &[(&str, &str)]) -> Result<Graph, Error> {
         let mut volfile = self.volfile.clone();
         volfile.leave_out(LEFT_OUT);
+        // Whatever else it is told it would do (write files of statistics).
+        volfile.strip(KNOWS_ID);
         if let Some(id) = self.id {
             volfile.set(|_, kind| kind == KNOWS_ID, "volume-id", &id.to_string());
         }
@@ -136,6 +159,32 @@ impl Volume {
         mount.connect().map_err(failed)?;
         Ok(Graph(mount))
     }
+}
+
+/// What the first of `servers` that answers knows of `volume`, or how the last has failed.
+fn known_to_glusterd(servers: &str, volume: &str) -> Result<Known, Errno> {
+    let mut known = Err(Errno::EINVAL);
+    for server in servers.split(',') {
+        known = glusterd::ask(server, volume);
+        if known.is_ok() {
+            break;
+        }
+    }
+    known
+}
+
+/// The same, by a graph of libgfapi's, which stays.
+fn known_to_gfapi(servers: &str, volume: &str, log: &CStr) -> Result<Result<Known, Errno>, Error> {
+    let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
+    let fetched = Glfs::new(&text(volume)?, log)?;
+    for server in servers.split(',') {
+        fetched.ask(&text(server)?)?;
+    }
+    // It may have the volfile and too few bricks: that is said with the private graph, if it is so there.
+    let connected = fetched.connect();
+    let volfile = fetched.volfile().map_err(|errno| connected.err().unwrap_or(errno));
+    let id = fetched.volume_id().ok();
+    Ok(volfile.map(|volfile| Known { volfile, id }))
 }
 
 /// A private client graph, connected.

@@ -2,47 +2,61 @@
 
 use std::fmt;
 
+use crate::vet::is_word;
+
 /// The translators of a graph, each after those that are beneath it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Volfile(Vec<Translator>);
 
 /// One translator: a `volume` of a volfile.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Translator {
-    name: String,
-    kind: String,
+pub struct Translator {
+    /// Its name in this graph.
+    pub name: String,
+    /// Its type.
+    pub kind: String,
     /// Names and values.
-    options: Vec<(String, String)>,
+    pub options: Vec<(String, String)>,
     /// Those beneath it.
-    subvolumes: Vec<String>,
+    pub subvolumes: Vec<String>,
 }
 
 impl Volfile {
-    /// Reads a volfile as glusterd writes them; `None` if it is none.
+    /// Reads a volfile as glusterd writes them; `None` if it is none, or GlusterFS would read something else in it: what is read here
+    /// is what is written again.
     pub fn parse(text: &str) -> Option<Volfile> {
+        let word = |text: &str| is_word(text).then(|| text.to_owned());
         let mut translators = Vec::new();
         let mut current: Option<Translator> = None;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-            let rest = rest.trim();
-            match (word, &mut current) {
+        let blank = [' ', '\t'];
+        let lines = text.split('\n').map(|line| line.trim_matches(blank));
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (keyword, rest) = line.split_once(blank).unwrap_or((line, ""));
+            let rest = rest.trim_start_matches(blank);
+            match (keyword, &mut current) {
                 ("volume", None) => {
                     let (kind, options, subvolumes) = (String::new(), Vec::new(), Vec::new());
-                    current = Some(Translator { name: rest.to_owned(), kind, options, subvolumes });
+                    current = Some(Translator { name: word(rest)?, kind, options, subvolumes });
                 }
-                ("type", Some(translator)) => translator.kind = rest.to_owned(),
+                ("type", Some(translator)) => translator.kind = word(rest)?,
                 ("option", Some(translator)) => {
-                    let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-                    translator.options.push((name.to_owned(), value.trim().to_owned()));
+                    let (name, value) = rest.split_once(blank)?;
+                    translator.options.push((word(name)?, word(value.trim_start_matches(blank))?));
                 }
                 ("subvolumes", Some(translator)) => {
-                    translator.subvolumes = rest.split_whitespace().map(str::to_owned).collect();
+                    let names = rest.split(blank).filter(|name| !name.is_empty());
+                    translator.subvolumes = names.map(word).collect::<Option<_>>()?;
                 }
-                ("end-volume", Some(_)) => translators.extend(current.take()),
+                ("end-volume", Some(_)) if rest.is_empty() => translators.extend(current.take()),
                 _ => return None,
             }
         }
         (current.is_none() && !translators.is_empty()).then_some(Volfile(translators))
+    }
+
+    /// All of them, each after those that are beneath it.
+    pub fn translators(&self) -> &[Translator] {
+        &self.0
     }
 
     /// Leaves out translators whose type is one of these, or begins with one that ends in a slash; what is above them is then
@@ -70,6 +84,14 @@ impl Volfile {
             }
         }
         self.0 = left;
+    }
+
+    /// Takes all options from the translators of this type.
+    pub fn strip(&mut self, kind: &str) {
+        self.0
+            .iter_mut()
+            .filter(|translator| translator.kind == kind)
+            .for_each(|other| other.options.clear());
     }
 
     /// Puts a translator on top.
@@ -120,7 +142,7 @@ mod tests {
     const TEXT: &str = "\
 volume v-client-0
     type protocol/client
-    option remote-host a b
+    option remote-host a-b
 end-volume
 
 volume v-client-1
@@ -153,7 +175,7 @@ end-volume
     #[test]
     fn a_volfile_is_written_as_it_was_read() {
         let text = TEXT
-            .replace("option remote-host a b", "option  remote-host  a b ")
+            .replace("option remote-host a-b", "option  remote-host\t a-b ")
             .replace("volume v\n", "# x\nvolume v\n");
         assert_eq!(Volfile::parse(&text).unwrap().to_string(), TEXT);
     }
@@ -180,7 +202,7 @@ end-volume
         volfile.set(|name, _| name == "v-client-1", "remote-host", "c");
         volfile.set(|_, kind| kind == "protocol/client", "remote-host", "d");
         let kept = &TEXT[..TEXT.find("volume v-write-behind").unwrap()];
-        let kept = kept.replace("a b", "d").replace(
+        let kept = kept.replace("a-b", "d").replace(
             "client-1\n    type protocol/client\n",
             "client-1\n    type protocol/client\n    option remote-host d\n",
         );
