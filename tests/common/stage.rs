@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use fsnap_testbed::{VolumeType, checksum, fill, run};
+use fsnap_testbed::{Scene, VolumeType, checksum, fill, run};
 use serde_json::Value;
 
 use super::{MIB, Setup};
@@ -40,9 +40,29 @@ pub struct Said {
     pub err: String,
 }
 
+/// Puts the program where everybody in the scene may run it.
+pub fn install(scene: &Scene) {
+    fs::copy(program(), scene.path("/run/scene/fsnap")).expect("the program");
+}
+
+/// `fsnap ARGS` in a directory of the scene.
+pub fn fsnap_in<A: AsRef<OsStr>>(
+    scene: &Scene,
+    uid: u32,
+    gid: u32,
+    dir: &str,
+    args: impl IntoIterator<Item = A>,
+) -> Said {
+    let mut command = scene.command_as(uid, gid, "env");
+    // Others may not write there.
+    let log = (uid == 0).then_some("FSNAP_LOG=/var/log/glusterfs/fsnap.log");
+    command.arg(format!("--chdir={dir}")).args(log).arg("/run/scene/fsnap").args(args);
+    said(command.output().expect("env"))
+}
+
 impl Stage {
     pub fn new(setup: Setup) -> Stage {
-        fs::copy(program(), setup.scene.path("/run/scene/fsnap")).expect("the program");
+        install(&setup.scene);
         Stage(setup)
     }
 
@@ -62,11 +82,7 @@ impl Stage {
         dir: &str,
         args: impl IntoIterator<Item = A>,
     ) -> Said {
-        let mut command = self.0.scene.command_as(uid, gid, "env");
-        // Others may not write there.
-        let log = (uid == 0).then_some("FSNAP_LOG=/var/log/glusterfs/fsnap.log");
-        command.arg(format!("--chdir={dir}")).args(log).arg("/run/scene/fsnap").args(args);
-        said(command.output().expect("env"))
+        fsnap_in(&self.0.scene, uid, gid, dir, args)
     }
 
     /// What it prints if all goes well.

@@ -14,7 +14,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::failure::{Deed, Failure, NOT_ON_VOLUME};
-use crate::mount::{self, MountPath};
+use crate::found::Found;
+use crate::mount;
 use crate::volume::{self, Snapshot, Status};
 
 /// A command on one file takes no longer. (What it has locked is free when the process ends.)
@@ -79,9 +80,10 @@ impl Graphs {
 
     /// Returns as soon as nobody is in the middle of a change of the file, or [`Errno::EBUSY`] if that takes too long: what is done
     /// to it then, by way of a mount, does not wait for long.
-    pub fn await_turn(&mut self, file: &Path) -> Result<Result<(), Errno>, Failure> {
+    pub fn await_turn(&mut self, found: &Found) -> Result<Result<(), Errno>, Failure> {
         let limit = LIMIT + self.patience;
-        let (gfid, opened) = self.opened(file)?;
+        let file = &found.shown;
+        let (gfid, opened) = self.opened(found)?;
         within(file, limit, || {
             let object =
                 opened.graph(file, &[])?.file(gfid).map_err(|errno| Failure::answered(file, errno))?;
@@ -92,12 +94,13 @@ impl Graphs {
     /// `glusterfs.fsnap.create` when nobody writes to any copy of the file.
     pub fn create(
         &mut self,
-        file: &Path,
+        found: &Found,
         name: &SnapName,
         value: &str,
     ) -> Result<Result<(), Errno>, Failure> {
         let limit = LIMIT + self.patience;
-        let (gfid, opened) = self.opened(file)?;
+        let file = &found.shown;
+        let (gfid, opened) = self.opened(found)?;
         within(file, limit, || {
             let (object, bricks) = opened.file(file, gfid, &[], name)?;
             match left_out(file, &bricks.bricks) {
@@ -110,8 +113,9 @@ impl Graphs {
     }
 
     /// One snapshot, as the bricks know it.
-    pub fn info(&mut self, file: &Path, name: &SnapName) -> Result<Snapshot, Failure> {
-        let (gfid, opened) = self.opened(file)?;
+    pub fn info(&mut self, found: &Found, name: &SnapName) -> Result<Snapshot, Failure> {
+        let file = &found.shown;
+        let (gfid, opened) = self.opened(found)?;
         within(file, LIMIT, || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             bricks.snapshot.ok_or_else(|| Failure::answered(file, Errno::ENODATA))
@@ -119,8 +123,9 @@ impl Graphs {
     }
 
     /// Makes the file's content that of its snapshot, on all bricks that can be reached.
-    pub fn restore(&mut self, file: &Path, name: &SnapName) -> Result<Result<(), Errno>, Failure> {
-        let (gfid, opened) = self.opened(file)?;
+    pub fn restore(&mut self, found: &Found, name: &SnapName) -> Result<Result<(), Errno>, Failure> {
+        let file = &found.shown;
+        let (gfid, opened) = self.opened(found)?;
         let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
         let arming = Arming { name: name.clone(), id }.to_string();
         let object = within(file, LIMIT, move || {
@@ -143,9 +148,12 @@ impl Graphs {
 
     /// The file's gfid, and graphs of its volume. It is not looked at by way of the mount: on a disperse volume that waits for who
     /// is in the middle of a change, for as long as it takes.
-    fn opened(&mut self, file: &Path) -> Result<(Gfid, &mut Opened), Failure> {
-        let place = MountPath::of(file).map_err(|error| Failure::finding(file, error))?;
-        let volume = place.mount.volume().ok_or_else(|| {
+    fn opened(&mut self, found: &Found) -> Result<(Gfid, &mut Opened), Failure> {
+        let Found { shown: file, place } = found;
+        if !place.is_regular() {
+            return Err(found.failed(Deed::Look, Errno::EINVAL));
+        }
+        let volume = place.mount().volume().ok_or_else(|| {
             let why =
                 "this mount does not tell its volume (it was given a volfile): mount it as SERVER:VOLUME";
             Failure::new(file, why)
@@ -165,9 +173,14 @@ impl Graphs {
             }
         };
         let opened = &mut self.opened[at];
-        let found = within(file, LIMIT, || Ok(opened.graph(file, &[])?.find(&place.in_volume())))?;
-        let gfid = found.map_err(|errno| Failure::of(Deed::Look, file, file, errno))?;
-        Ok((gfid, opened))
+        let path = place.in_volume().map_err(|error| Failure::finding(file, error))?;
+        let gfid = within(file, LIMIT, || Ok(opened.graph(file, &[])?.find(&path)))?
+            .map_err(|errno| Failure::of(Deed::Look, file, place, errno))?;
+        // Somebody may have put another file there.
+        match place.may_be(gfid) {
+            true => Ok((gfid, opened)),
+            false => Err(Failure::answered(file, Errno::ESTALE)),
+        }
     }
 }
 
@@ -261,7 +274,7 @@ fn within<T>(file: &Path, limit: Duration, work: impl FnOnce() -> Result<T, Fail
 /// Runs `work`, in the middle of which the process should not end: a file of a disperse volume could not be read until it is
 /// restored once more.
 fn undisturbed<T>(file: &Path, work: impl FnOnce() -> T) -> Result<T, Failure> {
-    let _undisturbed = Undisturbed::begin().map_err(|errno| Failure::of(Deed::Restore, file, file, errno))?;
+    let _undisturbed = Undisturbed::begin().map_err(|errno| Failure::answered(file, errno))?;
     let late = "its bricks are still at work. If you kill this now, restore the file again".to_owned();
     Ok(if_late(file, LIMIT, late, || (), work))
 }

@@ -1,7 +1,5 @@
 //! Taking snapshots.
 
-use std::path::Path;
-
 use fsnap_core::SnapName;
 use jiff::Timestamp as Moment;
 use nix::errno::Errno;
@@ -9,6 +7,7 @@ use nix::errno::Errno;
 use crate::cluster::Graphs;
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
+use crate::found::Found;
 use crate::text;
 use crate::volume::{self, Snapshot};
 
@@ -41,14 +40,14 @@ fn numbered(stem: &str, n: usize) -> Option<SnapName> {
 /// Takes a snapshot of what this client and those before it have written.
 ///
 /// It goes by way of a private client graph: where the volume keeps copies of files, they are then the same.
-pub fn create(graphs: &mut Graphs, file: &Path, wish: &Wish) -> Result<Entry, Failure> {
-    let failed = |deed| move |errno| Failure::of(deed, file, file, errno);
+pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, Failure> {
+    let failed = |deed| move |errno| file.failed(deed, errno);
     graphs.await_turn(file)?.map_err(failed(Deed::Create))?;
-    volume::drain(file).map_err(failed(Deed::Drain))?;
+    volume::drain(&file.place).map_err(failed(Deed::Drain))?;
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
         let created = text::timestamp(Moment::now())
-            .map_err(|_| Failure::new(file, "this machine's clock is before 1970: set it"))?;
+            .map_err(|_| Failure::new(&file.shown, "this machine's clock is before 1970: set it"))?;
         let value = volume::creation(&name, created);
         taken = graphs.create(file, &name, &value)?.map(|()| (name, created.to_string()));
         if taken != Err(Errno::EEXIST) {
@@ -57,8 +56,8 @@ pub fn create(graphs: &mut Graphs, file: &Path, wish: &Wish) -> Result<Entry, Fa
     }
     let (name, created) = taken.map_err(failed(Deed::Create))?;
     // Whoever may write need not be allowed to look.
-    let snapshot = volume::info(file, &name).unwrap_or_else(|_| just_taken(&name, created));
-    Ok(Entry { owner: Owner::File(file.to_owned()), snapshot })
+    let snapshot = volume::info(&file.place, &name).unwrap_or_else(|_| just_taken(&name, created));
+    Ok(Entry { owner: Owner::File(file.shown.clone()), snapshot })
 }
 
 fn just_taken(name: &SnapName, created: String) -> Snapshot {

@@ -184,7 +184,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::failure::Deed;
 
     fn entry() -> Entry {
         let snapshot = Snapshot {
@@ -205,7 +204,7 @@ mod tests {
         let path = PathBuf::from("d/.fsnap/f\n@a@00000000");
         let gone = Entry { owner: Owner::Deleted { file: "d/f\n".into(), path }, ..entry() };
         assert_eq!(gone.argument(), Path::new("d/.fsnap/f\n@a@00000000"));
-        let failure = Failure::of(Deed::Look, Path::new("d"), Path::new("d"), Errno::EACCES);
+        let failure = Failure::answered(Path::new("d"), Errno::EACCES);
         let text = list_json(&[alive, gone], &[failure]);
         let place = r#"{"snapshot":"d/f\\x0a@a","file":"d/f\\x0a","deleted":false,"#;
         let rest = "\"name\":\"a\",\"created\":\"1700000000.000000042\",\"size\":1024,\"mtime\":null,\

@@ -7,6 +7,7 @@ use std::path::Path;
 use fsnap_check::escaped;
 use nix::errno::Errno;
 
+use crate::place::Place;
 use crate::volume;
 
 /// Where nothing answers for fsnap.
@@ -56,13 +57,11 @@ impl Failure {
         Failure { subject: escaped(subject), errno: None, text: text.into() }
     }
 
-    /// What the volume answered when `deed` was tried on `file`.
-    pub fn of(deed: Deed, subject: &Path, file: &Path, errno: Errno) -> Failure {
+    /// What the volume answered when `deed` was tried on what is at `place`.
+    pub fn of(deed: Deed, subject: &Path, place: &Place, errno: Errno) -> Failure {
         let text = match errno {
-            Errno::EOPNOTSUPP => unsupported(deed, file),
-            Errno::EINVAL if !volume::is_regular(file).unwrap_or(true) => {
-                "only regular files have snapshots".into()
-            }
+            Errno::EOPNOTSUPP => unsupported(deed, place),
+            Errno::EINVAL if !place.is_regular() => "only regular files have snapshots".into(),
             _ => sentence(deed, errno),
         };
         Failure { subject: escaped(subject), errno: Some(errno), text }
@@ -152,8 +151,8 @@ fn sentence(deed: Deed, errno: Errno) -> String {
 }
 
 /// `EOPNOTSUPP` has many reasons: those that can be seen from here.
-fn unsupported(deed: Deed, file: &Path) -> String {
-    let status = match volume::status(file) {
+fn unsupported(deed: Deed, place: &Place) -> String {
+    let status = match volume::status(place) {
         Ok(status) => status,
         Err(Errno::EOPNOTSUPP | Errno::ENODATA) => {
             return NOT_ON_VOLUME.into();

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fsnap_core::SNAP_DIR;
@@ -10,8 +9,10 @@ use nix::errno::Errno;
 
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
-use crate::mount::{self, MountPath};
-use crate::target::{Deleted, Named, Target, above, snap_dir};
+use crate::found::Found;
+use crate::mount;
+use crate::place::{Place, is_snap_dir};
+use crate::target::{Deleted, Named, Target, above};
 use crate::volume::{self, Snapshot};
 
 /// What was found, and what could not be looked at.
@@ -32,28 +33,33 @@ impl Listed {
     }
 
     fn try_add(&mut self, path: &Path, deep: bool) -> Result<(), Failure> {
-        let place = MountPath::of(path).map_err(|error| Failure::finding(path, error))?;
-        let meta = fs::metadata(path).map_err(|error| Failure::finding(path, error))?;
-        if meta.is_dir() {
-            works(path)?;
+        let found = Found::at(path)?;
+        let real = found.place.path().map_err(|error| Failure::finding(path, error))?;
+        if found.place.is_dir() {
+            works(&found)?;
+            let finding = |error| Failure::finding(path, error);
+            let Found { shown, mut place } = found;
             // What is in "." is shown without a "./".
-            let dir = match mount::is_snap_dir(&place.path) {
-                true => above(&path.join("any"), &place.path),
+            let shown = match is_snap_dir(&real) {
+                true => {
+                    place = place.above().map_err(finding)?;
+                    above(&path.join("any"), &real)
+                }
                 false if path == Path::new(".") => PathBuf::new(),
-                false => path.to_owned(),
+                false => shown,
             };
-            self.add_dir(&dir, deep.then_some(meta.dev()));
-        } else if place.path.parent().is_some_and(mount::is_snap_dir) {
+            self.add_dir(&Found { shown, place }, deep);
+        } else if real.parent().is_some_and(is_snap_dir) {
             self.add_snapshot(path)?;
         } else {
-            self.add_file(path)?;
+            self.add_file(&found)?;
         }
         Ok(())
     }
 
-    fn add_file(&mut self, file: &Path) -> Result<(), Failure> {
-        let snapshots = volume::list(file).map_err(|errno| Failure::of(Deed::Look, file, file, errno))?;
-        let entry = |snapshot| Entry { owner: Owner::File(file.to_owned()), snapshot };
+    fn add_file(&mut self, file: &Found) -> Result<(), Failure> {
+        let snapshots = volume::list(&file.place).map_err(|errno| file.failed(Deed::Look, errno))?;
+        let entry = |snapshot| Entry { owner: Owner::File(file.shown.clone()), snapshot };
         self.entries.extend(snapshots.into_iter().map(entry));
         Ok(())
     }
@@ -65,47 +71,64 @@ impl Listed {
         if !target.is_by_itself() {
             return self.add_file(&target.file);
         }
-        self.entries.push(show(target)?);
+        self.entries.push(show(&target)?);
         Ok(())
     }
 
-    /// The files in a directory, and those that were. `device`: those below as well, if they are on it.
-    fn add_dir(&mut self, dir: &Path, device: Option<u64>) {
+    /// The files in a directory, and those that were; `deep`: those below as well, on the same mount.
+    fn add_dir(&mut self, dir: &Found, deep: bool) {
         let Some(names) = self.names(dir) else { return };
         for (name, _) in names.iter().filter(|(_, kind)| kind.is_file()) {
-            if let Err(failure) = self.add_file(&dir.join(name)) {
-                // It went away while we looked.
+            let Some(file) = self.below(dir, name) else { continue };
+            // It was replaced while we looked.
+            if !file.place.is_regular() {
+                continue;
+            }
+            if let Err(failure) = self.add_file(&file) {
+                // It went away.
                 self.fail_unless(failure, &[Errno::ENOENT, Errno::ESTALE]);
             }
         }
         self.add_deleted(dir);
-        let Some(device) = device else { return };
+        if !deep {
+            return;
+        }
         for (name, _) in names.iter().filter(|(name, kind)| kind.is_dir() && name != SNAP_DIR) {
-            let below = dir.join(name);
-            if fs::symlink_metadata(&below).is_ok_and(|meta| meta.dev() == device) {
-                self.add_dir(&below, Some(device));
+            if let Some(below) = self.below(dir, name).filter(|below| below.place.is_dir()) {
+                self.add_dir(&below, true);
+            }
+        }
+    }
+
+    /// What is in a directory under `name`; nothing if it has gone, or something else is mounted there.
+    fn below(&mut self, dir: &Found, name: &OsStr) -> Option<Found> {
+        let shown = dir.shown.join(name);
+        match dir.place.below(name) {
+            Ok(place) => Some(Found { shown, place }),
+            Err(error) => {
+                let failure = Failure::finding(&shown, error);
+                self.fail_unless(failure, &[Errno::ENOENT, Errno::ESTALE, Errno::EXDEV]);
+                None
             }
         }
     }
 
     /// What lies in `.fsnap` of files that were deleted.
-    fn add_deleted(&mut self, dir: &Path) {
-        let snap_dir = snap_dir(dir);
+    fn add_deleted(&mut self, dir: &Found) {
         // Who may not list the directory has no .fsnap in it, nor has anybody with option browse off.
-        if fs::symlink_metadata(&snap_dir).is_err() {
-            return;
-        }
+        let Ok(place) = dir.place.below(SNAP_DIR.as_ref()) else { return };
+        let snap_dir = Found { shown: dir.shown.join(SNAP_DIR), place };
         for (name, _) in self.names(&snap_dir).unwrap_or_default() {
             let Some(deleted) = Deleted::parse(&name) else { continue };
-            let path = snap_dir.join(&name);
-            match snapshot_of(&path, &deleted) {
+            let Some(Found { shown: path, place }) = self.below(&snap_dir, &name) else { continue };
+            match snapshot_of(&place, &deleted) {
                 Ok(Some(snapshot)) => {
-                    let owner = Owner::Deleted { file: dir.join(&deleted.file), path };
+                    let owner = Owner::Deleted { file: dir.shown.join(&deleted.file), path };
                     self.entries.push(Entry { owner, snapshot });
                 }
                 Ok(None) => {}
                 Err(errno) => {
-                    let failure = Failure::of(Deed::Look, &path, &path, errno);
+                    let failure = Failure::of(Deed::Look, &path, &place, errno);
                     // Not a snapshot, or gone.
                     self.fail_unless(failure, &[Errno::ENOENT, Errno::ESTALE, Errno::ENODATA, Errno::EINVAL]);
                 }
@@ -114,13 +137,13 @@ impl Listed {
     }
 
     /// The names in a directory, sorted.
-    fn names(&mut self, dir: &Path) -> Option<Vec<(OsString, FileType)>> {
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        let read = fs::read_dir(dir).and_then(|entries| {
+    fn names(&mut self, dir: &Found) -> Option<Vec<(OsString, FileType)>> {
+        let shown = if dir.shown.as_os_str().is_empty() { Path::new(".") } else { &dir.shown };
+        let read = fs::read_dir(dir.place.by_descriptor()).and_then(|entries| {
             entries.map(|entry| entry.and_then(|e| Ok((e.file_name(), e.file_type()?)))).collect()
         });
         let mut names: Vec<(OsString, FileType)> =
-            read.map_err(|error| self.failures.push(Failure::finding(dir, error))).ok()?;
+            read.map_err(|error| self.failures.push(Failure::finding(shown, error))).ok()?;
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         Some(names)
     }
@@ -133,38 +156,38 @@ impl Listed {
 }
 
 /// Whether questions are answered at all: otherwise all files would be refused, one by one.
-fn works(dir: &Path) -> Result<(), Failure> {
-    match volume::status(dir) {
+fn works(dir: &Found) -> Result<(), Failure> {
+    match volume::status(&dir.place) {
         Ok(status) if status.options.get("enabled") == Some(&false.into()) => Err(Errno::EOPNOTSUPP),
         Ok(_) => Ok(()),
         Err(errno) => Err(errno),
     }
-    .map_err(|errno| Failure::of(Deed::Look, dir, dir, errno))
+    .map_err(|errno| dir.failed(Deed::Look, errno))
 }
 
-/// The snapshot at `path`, if it is one of a deleted file; a file that is there may have one of such a name.
-fn snapshot_of(path: &Path, deleted: &Deleted) -> Result<Option<Snapshot>, Errno> {
-    let snapshot = volume::info(path, &deleted.name)?;
-    let own = volume::gfid(path)?.to_string();
+/// The snapshot at `place`, if it is one of a deleted file; a file that is there may have one of such a name.
+fn snapshot_of(place: &Place, deleted: &Deleted) -> Result<Option<Snapshot>, Errno> {
+    let snapshot = volume::info(place, &deleted.name)?;
+    let own = volume::gfid(place)?.to_string();
     Ok(Some(snapshot).filter(|snapshot| snapshot.gfid.as_ref() == Some(&own)))
 }
 
 /// One snapshot.
-pub fn show(target: Target) -> Result<Entry, Failure> {
-    let snapshot = volume::info(&target.file, &target.name)
-        .map_err(|errno| Failure::of(Deed::Look, &target.typed, &target.file, errno))?;
-    let by_itself = target.is_by_itself();
-    let Target { file, deleted, .. } = target;
+pub fn show(target: &Target) -> Result<Entry, Failure> {
+    let Target { typed, file, name, deleted } = target;
+    let snapshot = volume::info(&file.place, name)
+        .map_err(|errno| Failure::of(Deed::Look, typed, &file.place, errno))?;
+    let shown = file.shown.clone();
     let owner = match deleted {
-        Some(deleted) => Owner::Deleted { file: former(&file, &deleted.file), path: file },
-        None if by_itself => Owner::Elsewhere(file),
-        None => Owner::File(file),
+        Some(deleted) => Owner::Deleted { file: former(file, &deleted.file), path: shown },
+        None if target.is_by_itself() => Owner::Elsewhere(shown),
+        None => Owner::File(shown),
     };
     Ok(Entry { owner, snapshot })
 }
 
 /// The path that the file of a snapshot in `.fsnap` had.
-fn former(snapshot: &Path, file: &OsStr) -> PathBuf {
-    let dir = fs::canonicalize(mount::parent(snapshot)).unwrap_or_default();
-    above(snapshot, &dir).join(file)
+fn former(snapshot: &Found, file: &OsStr) -> PathBuf {
+    let real = snapshot.place.path().unwrap_or_default();
+    above(&snapshot.shown, mount::parent(&real)).join(file)
 }

@@ -5,8 +5,10 @@ mod cluster;
 mod create;
 mod entry;
 mod failure;
+mod found;
 mod list;
 mod mount;
+mod place;
 mod restore;
 mod status;
 mod target;
@@ -25,6 +27,7 @@ use args::{Cli, Command};
 use cluster::Graphs;
 use create::Wish;
 use failure::{Deed, Failure};
+use found::Found;
 use list::Listed;
 use target::{Named, Target};
 
@@ -41,9 +44,11 @@ fn main() -> ExitCode {
         }
         Command::List { paths, recursive, form } => list_all(&paths, recursive, form.json),
         Command::Show { snapshot, form } => {
-            told(Target::resolve(snapshot.named).and_then(list::show).map(|entry| match form.json {
-                true => entry::show_json(&entry),
-                false => entry.properties(),
+            told(Target::resolve(snapshot.named).and_then(|target| list::show(&target)).map(|entry| {
+                match form.json {
+                    true => entry::show_json(&entry),
+                    false => entry.properties(),
+                }
             }))
         }
         Command::Delete(many) => change_all(many.named, Deed::Delete, "delete", "deleted"),
@@ -71,7 +76,7 @@ fn main() -> ExitCode {
 fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, json: bool) -> u8 {
     let mut found = Listed::default();
     for file in files {
-        match create::create(graphs, file, wish) {
+        match Found::at(file).and_then(|file| create::create(graphs, &file, wish)) {
             Ok(entry) => {
                 if !json {
                     print(&format!("{}\n", escaped(&entry.argument())));
@@ -116,9 +121,9 @@ fn change_all(all: Vec<Named>, deed: Deed, verb: &str, done: &str) -> u8 {
 }
 
 fn change(target: &Target, deed: Deed, verb: &str) -> Result<PathBuf, Failure> {
-    volume::command(&target.file, verb, target.name.as_str())
+    volume::command(&target.file.place, verb, target.name.as_str())
         .map(|()| target.typed.clone())
-        .map_err(|errno| Failure::of(deed, &target.typed, &target.file, errno))
+        .map_err(|errno| Failure::of(deed, &target.typed, &target.file.place, errno))
 }
 
 /// The worst of what was found: what could not be checked before what is wrong.

@@ -1,10 +1,11 @@
-//! Which volume a path is on: `/proc/self/mountinfo`, the only place that tells it to everybody.
+//! Mounts, and which volume one is of: `/proc/self/mountinfo`, the only place that tells it to everybody.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
 
 /// The type of FUSE mounts of GlusterFS.
 const KIND: &str = "fuse.glusterfs";
@@ -12,6 +13,8 @@ const KIND: &str = "fuse.glusterfs";
 /// A mount, as one line of mountinfo tells of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mount {
+    /// Its number.
+    id: u64,
     /// Where it is mounted.
     pub point: PathBuf,
     /// What of the file system is mounted there: `/`, or a directory if it is a bind mount.
@@ -20,6 +23,8 @@ pub struct Mount {
     pub kind: String,
     /// What is mounted; of GlusterFS mostly `SERVER:VOLUME`.
     pub source: String,
+    /// Of a FUSE mount, who has made it.
+    by: Option<u32>,
 }
 
 /// A volume, as the source of a mount names it.
@@ -33,43 +38,42 @@ pub struct MountSource {
     pub subdir: PathBuf,
 }
 
-/// A path on a mount of GlusterFS.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MountPath {
-    /// The mount.
-    pub mount: Mount,
-    /// The path without symbolic links.
-    pub path: PathBuf,
-}
-
-impl MountPath {
-    /// Where `path` is, which need not exist, but its directory has to.
-    ///
-    /// `InvalidInput` with a text if that is no mount of GlusterFS.
-    pub fn of(path: &Path) -> io::Result<MountPath> {
-        let path = canonical(path)?;
-        let mounts = parse(&fs::read("/proc/self/mountinfo")?);
-        match holding(&mounts, &path) {
-            Some(mount) if mount.kind == KIND => Ok(MountPath { mount: mount.clone(), path }),
-            Some(other) => Err(elsewhere(&format!("{} at {}", other.kind, other.point.display()))),
-            None => Err(elsewhere("an unknown file system")),
+/// The mount with this number, among those of `mountinfo`.
+///
+/// `InvalidInput` with a text if it is none of GlusterFS, or one that somebody else could have made to look like one.
+pub fn trusted(mountinfo: &[u8], id: u64) -> io::Result<Mount> {
+    let mount = mountinfo.split(|&b| b == b'\n').filter_map(parse_line).find(|mount| mount.id == id);
+    let Some(mount) = mount else { return Err(elsewhere("an unknown file system")) };
+    if mount.kind != KIND {
+        return Err(elsewhere(&format!("{} at {}", mount.kind, mount.point.display())));
+    }
+    // Any user may mount what calls itself anything (fusermount, `subtype` and `fsname`); who it was the kernel says.
+    match mount.by {
+        Some(by) if by == 0 || by == Uid::effective().as_raw() => Ok(mount),
+        by => {
+            let by = by.map_or_else(|| "somebody unknown".to_owned(), |by| format!("user {by}"));
+            let text = format!(
+                "the mount at {} was made by {by}, who may have made it up: only mounts that root or you have made are used",
+                mount.point.display()
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
         }
     }
+}
 
-    /// The path from the root of what is mounted in its volume.
-    pub fn in_volume(&self) -> PathBuf {
-        let below = self.path.strip_prefix(&self.mount.point).unwrap_or(&self.path);
-        let subdir = self.mount.volume().map_or_else(|| "/".into(), |volume| volume.subdir);
-        let root = self.mount.root.strip_prefix("/").unwrap_or(&self.mount.root);
+impl Mount {
+    /// Where `path`, without symbolic links, is from the root of the volume.
+    pub fn in_volume(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix(&self.point).unwrap_or(path);
+        let subdir = self.volume().map_or_else(|| "/".into(), |volume| volume.subdir);
+        let root = self.root.strip_prefix("/").unwrap_or(&self.root);
         // Joined with nothing, a path would end in a slash.
         [root, below]
             .iter()
             .filter(|part| !part.as_os_str().is_empty())
             .fold(subdir, |path, part| path.join(part))
     }
-}
 
-impl Mount {
     /// The volume; `None` if the client was given its volfile as a file.
     pub fn volume(&self) -> Option<MountSource> {
         // The address of a server may have colons, the directory may too.
@@ -92,16 +96,6 @@ fn elsewhere(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Resolves symbolic links; what does not exist stays as the last part.
-fn canonical(path: &Path) -> io::Result<PathBuf> {
-    match (fs::canonicalize(path), path.file_name()) {
-        (Err(e), Some(name)) if e.kind() == io::ErrorKind::NotFound => {
-            Ok(fs::canonicalize(parent(path))?.join(name))
-        }
-        (other, _) => other,
-    }
-}
-
 /// The directory that a path's last part is in.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
@@ -111,32 +105,29 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// The mount that `path`, without symbolic links, is on: that with the longest mount point, of several at one point
-/// the last, which covers the others.
-fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
-    mounts
-        .iter()
-        .filter(|mount| path.starts_with(&mount.point))
-        .max_by_key(|mount| mount.point.as_os_str().len())
-}
-
-/// All lines of a mountinfo that can be read. See proc_pid_mountinfo(5).
-fn parse(mountinfo: &[u8]) -> Vec<Mount> {
-    mountinfo.split(|&b| b == b'\n').filter_map(parse_line).collect()
-}
-
+/// What a line of a mountinfo tells, if it can be read. See proc_pid_mountinfo(5).
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
     // Any number of optional fields end with a dash.
     let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
     let text = |field: &[u8]| String::from_utf8_lossy(&unescaped(field)).into_owned();
     let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescaped(field)));
+    let options = text(fields.get(dash + 3)?);
     Some(Mount {
+        id: text(fields[0]).parse().ok()?,
         root: path(fields[3]),
         point: path(fields[4]),
         kind: text(fields.get(dash + 1)?),
         source: text(fields.get(dash + 2)?),
+        by: made_by(&options),
     })
+}
+
+/// What the kernel says of a FUSE mount besides (`fuse_show_options`): whose it is, exactly once.
+fn made_by(options: &str) -> Option<u32> {
+    let mut all = options.split(',').filter_map(|option| option.strip_prefix("user_id="));
+    let (only, other) = (all.next()?, all.next());
+    if other.is_some() { None } else { only.parse().ok() }
 }
 
 /// Blanks, tabs, newlines and backslashes are written as `\040` and so on.
@@ -155,51 +146,56 @@ fn octal(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
 
-/// Whether the last part of the path is the directory of snapshots.
-pub fn is_snap_dir(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_bytes() == fsnap_core::SNAP_DIR.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MOUNTINFO: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
-        30 22 0:30 / /mnt rw,relatime shared:7 master:2 - fuse.glusterfs server1:vol rw,allow_other\n\
-        31 22 0:31 / /mnt/with\\040blank rw - fuse.glusterfs s1,s2:/vol2/sub/dir rw\n\
-        32 30 254:1 / /mnt/deep/disk rw - xfs /dev/vdb rw\n\
-        33 22 0:30 /d/e /bind rw - fuse.glusterfs server1:vol rw\n\
-        34 22 0:34 / /over rw - tmpfs tmpfs rw\n\
-        35 34 0:35 / /over rw - fuse.glusterfs /etc/v.vol rw\n\
+        30 22 0:30 / /mnt rw,relatime shared:7 master:2 - fuse.glusterfs server1:vol rw,user_id=0,group_id=0\n\
+        31 22 0:31 / /mnt/with\\040blank rw - fuse.glusterfs s1,s2:/vol2/sub/dir rw,user_id=0\n\
+        33 22 0:30 /d/e /bind rw - fuse.glusterfs server1:vol rw,user_id=0\n\
+        40 22 0:40 / /home/u/m rw - fuse.glusterfs evil:vol rw,user_id=4294967294,group_id=0\n\
+        41 22 0:41 / /twice rw - fuse.glusterfs evil:vol rw,user_id=0,user_id=1\n\
+        42 22 0:42 / /silent rw - fuse.glusterfs evil:vol rw\n\
+        43 22 0:43 / /name rw - fuse.glusterfs evil:vol,user_id=0 rw\n\
+        44 22 0:44 / /sshfs rw - fuse.sshfs me@there: rw,user_id=0\n\
         not a line\n\
         36 22 0:36 / /cut rw\n";
 
-    fn mount_of(path: &str) -> Mount {
-        holding(&parse(MOUNTINFO), Path::new(path)).unwrap().clone()
+    fn told(id: u64) -> String {
+        let point = |mount: Mount| mount.point.display().to_string();
+        trusted(MOUNTINFO, id).map_or_else(|error| error.to_string(), point)
     }
 
     #[test]
-    fn the_longest_mount_point_holds_a_path() {
-        for (path, point, kind) in [
-            ("/home/x", "/", "ext4"),
-            ("/mnt", "/mnt", KIND),
-            ("/mnt/a", "/mnt", KIND),
-            ("/mntx/a", "/", "ext4"),
-            ("/mnt/with blank/f", "/mnt/with blank", KIND),
-            ("/mnt/deep/disk/f", "/mnt/deep/disk", "xfs"),
-            ("/mnt/deep/f", "/mnt", KIND),
-            ("/over/f", "/over", KIND),
-            ("/cut/f", "/", "ext4"),
-        ] {
-            let mount = mount_of(path);
-            assert_eq!((mount.point.to_str().unwrap(), &mount.kind[..]), (point, kind), "{path}");
+    fn mounts_of_root_are_trusted() {
+        for (id, point) in [(30, "/mnt"), (31, "/mnt/with blank"), (33, "/bind")] {
+            assert_eq!(told(id), point);
         }
-        assert_eq!(holding(&[], Path::new("/")), None);
+        for (id, why) in [
+            (22, "it is on no GlusterFS mount (but on ext4 at /)"),
+            (44, "it is on no GlusterFS mount (but on fuse.sshfs at /sshfs)"),
+            (36, "unknown file system"),
+            (99, "unknown file system"),
+            (40, "the mount at /home/u/m was made by user 4294967294"),
+            (41, "made by somebody unknown"),
+            (42, "made by somebody unknown"),
+            (43, "made by somebody unknown"),
+        ] {
+            assert!(told(id).contains(why), "{id}: {}", told(id));
+        }
+    }
+
+    #[test]
+    fn what_one_has_mounted_oneself_is_trusted() {
+        let me = Uid::effective().as_raw();
+        let line = format!("50 22 0:50 / /m rw - fuse.glusterfs s:v rw,user_id={me},group_id=0\n");
+        assert_eq!(trusted(line.as_bytes(), 50).unwrap().point, Path::new("/m"));
     }
 
     fn volume(source: &str) -> Option<(String, String, String)> {
-        let mount = Mount { point: "/m".into(), root: "/".into(), kind: KIND.into(), source: source.into() };
-        mount.volume().map(|v| (v.server, v.name, v.subdir.display().to_string()))
+        let line = format!("1 1 0:1 / /m rw - {KIND} {source} rw,user_id=0");
+        parse_line(line.as_bytes())?.volume().map(|v| (v.server, v.name, v.subdir.display().to_string()))
     }
 
     #[test]
@@ -220,16 +216,15 @@ mod tests {
 
     #[test]
     fn paths_in_the_volume() {
-        for (path, expected) in [
-            ("/mnt", "/"),
-            ("/mnt/a/b", "/a/b"),
-            ("/mnt/with blank/f", "/sub/dir/f"),
-            ("/bind/f", "/d/e/f"),
-            ("/bind", "/d/e"),
-            ("/over/f", "/f"),
+        for (id, path, expected) in [
+            (30, "/mnt", "/"),
+            (30, "/mnt/a/b", "/a/b"),
+            (31, "/mnt/with blank/f", "/sub/dir/f"),
+            (33, "/bind/f", "/d/e/f"),
+            (33, "/bind", "/d/e"),
         ] {
-            let place = MountPath { mount: mount_of(path), path: path.into() };
-            assert_eq!(place.in_volume().to_str().unwrap(), expected, "{path}");
+            let mount = trusted(MOUNTINFO, id).unwrap();
+            assert_eq!(mount.in_volume(Path::new(path)).to_str().unwrap(), expected, "{path}");
         }
     }
 
@@ -237,13 +232,6 @@ mod tests {
     fn escapes() {
         assert_eq!(unescaped(b"a\\040b\\134\\011\\xx\\12"), b"a b\\\t\\xx\\12");
         assert_eq!(unescaped(b"\\777\\377\\"), b"\\777\xff\\");
-    }
-
-    #[test]
-    fn what_is_on_no_volume_is_told() {
-        let error = MountPath::of(Path::new("/proc/self/status")).unwrap_err();
-        assert!(error.to_string().contains("on no GlusterFS mount (but on proc at /proc)"), "{error}");
-        assert_eq!(MountPath::of(Path::new("/nowhere/f")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use crate::create::{Wish, create};
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
 use crate::list::show;
-use crate::mount::MountPath;
 use crate::target::{Target, argument};
 use crate::text::{self, quoted};
 use crate::volume;
@@ -55,11 +54,11 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
     let saved = if backup { Some(save(graphs, &target)?) } else { None };
     if saved.is_none() && !target.is_by_itself() {
         // What is written out later would go into the restored file.
-        volume::drain(&target.file)
-            .map_err(|errno| Failure::of(Deed::Drain, &target.typed, &target.file, errno))?;
+        volume::drain(&target.file.place)
+            .map_err(|errno| Failure::of(Deed::Drain, &target.typed, &target.file.place, errno))?;
     }
     let done = match target.is_by_itself() {
-        true => volume::command(&target.file, "restore", target.name.as_str()),
+        true => volume::command(&target.file.place, "restore", target.name.as_str()),
         false => match graphs.restore(&target.file, &target.name) {
             Ok(done) => done,
             Err(failure) => return Err(kept(&target, saved, failure)),
@@ -73,10 +72,10 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
 
 /// The snapshot; by way of the graph if the mount's answer is `EIO`, which it is on a disperse volume in the midst of heal.
 fn look(graphs: &mut Graphs, target: &Target) -> Result<Entry, Failure> {
-    match show(target.clone()) {
+    match show(target) {
         Err(failure) if failure.errno == Some(Errno::EIO) && !target.is_by_itself() => {
             let snapshot = graphs.info(&target.file, &target.name)?;
-            Ok(Entry { owner: Owner::File(target.file.clone()), snapshot })
+            Ok(Entry { owner: Owner::File(target.file.shown.clone()), snapshot })
         }
         other => other,
     }
@@ -120,7 +119,7 @@ fn save(graphs: &mut Graphs, target: &Target) -> Result<SnapName, Failure> {
     let wish = Wish::Free(format!("{BACKUP}{}", text::name_of(Moment::now())));
     let taken = create(graphs, &target.file, &wish).and_then(|entry| {
         let name = SnapName::parse(entry.snapshot.name.as_bytes());
-        name.map_err(|why| Failure::new(&target.file, why.to_string()))
+        name.map_err(|why| Failure::new(&target.file.shown, why.to_string()))
     });
     taken.map_err(|failure| Failure {
         text: format!(
@@ -138,7 +137,7 @@ fn told(target: &Target, entry: &Entry, saved: Option<&SnapName>) -> String {
     }
     let back = match saved {
         Some(name) => {
-            format!("to go back: fsnap restore {}\n", quoted(&argument(&target.file, name.as_str())))
+            format!("to go back: fsnap restore {}\n", quoted(&argument(&target.file.shown, name.as_str())))
         }
         None => String::new(),
     };
@@ -151,7 +150,7 @@ fn shown(target: &Target, entry: &Entry) -> String {
 
 /// Says why, and what was saved.
 fn refused(target: &Target, errno: Errno, saved: Option<SnapName>) -> Failure {
-    let mut failure = Failure::of(Deed::Restore, &target.typed, &target.file, errno);
+    let mut failure = Failure::of(Deed::Restore, &target.typed, &target.file.place, errno);
     if errno == Errno::EOPNOTSUPP {
         let copy = format!(". Copy the snapshot instead: cp {} COPY", quoted(&as_file(target)));
         failure.text.push_str(&copy);
@@ -164,7 +163,7 @@ fn refused(target: &Target, errno: Errno, saved: Option<SnapName>) -> Failure {
 
 /// Takes back what was saved: nothing has changed.
 fn kept(target: &Target, saved: Option<SnapName>, failure: Failure) -> Failure {
-    let gone = |name: &SnapName| volume::command(&target.file, "delete", name.as_str()).is_ok();
+    let gone = |name: &SnapName| volume::command(&target.file.place, "delete", name.as_str()).is_ok();
     noted(saved.filter(|name| !gone(name)), failure)
 }
 
@@ -178,9 +177,9 @@ fn noted(saved: Option<SnapName>, mut failure: Failure) -> Failure {
 /// Where the snapshot can be read, if it is where snapshots are.
 fn as_file(target: &Target) -> PathBuf {
     if target.is_by_itself() {
-        return target.file.clone();
+        return target.file.shown.clone();
     }
-    let file = MountPath::of(&target.file).map_or_else(|_| target.file.clone(), |place| place.path);
+    let file = target.file.place.path().unwrap_or_else(|_| target.file.shown.clone());
     let name = argument(file.file_name().unwrap_or_default().as_ref(), target.name.as_str());
     file.with_file_name(SNAP_DIR).join(name)
 }

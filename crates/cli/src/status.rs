@@ -9,32 +9,35 @@ use serde_json::{Map, Value};
 
 use crate::entry::{self, VERSION};
 use crate::failure::{Deed, Failure};
-use crate::mount::MountPath;
+use crate::found::Found;
 use crate::text;
 use crate::volume::{self, Status};
 
 /// What there is to tell of a path.
 pub struct About {
-    place: MountPath,
+    found: Found,
+    /// From the root of the volume.
+    path: PathBuf,
     status: Status,
 }
 
 /// Asks one brick of the volume that `path` is on.
 pub fn about(path: &Path) -> Result<About, Failure> {
-    let place = MountPath::of(path).map_err(|error| Failure::finding(path, error))?;
-    let status = volume::status(path).map_err(|errno| match errno {
-        Errno::ENODATA => Failure::of(Deed::Status, path, path, Errno::EOPNOTSUPP),
-        other => Failure::of(Deed::Status, path, path, other),
+    let found = Found::at(path)?;
+    let in_volume = found.place.in_volume().map_err(|error| Failure::finding(path, error))?;
+    let status = volume::status(&found.place).map_err(|errno| match errno {
+        Errno::ENODATA => found.failed(Deed::Status, Errno::EOPNOTSUPP),
+        other => found.failed(Deed::Status, other),
     })?;
-    Ok(About { place, status })
+    Ok(About { found, path: in_volume, status })
 }
 
 impl About {
     /// As JSON.
     pub fn json(&self) -> String {
-        let mount = &self.place.mount;
+        let mount = self.found.place.mount();
         let (server, name) = mount.volume().map(|volume| (volume.server, volume.name)).unzip();
-        let path = escaped(&self.place.in_volume());
+        let path = escaped(&self.path);
         entry::json(&StatusForm {
             version: VERSION,
             mount: MountForm {
@@ -52,7 +55,7 @@ impl About {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mount = &self.place.mount;
+        let mount = self.found.place.mount();
         let volume = match mount.volume() {
             Some(volume) => format!("{} (server {})", volume.name, volume.server),
             None => escaped(&PathBuf::from(&mount.source)),

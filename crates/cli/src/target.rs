@@ -1,14 +1,15 @@
 //! Snapshots as people name them: `FILE@NAME`, or a path in `.fsnap`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use fsnap_core::{SNAP_DIR, SnapName};
+use fsnap_core::SnapName;
 
 use crate::failure::{Deed, Failure};
-use crate::mount::{self, MountPath};
+use crate::found::Found;
+use crate::mount;
+use crate::place::{Held, Place, is_snap_dir};
 use crate::volume;
 
 /// `FILE@NAME` as it was typed.
@@ -39,12 +40,12 @@ impl Named {
 }
 
 /// A snapshot that a command is about.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Target {
     /// As it was given.
     pub typed: PathBuf,
     /// What commands are set on: the file; the snapshot itself where there is none.
-    pub file: PathBuf,
+    pub file: Found,
     /// The snapshot's name.
     pub name: SnapName,
     /// What the file was, if it was deleted.
@@ -56,45 +57,49 @@ impl Target {
     pub fn resolve(named: Named) -> Result<Target, Failure> {
         let Named { typed, file, name } = named;
         let finding = |error| Failure::finding(&typed, error);
-        let dir = fs::canonicalize(mount::parent(&typed)).map_err(finding)?;
-        if mount::is_snap_dir(&dir) {
-            MountPath::of(&dir).map_err(finding)?;
-            return Self::in_snap_dir(typed, &dir, name);
+        let dir = Held::at(mount::parent(&typed)).map_err(finding)?;
+        let path = dir.path().map_err(finding)?;
+        if is_snap_dir(&path) {
+            let dir = Place::of(dir).map_err(finding)?;
+            return Self::in_snap_dir(typed, &dir, &path, name);
         }
         // Not of what was typed: FILE may be a link to another file system.
-        MountPath::of(&file).map_err(finding)?;
-        Ok(Target { typed, file, name, deleted: None })
+        let place = Place::at(&file).map_err(finding)?;
+        Ok(Target { typed, file: Found { shown: file, place }, name, deleted: None })
     }
 
     /// Whether commands are set on the snapshot itself.
     pub fn is_by_itself(&self) -> bool {
-        self.file == self.typed
+        self.file.shown == self.typed
     }
 
     /// A snapshot by its own path. Its gfid says which it is: names of files may have an `@` too.
-    fn in_snap_dir(typed: PathBuf, dir: &Path, last: SnapName) -> Result<Target, Failure> {
-        let failed = |errno| Failure::of(Deed::Look, &typed, &typed, errno);
-        let own = volume::gfid(&typed).map_err(failed)?.to_string();
-        let all = volume::list(&typed).map_err(failed)?;
+    fn in_snap_dir(typed: PathBuf, dir: &Place, path: &Path, last: SnapName) -> Result<Target, Failure> {
+        let file_name = typed.file_name().unwrap_or_default();
+        let place = dir.below(file_name).map_err(|error| Failure::finding(&typed, error))?;
+        let failed = |errno| Failure::of(Deed::Look, &typed, &place, errno);
+        let own = volume::gfid(&place).map_err(failed)?.to_string();
+        let all = volume::list(&place).map_err(failed)?;
         let known = all.into_iter().find(|snapshot| snapshot.gfid.as_ref() == Some(&own));
         // One that the catalogue does not know can be deleted by its own path.
         let name = known.and_then(|known| SnapName::parse(known.name.as_bytes()).ok()).unwrap_or(last);
-        let file_name = typed.file_name().unwrap_or_default();
-        let above = above(&typed, dir);
-        if let Some(file) = base_name(file_name, &name).map(|base| above.join(base))
-            && volume::info(&file, &name).is_ok_and(|twin| twin.gfid.as_ref() == Some(&own))
+        let base = base_name(file_name, &name);
+        if let Some((base, twin)) = base.and_then(|base| Some((base, dir.above().ok()?.below(base).ok()?)))
+            && volume::info(&twin, &name).is_ok_and(|twin| twin.gfid.as_ref() == Some(&own))
         {
+            let file = Found { shown: above(&typed, path).join(base), place: twin };
             return Ok(Target { typed, file, name, deleted: None });
         }
         let deleted = Deleted::parse(file_name).filter(|deleted| deleted.name == name);
-        Ok(Target { file: typed.clone(), typed, name, deleted })
+        let file = Found { shown: typed.clone(), place };
+        Ok(Target { typed, file, name, deleted })
     }
 }
 
 /// The directory above a `.fsnap`, in the words of the caller if they name it.
 pub fn above(typed: &Path, snap_dir: &Path) -> PathBuf {
     let said = mount::parent(typed);
-    let dir = if mount::is_snap_dir(said) { said } else { snap_dir };
+    let dir = if is_snap_dir(said) { said } else { snap_dir };
     let above = mount::parent(dir);
     if above == Path::new(".") { PathBuf::new() } else { above.to_owned() }
 }
@@ -137,11 +142,6 @@ pub fn argument(file: &Path, name: &str) -> PathBuf {
     argument.push("@");
     argument.push(name);
     argument.into()
-}
-
-/// Where the snapshots of the files in `dir` are.
-pub fn snap_dir(dir: &Path) -> PathBuf {
-    dir.join(SNAP_DIR)
 }
 
 #[cfg(test)]

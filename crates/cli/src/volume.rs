@@ -1,8 +1,7 @@
 //! Commands and questions to the volume: extended attributes of files.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use fsnap_core::answer::VERSION;
@@ -12,6 +11,8 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+use crate::place::Place;
 
 /// How often a question is asked that is answered with `EIO`, and how long after each.
 const ASKED: usize = 8;
@@ -67,57 +68,57 @@ pub fn creation(name: &SnapName, created: Timestamp) -> String {
 }
 
 /// Sets `glusterfs.fsnap.VERB`.
-pub fn command(file: &Path, verb: &str, value: &str) -> Result<(), Errno> {
-    xattr::set_deref(file, format!("{PREFIX}{verb}"), value.as_bytes()).map_err(errno)
+pub fn command(place: &Place, verb: &str, value: &str) -> Result<(), Errno> {
+    xattr::set_deref(place.by_descriptor(), format!("{PREFIX}{verb}"), value.as_bytes()).map_err(errno)
 }
 
 /// All snapshots of a file, oldest first.
-pub fn list(file: &Path) -> Result<Vec<Snapshot>, Errno> {
+pub fn list(file: &Place) -> Result<Vec<Snapshot>, Errno> {
     ask::<List>(file, "list").map(|list| list.snapshots)
 }
 
 /// One snapshot.
-pub fn info(file: &Path, name: &SnapName) -> Result<Snapshot, Errno> {
+pub fn info(file: &Place, name: &SnapName) -> Result<Snapshot, Errno> {
     ask(file, &format!("info.{name}"))
 }
 
 /// fsnap on the volume, as one brick sees it.
-pub fn status(path: &Path) -> Result<Status, Errno> {
-    ask(path, "status")
+pub fn status(place: &Place) -> Result<Status, Errno> {
+    ask(place, "status")
 }
 
 /// The file's own gfid.
-pub fn gfid(file: &Path) -> Result<Gfid, Errno> {
+pub fn gfid(file: &Place) -> Result<Gfid, Errno> {
     let value = get(file, "glusterfs.gfid.string")?;
     // Whatever is not one was made up by somebody else.
     let text = std::str::from_utf8(&value).map_err(|_| Errno::EPROTO)?;
     Gfid::parse(text.trim_end_matches('\0')).map_err(|_| Errno::EPROTO)
 }
 
-/// Sends to the bricks what this client has yet to write.
-pub fn drain(file: &Path) -> Result<(), Errno> {
+/// Sends to the bricks what this client has yet to write. `EINVAL` if it is no regular file.
+pub fn drain(file: &Place) -> Result<(), Errno> {
+    if !file.is_regular() {
+        return Err(Errno::EINVAL);
+    }
+    let path = file.by_descriptor();
     // Whoever may write need not be allowed to read. Neither opening changes anything.
     let open = |error: io::Error| match error.kind() {
-        io::ErrorKind::PermissionDenied => OpenOptions::new().write(true).open(file),
+        io::ErrorKind::PermissionDenied => OpenOptions::new().write(true).open(&path),
         _ => Err(error),
     };
-    File::open(file).or_else(open).and_then(|file| file.sync_all()).map_err(errno)
-}
-
-/// Whether the path is a regular file's. Only such are opened: another would do something.
-pub fn is_regular(path: &Path) -> Result<bool, Errno> {
-    fs::metadata(path).map(|meta| meta.is_file()).map_err(errno)
+    OpenOptions::new().read(true).open(&path).or_else(open).and_then(|file| file.sync_all()).map_err(errno)
 }
 
 /// `EPROTO` if the answer can't be understood.
-fn ask<T: for<'de> Deserialize<'de>>(file: &Path, question: &str) -> Result<T, Errno> {
+fn ask<T: for<'de> Deserialize<'de>>(file: &Place, question: &str) -> Result<T, Errno> {
     let value = get(file, &format!("{PREFIX}{question}"))?;
     let answer: Answer<T> = serde_json::from_slice(&value).map_err(|_| Errno::EPROTO)?;
     if answer.version == VERSION { Ok(answer.content) } else { Err(Errno::EPROTO) }
 }
 
-fn get(file: &Path, key: &str) -> Result<Vec<u8>, Errno> {
-    again_if_healed_meanwhile(|| xattr::get_deref(file, key).map_err(errno)?.ok_or(Errno::ENODATA))
+fn get(file: &Place, key: &str) -> Result<Vec<u8>, Errno> {
+    let path = file.by_descriptor();
+    again_if_healed_meanwhile(|| xattr::get_deref(&path, key).map_err(errno)?.ok_or(Errno::ENODATA))
 }
 
 /// Asks a few times: the disperse translator answers `EIO` when it has asked a brick that is just being healed
