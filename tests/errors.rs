@@ -240,10 +240,12 @@ fn dht_and_shard_files() {
     setx(&below, "trusted.glusterfs.dht.linkto", "v-client-0\0").unwrap();
     fs::set_permissions(&below, fs::Permissions::from_mode(0o1000)).unwrap();
     refused(brick, &file, "create", "s", Errno::EBUSY);
-    let (file, below) = made("migrating");
-    setx(&below, "trusted.glusterfs.dht.linkto", "v-client-0\0").unwrap();
+    // A file of that mode, and one that a rebalance has left so when it was killed. (One that is at work: tests/rebalance.rs.)
+    let (file, below) = made("sticky-setgid");
     fs::set_permissions(&below, fs::Permissions::from_mode(0o3644)).unwrap();
-    refused(brick, &file, "create", "s", Errno::EBUSY);
+    fsnap(&file, "create", "s").unwrap();
+    setx(&below, "trusted.glusterfs.dht.linkto", "v-client-0\0").unwrap();
+    fsnap(&file, "create", "left-behind").unwrap();
     let (file, below) = made("sharded");
     setx(&below, "trusted.glusterfs.shard.block-size", 4_194_304u64.to_be_bytes()).unwrap();
     refused(brick, &file, "create", "s", Errno::EOPNOTSUPP);

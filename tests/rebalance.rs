@@ -5,12 +5,15 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
+use common::stage::Stage;
 use common::{MIB, Setup, fsnap, names, sound};
-use fsnap_testbed::{Disk, Errno, Fs, Scene, Volume, VolumeType, checksum, fill};
+use fsnap_testbed::{Disk, Errno, Fs, Scene, Volume, VolumeType, checksum, fill, getx, wait_until};
 
 const DISK: u64 = 512 * MIB;
 const FILES: u64 = 24;
@@ -223,4 +226,65 @@ fn snapshots_of_deleted_files_are_not_lost_with_a_brick() {
     volume.remove_bricks(0..1, "commit").unwrap();
     assert_eq!(common::ls(&dir).len(), 8);
     assert_eq!(fsnap(dir.join("f1"), "create", "s"), Ok::<(), Errno>(()));
+}
+
+/// Rebalance marks what it moves, and does not take that back when it is killed.
+#[test]
+fn what_a_killed_rebalance_leaves_behind_can_have_snapshots() {
+    let stage = Stage::new(common::volume(VolumeType::Distribute, 1, 2048 * MIB, |volume| volume));
+    let Setup { mount, volume, scene, .. } = &stage.0;
+    let root = mount.path();
+    fs::create_dir(root.join("d")).unwrap();
+    for n in 0..6 {
+        fill(root.join(format!("d/f{n}")), 96 * MIB, n);
+    }
+    // Its own mode says nothing.
+    let sticky = root.join("d/sticky");
+    fill(&sticky, MIB, 7);
+    fs::set_permissions(&sticky, fs::Permissions::from_mode(0o3644)).unwrap();
+    fsnap(&sticky, "create", "s").unwrap();
+    let _more: Vec<Disk> =
+        (2..4).map(|n| scene.disk(Fs::Xfs, 2048 * MIB, format!("/run/scene/b{n}"))).collect();
+    volume.add_bricks(&_more);
+    mount.wait_connected(3);
+
+    let brick = volume.brick_path(0).join("d");
+    let is_marked = |n: &u64| {
+        let below = brick.join(format!("f{n}"));
+        fs::metadata(&below).is_ok_and(|file| file.mode() & 0o3000 == 0o3000)
+            && getx(&below, "trusted.glusterfs.dht.linkto").is_ok()
+    };
+    let rebalancer = volume.begin_rebalance(&["force"]);
+    let mut moving = None;
+    wait_until("a file is being moved", Duration::from_secs(60), || {
+        moving = (0..6).find(is_marked);
+        moving.is_some()
+    });
+    rebalancer.freeze();
+    let moving = moving.filter(is_marked).expect("it has outrun us: larger files are needed");
+    let name = format!("d/f{moving}");
+    let file = root.join(&name);
+    assert_eq!(fsnap(&file, "create", "s"), Err(Errno::EBUSY));
+    stage.refused(["create", &name, "--name", "s"], "rebalance");
+
+    rebalancer.kill();
+    assert!(is_marked(&moving));
+    wait_until("the brick knows that it is dead", Duration::from_secs(20), || {
+        fsnap(&file, "create", "s") == Ok(())
+    });
+    let sum = checksum(&file);
+    assert_eq!(checksum(root.join(format!("d/.fsnap/f{moving}@s"))), sum);
+    stage.ok(["create", &name, "--name", "t"]);
+    assert_eq!(names(&file), ["s", "t"]);
+    // Both kinds of restore, of which the second is known to DHT as a truncate: what was to be moved gets none.
+    let change = || fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"more").unwrap();
+    change();
+    assert_ne!(checksum(&file), sum);
+    fsnap(&file, "restore", "s").unwrap();
+    common::sees(&file, sum);
+    change();
+    stage.restore(&name, "t");
+    common::sees(&file, sum);
+    assert_eq!(checksum(volume.mount("/run/scene/fresh").path().join(&name)), sum);
+    sound(volume);
 }

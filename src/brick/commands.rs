@@ -9,6 +9,7 @@ use fsnap_core::command::{self, Arming, Command, Create, Question};
 use fsnap_core::{Error, Gfid, Result, layout};
 use fsnap_store::{Limits, Store};
 
+use super::caller::REBALANCE;
 use super::instance::Brick;
 use super::pool::{Entrance, Key};
 use super::shared::Shared;
@@ -113,6 +114,7 @@ impl QueuedCommand {
 
     fn may_begin(&self) -> Result<()> {
         let Order { state, .. } = &self.order;
+        self.order.refuse_moving(self.base, &self.command, self.inodes.as_ref())?;
         match &self.command {
             Command::Restore(name) => {
                 volume::allow_direct_restore(&state.options(), state.volume_id)?;
@@ -166,6 +168,7 @@ impl QueuedCommand {
         entrance.submit(keys.clone(), move |turn| {
             let done = turn.in_time().and_then(|turn| {
                 let change = order.state.begin()?;
+                order.refuse_moving(base, &command, inodes.as_ref())?;
                 order.run_as_it_was(base, &command, &keys).map(|done| ((turn, change), done.unsettled))
             });
             let host = order.state.host;
@@ -352,6 +355,19 @@ impl Order {
         let (Ok(store), Some(path)) = (self.state.store(), &self.path) else { return false };
         let mended = handles::mend(store, &self.entrance, path);
         self.file == base && store.note_path(base, path).is_ok_and(|noted| noted) || mended
+    }
+
+    /// [`Error::Migrating`] (`EBUSY`) if rebalance is moving the file: it has marked it, and has it open. Its marks alone are what one
+    /// that was killed has left. The brick closes what a connection had open when that ends.
+    fn refuse_moving(&self, base: Gfid, command: &Command, inodes: Option<&Inodes>) -> Result<()> {
+        let matters = matches!(command, Command::Create(_) | Command::Restore(_) | Command::Arm(_));
+        if !matters || !inodes.is_some_and(|inodes| inodes.is_open_by(base, REBALANCE)) {
+            return Ok(());
+        }
+        match self.state.store()?.is_marked_as_moving(base)? {
+            true => Err(Error::Migrating),
+            false => Ok(()),
+        }
     }
 
     fn run(&self, base: Gfid, command: &Command) -> Result<Done> {

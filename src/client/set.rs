@@ -41,14 +41,14 @@ pub struct Set {
 }
 
 impl Set {
-    /// The set that has `file`. `EBUSY` if rebalance is just moving it, `ESTALE` if none has it; else what one says that can't
-    /// tell.
+    /// The set that has `file`, also when rebalance is about to move it from there: of that its bricks know. `EBUSY` if it has just
+    /// gone, `ESTALE` if none has it; else what one says that can't tell.
     pub fn of(file: &mut ClientFile, top: Node) -> Result<Set, i32> {
         let mut unsure = libc::ESTALE;
         for (kind, node) in sets(top) {
-            match file.has(node, LINKTO) {
+            match file.is_sticky_with(node, LINKTO) {
                 Ok(false) => return Ok(Set { kind, node }),
-                // A link file: the data is in another set. Or it is on its way, where both ends look like that.
+                // A link file (`check_is_linkfile` of cluster/dht): the data is in another set, or on its way here.
                 Ok(true) => unsure = libc::EBUSY,
                 Err(libc::ENOENT | libc::ESTALE) => {}
                 Err(errno) => unsure = errno,

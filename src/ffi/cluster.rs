@@ -115,19 +115,21 @@ impl ClientFile {
         answer.get(key).ok_or(libc::EIO)
     }
 
-    /// Whether `to` has the file with an xattr `key`, by a lookup, which needs no permission for the file and waits for nobody.
-    /// `ENOENT` or `ESTALE` if it has not got the file.
-    pub fn has(&mut self, to: Node, key: &CStr) -> Result<bool, i32> {
+    /// Whether what `to` has of the file is sticky and nothing else by its mode, and has an xattr `key`: by a lookup, which needs no
+    /// permission for the file and waits for nobody. `ENOENT` or `ESTALE` if it has not got the file.
+    pub fn is_sticky_with(&mut self, to: Node, key: &CStr) -> Result<bool, i32> {
         let wanted = OwnedDict::with(key, &[0; 4]).ok_or(libc::ENOMEM)?;
         let mut answer = null_mut();
-        // SAFETY: as above; nobody wants the attributes, and the answer comes with a reference.
+        // SAFETY: plain data.
+        let mut stat: sys::iatt = unsafe { std::mem::zeroed() };
+        // SAFETY: as above; the attributes are written to a place of our own, and the answer comes with a reference.
         done(unsafe {
             let (loc, none) = (self.0.as_ptr(), null_mut());
-            sys::syncop_lookup(to.0.as_ptr(), loc, none, none, wanted.as_ptr(), &raw mut answer)
+            sys::syncop_lookup(to.0.as_ptr(), loc, &raw mut stat, none, wanted.as_ptr(), &raw mut answer)
         })?;
         // SAFETY: a valid dictionary or null, whose reference is taken over.
         let answer = unsafe { OwnedDict::adopt(answer) };
-        Ok(answer.is_some_and(|answer| answer.get(key).is_some()))
+        Ok(is_sticky_alone(&stat.ia_prot) && answer.is_some_and(|answer| answer.get(key).is_some()))
     }
 
     /// truncate, with `value` under `key` in its xdata.
@@ -169,6 +171,12 @@ pub fn own_locks(owner: &[u8; 16]) {
     }
     // SAFETY: copies it into the thread's own context.
     unsafe { sys::syncopctx_setfslkowner(&raw mut lk_owner) };
+}
+
+fn is_sticky_alone(mode: &sys::ia_prot_t) -> bool {
+    let all = [&mode.owner, &mode.group, &mode.other];
+    let nobody = all.iter().all(|class| class.read() | class.write() | class.exec() == 0);
+    mode.sticky() != 0 && mode.suid() | mode.sgid() == 0 && nobody
 }
 
 fn done(returned: i32) -> Result<(), i32> {

@@ -21,6 +21,9 @@ pub trait FopKind: Sized + Send + 'static {
     /// Success means that what follows is done as well: if that fails, the answer is its errno.
     const MEANS_WHAT_FOLLOWS: bool = false;
 
+    /// What goes along with its answer shows nothing of the marks of a rebalance.
+    const SHOWS_NO_MIGRATION: bool = false;
+
     /// Sends the fop to `child`, with the cookie of a [`Underway`] of this kind; 0 if the host is out of memory.
     ///
     /// # Safety
@@ -126,6 +129,10 @@ impl<K: FopKind> Waiter for Underway<K> {
     fn answered(self, _this: *mut sys::xlator_t, answer: &mut Answer) -> Option<Later> {
         let Underway { arguments, host, after } = self;
         let done = answer.op_ret >= 0;
+        if K::SHOWS_NO_MIGRATION {
+            // SAFETY: the host's promise: null or valid, and to be changed.
+            answer.iatts.iter().for_each(|stat| unsafe { stat.as_mut() }.into_iter().for_each(unmark));
+        }
         let Some(arguments) = arguments else {
             // It has not said anything of inodes by which self-heal could be told.
             let _ = after(done);
@@ -151,6 +158,15 @@ impl<K: FopKind> Waiter for Underway<K> {
                 (Ok(marks), Some(inodes)) => index::send(host, inodes, pending, &marks, Box::new(tell)),
             }
         }))
+    }
+}
+
+/// Source: `DHT_STRIP_PHASE1_FLAGS` of cluster/dht.
+fn unmark(stat: &mut sys::iatt) {
+    let mode = &mut stat.ia_prot;
+    if mode.sticky() != 0 && mode.sgid() != 0 {
+        mode.set_sticky(0);
+        mode.set_sgid(0);
     }
 }
 
@@ -230,6 +246,9 @@ impl HeldTruncate {
 
 impl FopKind for Truncating {
     const WHAT: &'static str = "the answer to a carrier";
+    // DHT would send it on to where the file was to go (`dht_truncate_cbk`), which knows nothing of a restore. A rebalance that is
+    // at work refuses restores: these are the marks of one that was killed. DHT itself shows them to nobody.
+    const SHOWS_NO_MIGRATION: bool = true;
 
     unsafe fn wind(
         held: *mut Arguments<Self>,

@@ -43,7 +43,7 @@ pub enum Error {
     /// `EBUSY`: a name went from file to file while somebody wanted to take it.
     #[error("the name was given to other files again and again meanwhile: try again")]
     Renamed,
-    /// `EBUSY`: rebalance is at work on the file.
+    /// `EBUSY`: rebalance is at work on the file, or has moved it away.
     #[error("the file is being migrated or was migrated away: try again when rebalance is done with it")]
     Migrating,
     /// `EBUSY`: another command on this file took too long.

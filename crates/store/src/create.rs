@@ -57,8 +57,10 @@ struct PayloadDirs {
 impl Store {
     /// Takes a snapshot of `file`. When this returns it is durable, with all data that had reached the brick.
     ///
+    /// Whether rebalance is moving it is the caller's to know: see [`is_marked_as_moving`](Store::is_marked_as_moving).
+    ///
     /// Refused, with nothing on the disk changed: [`Error::Gone`] (`ESTALE`: also if it was deleted), [`Error::NotRegular`] (`EINVAL`),
-    /// [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`] (`EBUSY`), [`Error::Unsupported`]
+    /// [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`] (`EBUSY`: it is a link file of DHT), [`Error::Unsupported`]
     /// (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, no gfid2path xattr, a foreign `.fsnap`),
     /// [`Error::Exists`] (`EEXIST`: also if the snapshot of another file that once had this name is in the way),
     /// [`Error::TooMany`] (`EDQUOT`), [`Error::LowSpace`] (`ENOSPC`), [`Error::NameTooLong`] (`ENAMETOOLONG`),
@@ -82,12 +84,23 @@ impl Store {
         Ok(taken)
     }
 
+    /// Whether `file` has both marks by which DHT tells its clients that rebalance is moving it away: the xattr, and sticky and setgid
+    /// (`__dht_rebalance_open_src_file` of cluster/dht sets them in this order, `IS_DHT_MIGRATION_PHASE1`). Either alone says nothing:
+    /// anybody may give his file that mode. Both stay when a rebalance is killed.
+    ///
+    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
+    pub fn is_marked_as_moving(&self, file: Gfid) -> Result<bool> {
+        let inode = self.brick.open_file(file, Access::Read)?;
+        let moving = libc::S_ISVTX | libc::S_ISGID;
+        Ok(inode.stat.st_mode & moving == moving && xattrs::get(&inode.file, xattrs::LINKTO)?.is_some())
+    }
+
     /// Refuses what has no snapshots and what must not be touched now.
     pub(crate) fn check_base(&self, base: &OpenFile, names: &XattrNames) -> Result<()> {
         if names.has(PAYLOAD) {
             return Err(Error::ReadOnly("a snapshot has no snapshots of its own"));
         }
-        if migrating(&base.stat, names) {
+        if is_link(&base.stat, names) {
             return Err(Error::Migrating);
         }
         if names.has(xattrs::SHARD) {
@@ -278,12 +291,9 @@ pub(crate) fn refuse_quota(names: &XattrNames) -> Result<()> {
     }
 }
 
-/// Whether rebalance is moving the file or has moved it away. Source: `IS_DHT_MIGRATION_PHASE1` (sticky and setgid)
-/// and `check_is_linkfile` (sticky alone, and the xattr) of cluster/dht.
-fn migrating(stat: &FileStat, names: &XattrNames) -> bool {
-    let bits = stat.st_mode & 0o7777;
-    let moving = libc::S_ISVTX | libc::S_ISGID;
-    bits & moving == moving || (bits == libc::S_ISVTX && names.has(xattrs::LINKTO))
+/// Whether rebalance has moved the file away, or is about to fill this one. Source: `check_is_linkfile` of cluster/dht.
+fn is_link(stat: &FileStat, names: &XattrNames) -> bool {
+    stat.st_mode & 0o7777 == libc::S_ISVTX && names.has(xattrs::LINKTO)
 }
 
 /// The number of the last snapshot taken.

@@ -41,7 +41,7 @@ impl Store {
     ///
     /// Refused, with nothing changed: [`Error::NoSnapshot`] (`ENODATA`), [`Error::Gone`] (`ESTALE`),
     /// [`Error::NotRegular`] (`EINVAL`), [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`]
-    /// (`EBUSY`), [`Error::Unsupported`] (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, signed by
+    /// (`EBUSY`: it is a link file of DHT), [`Error::Unsupported`] (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, signed by
     /// bitrot, deleted: see [`revive`](Store::revive)), [`Error::Damaged`] (`EIO`: the payload is missing or is not this snapshot's, or an earlier restore
     /// can't be finished), [`Error::Unhealed`] (`EIO`: self-heal has yet to fill the snapshot). Else what a system call says, and the old content is back; if that fails as well the log
     /// tells, [`Error::Damaged`] is returned, the file [is torn](Store::is_torn), and the restore is tried again at the next one

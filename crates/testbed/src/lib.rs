@@ -46,7 +46,7 @@ pub use gluster::GlusterError;
 pub use mount::Mount;
 pub use nix::errno::Errno;
 pub use probe::{checksum, content, df_used, fill, getx, listx, removex, run, setx, try_checksum};
-pub use rebalance::Moved;
+pub use rebalance::{Moved, Rebalancer};
 pub use scene::Scene;
 pub use translator::translator_path;
 pub use volfile::{VOLFILE_FSNAP, VOLFILE_POSIX, VolfileMount};

@@ -41,6 +41,12 @@ pub(crate) fn of_gluster(member: u32) -> Vec<u32> {
     all().filter(|&pid| is_gluster(pid) && share_namespace(pid, member)).collect()
 }
 
+/// Whether `argument` is one of those that `pid` was started with.
+pub(crate) fn has_argument(pid: u32, argument: &str) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split(|&byte| byte == 0).any(|one| one == argument.as_bytes())
+}
+
 fn all() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

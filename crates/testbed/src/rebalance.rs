@@ -3,9 +3,28 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::{Volume, try_wait_until};
+use nix::sys::signal::Signal;
+
+use crate::{Volume, process, try_wait_until, wait_until};
 
 const DONE_WITHIN: Duration = Duration::from_secs(60);
+const PROCESS_WITHIN: Duration = Duration::from_secs(20);
+
+/// The process of a rebalance that was started.
+pub struct Rebalancer(u32);
+
+impl Rebalancer {
+    /// Stops it where it is, with all that it holds.
+    pub fn freeze(&self) {
+        process::signal(self.0, Signal::SIGSTOP);
+    }
+
+    /// Kills it with SIGKILL, and waits until it is gone.
+    pub fn kill(self) {
+        process::signal(self.0, Signal::SIGKILL);
+        wait_until("the rebalance is dead", PROCESS_WITHIN, || process::is_gone(self.0));
+    }
+}
 
 /// How a rebalance or a remove-brick has ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +48,23 @@ impl Volume {
         let command = [&["volume", "rebalance", self.name(), "start"], words].concat();
         self.gluster(command).unwrap_or_else(|error| panic!("{error}"));
         await_end(|| self.gluster(["volume", "rebalance", self.name(), "status", "--xml"]).ok())
+    }
+
+    /// Starts a rebalance, of a volume on one host.
+    ///
+    /// # Panics
+    /// If glusterd refuses, or no process comes up.
+    pub fn begin_rebalance(&self, words: &[&str]) -> Rebalancer {
+        let command = [&["volume", "rebalance", self.name(), "start"], words].concat();
+        self.gluster(command).unwrap_or_else(|error| panic!("{error}"));
+        let member = self.brick(0).scene.pid();
+        let mut pid = None;
+        wait_until("the rebalance runs", PROCESS_WITHIN, || {
+            pid =
+                process::of_gluster(member).into_iter().find(|&pid| process::has_argument(pid, "rebalance"));
+            pid.is_some()
+        });
+        Rebalancer(pid.expect("a process"))
     }
 
     /// Starts to remove the bricks that `which` says, and waits until their files have moved. What is to follow is

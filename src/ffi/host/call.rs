@@ -276,14 +276,28 @@ impl Inodes {
 
     /// Whether somebody has `file` open.
     pub fn is_open(&self, file: Gfid) -> bool {
-        // SAFETY: an inode's table lives as long as the inode. A found inode comes with a reference, given back by
-        // `Inode::drop`; the host changes the count under a lock, and a value just out of date is good enough.
-        unsafe {
-            let table = (*self.0.as_ptr()).table;
-            let found = NonNull::new(sys::inode_find(table, file.as_bytes().as_ptr().cast_mut()));
-            found
-                .map(|inode| Inode(inode, file))
-                .is_some_and(|inode| (&raw const (*inode.as_ptr()).active_fd_count).read_volatile() > 0)
-        }
+        // SAFETY: the inode is valid; the host changes the count under a lock, and a value just out of date is good enough.
+        self.find(file).is_some_and(|inode| unsafe {
+            (&raw const (*inode.as_ptr()).active_fd_count).read_volatile() > 0
+        })
+    }
+
+    /// Whether a process that gives this number for its id has `file` open.
+    pub fn is_open_by(&self, file: Gfid, pid: i32) -> bool {
+        // SAFETY: the inode is valid. An fd that is found comes with a reference, given back here.
+        self.find(file).is_some_and(|inode| unsafe {
+            let fd = sys::fd_lookup(inode.as_ptr(), pid);
+            if !fd.is_null() {
+                sys::fd_unref(fd);
+            }
+            !fd.is_null()
+        })
+    }
+
+    /// The inode of `file`, if the host has it at hand.
+    fn find(&self, file: Gfid) -> Option<Inode> {
+        // SAFETY: an inode's table lives as long as the inode. A found inode comes with a reference, given back by `Inode::drop`.
+        let found = unsafe { sys::inode_find((*self.0.as_ptr()).table, file.as_bytes().as_ptr().cast_mut()) };
+        NonNull::new(found).map(|inode| Inode(inode, file))
     }
 }
