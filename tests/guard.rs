@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use common::{MIB, Setup, client, distribute, fsnap, ls, names, sees};
+use common::{MIB, Setup, client, distribute, fsnap, ls, names, of_deleted, sees, sound};
 use fsnap_testbed::{Errno, checksum, fill, getx, listx, removex, setx};
 
 #[track_caller]
@@ -292,4 +292,61 @@ fn by_requests_that_no_mount_makes() {
     assert_eq!(ls(&brick), [".fsnap", ".glusterfs", "f", "tree"]);
     assert_eq!(names(root.join("f")), ["s"]);
     assert_eq!(fs::read(root.join("tree/of/dirs/.fsnap/f@s")).unwrap(), b"x");
+}
+
+/// At once, and not when its content has gone.
+#[test]
+fn a_deleted_file_by_its_gfid() {
+    let setup = distribute(1);
+    let root = setup.mount.path();
+    let file = root.join("f");
+    fill(&file, MIB, 1);
+    let sum = checksum(&file);
+    setx(&file, "user.colour", "red").unwrap();
+    fsnap(&file, "create", "s").unwrap();
+    let results = client(&setup, "raw", &["v", "127.1.1.1", "/var/log/glusterfs/raw.log", "gone", "f", "-"]);
+    assert_eq!(results.len(), 21, "{results:?}");
+    for (call, errno) in results {
+        let goes_on = call.starts_with("open-") || call.starts_with("heal-");
+        assert_eq!(errno, if goes_on { Errno::UnknownErrno } else { Errno::ESTALE }, "{call}");
+    }
+    let snapshot = of_deleted(&root, "f");
+    assert_eq!((names(&snapshot), checksum(&snapshot)), (vec!["s".to_owned()], sum));
+
+    // By a mount, that has seen it before and another that has not.
+    let other = root.join("g");
+    fill(&other, MIB, 2);
+    fsnap(&other, "create", "s").unwrap();
+    let gfid = getx(setup.volume.brick_path(0).join("g"), "trusted.gfid").unwrap();
+    let hex: String = gfid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    let mounts =
+        ["/run/scene/m2", "/run/scene/m3"].map(|at| setup.volume.mount_with(at, &["--aux-gfid-mount"]));
+    let there = mounts.each_ref().map(|mount| mount.path().join(".gfid").join(&uuid));
+    assert_eq!(fs::read(&there[0]).unwrap().len() as u64, MIB);
+    let open = fs::File::open(&other).unwrap();
+    fs::remove_file(&other).unwrap();
+    let gone = |result: std::io::Result<u64>| {
+        let errno = result.as_ref().err().and_then(std::io::Error::raw_os_error);
+        assert!([Some(libc::ESTALE), Some(libc::ENOENT)].contains(&errno), "{result:?}");
+    };
+    let read = |path| fs::read(path).map(|content| content.len() as u64);
+    gone(read(&there[1]));
+    let mut content = vec![0; MIB as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&open, &mut content, 0).unwrap();
+    assert_eq!((content, open.metadata().unwrap().len()), (fsnap_testbed::content(MIB as usize, 2), MIB));
+    // The kernel and the client remember for a second each what they have seen.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    for path in &there {
+        gone(fs::metadata(path).map(|file| file.len()));
+        gone(read(path));
+    }
+    assert_eq!(open.metadata().unwrap().len(), MIB);
+
+    // All that is about its snapshots goes by these.
+    let snapshot = of_deleted(&root, "g");
+    fsnap(&snapshot, "restore", "s").unwrap();
+    assert_eq!(fs::read(&other).unwrap().len() as u64, MIB);
+    assert_eq!(fs::read(mounts[1].path().join(".gfid").join(&uuid)).unwrap().len() as u64, MIB);
+    sound(&setup.volume);
 }

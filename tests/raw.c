@@ -3,6 +3,9 @@
  *   raw VOLUME SERVER LOG forge FILE DIRECTORY
  * Requests that carry names of fsnap's xattrs where GlusterFS takes names of xattrs, and the rmdir of a whole tree. FILE has the
  * snapshot s.
+ *   raw VOLUME SERVER LOG gone FILE DIRECTORY
+ * Opens FILE, which has snapshots, removes it, and looks at it by its gfid: as an application, then by the open file, then as
+ * self-heal.
  *   raw VOLUME SERVER LOG carry FILE SNAPSHOT BRICKS
  * To every brick what a restore sends, beneath the cluster's translators, which so note nothing; the carrier only to the first
  * BRICKS of them, and then what self-heal by the same connection may send. */
@@ -156,6 +159,54 @@ carry(xlator_t *set_of_bricks, inode_t *file, char *file_name, char *snapshot, i
     }
 }
 
+static void
+gone(inode_t *file, char *file_name)
+{
+    loc_t named = at(file_name, file), loc = {.inode = file};
+    fd_t *open = fd_create(file, getpid());
+    struct iatt stat = {0};
+    struct iovec *vector = NULL;
+    struct iobref *iobref = NULL;
+    dict_t *answer = NULL;
+    off_t offset = 0;
+    int count = 0;
+    pid_t self_heal = -6;
+
+    gf_uuid_copy(loc.gfid, file->gfid);
+    loc_t found = {.inode = inode_new(table)};
+    gf_uuid_copy(found.gfid, file->gfid);
+    if (syncop_open(brick, &named, O_RDWR, open, NULL, NULL) < 0 || syncop_unlink(brick, &named, NULL, NULL) < 0) {
+        perror("no open file");
+        _exit(1);
+    }
+    fd_t *anonymous = fd_anonymous(file);
+
+    show("lookup", syncop_lookup(brick, &found, &stat, NULL, NULL, NULL));
+    show("stat", syncop_stat(brick, &loc, &stat, NULL, NULL));
+    show("open", syncop_open(brick, &loc, O_RDONLY, fd_create(file, getpid()), NULL, NULL));
+    show("getxattr", syncop_getxattr(brick, &loc, &answer, "user.colour", NULL, NULL));
+    show("listxattr", syncop_getxattr(brick, &loc, &answer, NULL, NULL, NULL));
+    show("list", syncop_getxattr(brick, &loc, &answer, "glusterfs.fsnap.list", NULL, NULL));
+    show("setxattr", syncop_setxattr(brick, &loc, bytes("user.colour", "blue"), 0, NULL, NULL));
+    show("create", syncop_setxattr(brick, &loc, bytes("glusterfs.fsnap.create", "late"), 0, NULL, NULL));
+    show("truncate", syncop_truncate(brick, &loc, 0, NULL, NULL));
+    show("anonymous-readv", syncop_readv(brick, anonymous, 10, 0, 0, &vector, &count, &iobref, &stat, NULL, NULL));
+    show("anonymous-fstat", syncop_fstat(brick, anonymous, &stat, NULL, NULL));
+    show("anonymous-seek", syncop_seek(brick, anonymous, 0, GF_SEEK_DATA, NULL, &offset));
+    show("anonymous-fgetxattr", syncop_fgetxattr(brick, anonymous, &answer, "user.colour", NULL, NULL));
+    show("anonymous-ftruncate", syncop_ftruncate(brick, anonymous, 0, NULL, NULL, NULL, NULL));
+
+    show("open-readv", syncop_readv(brick, open, 10, 0, 0, &vector, &count, &iobref, &stat, NULL, NULL));
+    show("open-fstat", syncop_fstat(brick, open, &stat, NULL, NULL));
+    show("open-size", stat.ia_size > 0 ? 0 : -EIO);
+    show("open-fgetxattr", syncop_fgetxattr(brick, open, &answer, "user.colour", NULL, NULL));
+
+    syncopctx_setfspid(&self_heal);
+    show("heal-lookup", syncop_lookup(brick, &found, &stat, NULL, NULL, NULL));
+    show("heal-getxattr", syncop_getxattr(brick, &loc, &answer, NULL, NULL, NULL));
+    show("heal-readv", syncop_readv(brick, anonymous, 10, 0, 0, &vector, &count, &iobref, &stat, NULL, NULL));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -177,6 +228,8 @@ main(int argc, char **argv)
     }
     if (strcmp(argv[4], "carry") == 0 && argc == 8) {
         carry(above, file, argv[5], argv[6], atoi(argv[7]));
+    } else if (strcmp(argv[4], "gone") == 0) {
+        gone(file, argv[5]);
     } else {
         inode_t *dir = find(argv[6]);
         if (!dir) {

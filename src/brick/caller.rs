@@ -29,6 +29,12 @@ pub fn heals(call: &Call<'_>) -> bool {
     call.from_within() || is_heal(call)
 }
 
+/// Whether who asks finds deleted files that are kept: whoever heals or sees everything, and the daemon of self-heal by any number:
+/// for disperse it looks for what there is to heal under its process id (`ec_shd_index_heal`).
+pub fn finds_deleted(call: &Call<'_>) -> bool {
+    heals(call) || sees_all(call) || call.is_by_process(c"glustershd")
+}
+
 /// Whether who asks carries or compares all xattrs of a file.
 pub fn sees_xattrs(call: &Call<'_>) -> bool {
     heals(call) || CARRIERS.contains(&call.pid())

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{DirEntry, InodeKind, Store};
 
-use super::caller::{STAMPER, XATTRS, heals, is_heal, sees_xattrs};
+use super::caller::{STAMPER, XATTRS, finds_deleted, heals, is_heal, sees_xattrs};
 use super::instance::Brick;
 use super::shared::Shared;
 use super::{heal, rebalance, restore, rights};
@@ -25,6 +25,10 @@ const ALL_ATTRIBUTES: i32 = 0xff_ffff;
 impl role::Guard for Brick {
     fn watches(&self, file: Gfid) -> bool {
         self.state.store.get().is_some_and(|store| store.is_buried(file))
+    }
+
+    fn is_gone(&self, call: &Call<'_>, file: Gfid) -> bool {
+        !finds_deleted(call) && self.state.store.get().is_some_and(|store| store.is_deleted(file))
     }
 
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
@@ -105,7 +109,12 @@ fn refuse(state: &Shared, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
         Target::File(gfid) if store.is_deleted(gfid) => return Some(libc::ESTALE),
         Target::File(gfid) | Target::Open(gfid) => {
             let kind = store.what_is(gfid);
-            if let (InodeKind::Payload, How::Read) = (kind, change.how) {
+            let reads = match change.place {
+                // Who has it open was asked then.
+                Target::File(_) => matches!(change.how, How::Read | How::Load),
+                _ => matches!(change.how, How::Read),
+            };
+            if kind == InodeKind::Payload && reads {
                 return rights::refuse_read(state, call, gfid);
             }
             file_allowed(kind, change.how)

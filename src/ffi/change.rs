@@ -24,7 +24,7 @@ pub struct Change<'a> {
 pub enum Target<'a> {
     /// A file or directory itself, reached by its gfid: its content, attributes or xattrs.
     File(Gfid),
-    /// The same, by somebody who has it open.
+    /// The same, by somebody who has it open. By an fd that stands for a gfid and was never opened it is as the above.
     Open(Gfid),
     /// A name in a directory.
     Entry(Gfid, &'a [u8]),
@@ -58,7 +58,8 @@ impl Target<'_> {
     /// `fd` is null or valid.
     pub(super) unsafe fn open(fd: *const sys::fd_t) -> Target<'static> {
         // SAFETY: the caller's contract.
-        Target::Open(unsafe { gfid_of_fd(fd) })
+        let (gfid, anonymous) = unsafe { (gfid_of_fd(fd), fd.as_ref().is_some_and(|fd| fd.anonymous)) };
+        if anonymous { Target::File(gfid) } else { Target::Open(gfid) }
     }
 
     /// # Safety

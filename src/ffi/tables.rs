@@ -7,7 +7,7 @@ use std::ptr::{NonNull, null_mut};
 use super::call::Connection;
 use super::dict::Dict;
 use super::fence::fence;
-use super::fops::{guard, heal, list, lookup, names, rights, truncate, xattrs};
+use super::fops::{gone, guard, heal, list, lookup, names, rights, truncate, xattrs};
 use super::host::xlator::{Host, option_in};
 use super::role::{Instance, Private, Translator, role};
 use super::statedump::StateDump;
@@ -42,8 +42,10 @@ static mut FOPS: sys::xlator_fops = sys::xlator_fops {
     getxattr: Some(xattrs::getxattr::<Role>),
     fgetxattr: Some(xattrs::fgetxattr::<Role>),
     lookup: Some(lookup::lookup::<Role>),
-    stat: Some(lookup::stat::<Role>),
-    fstat: Some(lookup::fstat::<Role>),
+    stat: Some(gone::stat::<Role>),
+    fstat: Some(gone::fstat::<Role>),
+    seek: Some(gone::seek::<Role>),
+    rchecksum: Some(gone::rchecksum::<Role>),
     readdir: Some(list::readdir::<Role>),
     readdirp: Some(list::readdirp::<Role>),
     create: Some(guard::create::<Role>),

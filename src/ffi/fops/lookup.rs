@@ -1,12 +1,11 @@
-//! lookup, stat, fstat.
+//! lookup.
 
 use std::ffi::CStr;
 
-use super::{fop, rebalance};
-use crate::ffi::call::{Call, gfid_of, gfid_of_fd};
-use crate::ffi::change::entry;
+use super::{fop, gone, rebalance};
+use crate::ffi::call::Call;
+use crate::ffi::change::{Target, entry};
 use crate::ffi::dict::{Dict, OwnedDict};
-use crate::ffi::fence::fence;
 use crate::ffi::filter;
 use crate::ffi::reply::{Fop, Pending};
 use crate::ffi::role::{Translator, forbidden, hidden_xattrs, role};
@@ -29,10 +28,19 @@ pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
         }
         // SAFETY: the host's promise; `call` exists only if `loc` is not null.
         let Some((parent, name)) = (unsafe { entry(&*loc) }) else {
-            if call.gfid().is_derived() {
-                role.shows(call.gfid());
-            }
-            return Some(pending);
+            // SAFETY: as above.
+            return match unsafe { gone::refusal::<T>((frame, this), Target::file(&*loc)) } {
+                Some(errno) => {
+                    pending.fail(errno);
+                    None
+                }
+                None => {
+                    if call.gfid().is_derived() {
+                        role.shows(call.gfid());
+                    }
+                    Some(pending)
+                }
+            };
         };
         // SAFETY: the host's promise.
         match role.lookup(call, parent, name, unsafe { Dict::new(xdata) }) {
@@ -67,30 +75,4 @@ pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
             },
         )
     }
-}
-
-/// stat and fstat: what fsnap has derived is looked at before it is shown.
-macro_rules! shown {
-    ($($name:ident($object:ident: $type:ty, $gfid:expr) or $default:ident;)*) => {$(
-        pub(in crate::ffi) unsafe extern "C" fn $name<T: Translator>(
-            frame: *mut sys::call_frame_t,
-            this: *mut sys::xlator_t,
-            $object: *mut $type,
-            xdata: *mut sys::dict_t,
-        ) -> i32 {
-            // SAFETY: the host's promise, for looking and for passing on.
-            unsafe {
-                let gfid = $gfid;
-                if let Some(role) = role::<T>(this).filter(|_| gfid.is_derived()) {
-                    fence("a look at a snapshot", (), || role.shows(gfid));
-                }
-                sys::$default(frame, this, $object, xdata)
-            }
-        }
-    )*};
-}
-
-shown! {
-    stat(loc: sys::loc_t, gfid_of(&*loc)) or default_stat;
-    fstat(fd: sys::fd_t, gfid_of_fd(fd)) or default_fstat;
 }

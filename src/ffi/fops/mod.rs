@@ -8,6 +8,7 @@ use super::reply::{Fop, Pending};
 use super::role::{Translator, role};
 use super::sys;
 
+pub(super) mod gone;
 pub(super) mod guard;
 pub(super) mod heal;
 pub(super) mod list;

@@ -2,8 +2,9 @@
 
 use std::ffi::{CStr, c_char};
 
-use super::{fop, heal, rights};
+use super::{fop, gone, heal, rights};
 use crate::ffi::call::Call;
+use crate::ffi::change::Target;
 use crate::ffi::dict::Dict;
 use crate::ffi::filter;
 use crate::ffi::reply::{Fop, GetReply, SetReply};
@@ -11,7 +12,7 @@ use crate::ffi::role::{Translator, hidden_xattrs};
 use crate::ffi::sys;
 
 macro_rules! set_fop {
-    ($name:ident, $fop:expr, $object:ident: $type:ty, $call:path) => {
+    ($name:ident, $failure:ident, $fop:expr, $object:ident: $type:ty, $call:path, $place:expr) => {
         pub(in crate::ffi) unsafe extern "C" fn $name<T: Translator>(
             frame: *mut sys::call_frame_t,
             this: *mut sys::xlator_t,
@@ -20,6 +21,11 @@ macro_rules! set_fop {
             flags: i32,
             xdata: *mut sys::dict_t,
         ) -> i32 {
+            // SAFETY: the host's promise.
+            if let Some(errno) = unsafe { gone::refusal::<T>((frame, this), $place) } {
+                // SAFETY: the host's promise.
+                return unsafe { sys::$failure(frame, errno) };
+            }
             let handle = |role: &T, call: &Call<'_>, pending| {
                 // SAFETY: the host's promise.
                 match unsafe { Dict::new(dict) } {
@@ -42,7 +48,7 @@ macro_rules! set_fop {
 }
 
 macro_rules! get_fop {
-    ($name:ident, $default:ident, $fop:expr, $object:ident: $type:ty, $call:path) => {
+    ($name:ident, $default:ident, $failure:ident, $fop:expr, $object:ident: $type:ty, $call:path, $place:expr) => {
         pub(in crate::ffi) unsafe extern "C" fn $name<T: Translator>(
             frame: *mut sys::call_frame_t,
             this: *mut sys::xlator_t,
@@ -50,6 +56,11 @@ macro_rules! get_fop {
             key: *const c_char,
             xdata: *mut sys::dict_t,
         ) -> i32 {
+            // SAFETY: the host's promise.
+            if let Some(errno) = unsafe { gone::refusal::<T>((frame, this), $place) } {
+                // SAFETY: the host's promise.
+                return unsafe { sys::$failure(frame, errno) };
+            }
             if key.is_null() {
                 // SAFETY: the host's promise, for looking and for passing on; we have a child (checked at init).
                 return unsafe {
@@ -95,7 +106,11 @@ pub(in crate::ffi) unsafe extern "C" fn healed_setxattr<T: Translator>(
     }
 }
 
-set_fop!(setxattr, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc);
-set_fop!(fsetxattr, Fop::Fsetxattr, fd: *mut sys::fd_t, Call::on_fd);
-get_fop!(getxattr, default_getxattr, Fop::Getxattr, loc: *mut sys::loc_t, Call::on_loc);
-get_fop!(fgetxattr, default_fgetxattr, Fop::Fgetxattr, fd: *mut sys::fd_t, Call::on_fd);
+set_fop!(setxattr, default_setxattr_failure_cbk, Fop::Setxattr, loc: *mut sys::loc_t, Call::on_loc,
+    Target::file(&*loc));
+set_fop!(fsetxattr, default_fsetxattr_failure_cbk, Fop::Fsetxattr, fd: *mut sys::fd_t, Call::on_fd,
+    Target::open(fd));
+get_fop!(getxattr, default_getxattr, default_getxattr_failure_cbk, Fop::Getxattr, loc: *mut sys::loc_t, Call::on_loc,
+    Target::file(&*loc));
+get_fop!(fgetxattr, default_fgetxattr, default_fgetxattr_failure_cbk, Fop::Fgetxattr, fd: *mut sys::fd_t, Call::on_fd,
+    Target::open(fd));

@@ -141,6 +141,20 @@ impl<'a> Call<'a> {
         unsafe { Connection::of((*(*self.frame.as_ptr()).root).client) }
     }
 
+    /// Whether the client's process says that it is called so (`--process-name`, which glusterd gives to those that it starts).
+    pub fn is_by_process(&self, name: &CStr) -> bool {
+        // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that; it holds a reference to its client.
+        let client = unsafe { (*(*self.frame.as_ptr()).root).client };
+        if client.is_null() {
+            return false;
+        }
+        // SAFETY: as above; the name, a C string or null, stays as it is as long as the client.
+        unsafe {
+            let its = sys::fsnap_client_name(client);
+            !its.is_null() && CStr::from_ptr(its) == name
+        }
+    }
+
     /// Whether a translator of the brick itself asks, on nobody's behalf.
     pub fn from_within(&self) -> bool {
         self.from_within

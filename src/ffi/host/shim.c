@@ -117,6 +117,12 @@ fsnap_client_uid(client_t *client)
     return client->client_uid;
 }
 
+const char *
+fsnap_client_name(client_t *client)
+{
+    return client->client_name;
+}
+
 void
 fsnap_free(void *copy)
 {

@@ -59,6 +59,9 @@ void fsnap_dict_del(dict_t *dict, char *key);
 /* A pointer in GlusterFS 10, an array in 11. */
 const char *fsnap_client_uid(client_t *client);
 
+/* What its process is called (--process-name), "unknown" if it does not say. */
+const char *fsnap_client_name(client_t *client);
+
 /* A copy of SIZE bytes in the host's memory, for the host to free; NULL if it is out of memory. */
 void *fsnap_memdup(const void *bytes, size_t size);
 
