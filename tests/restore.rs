@@ -6,7 +6,7 @@ mod load;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -365,7 +365,7 @@ fn it_is_told_as_any_change_of_data() {
 
 #[test]
 fn an_armed_file_is_not_truncated() {
-    let stage = stage(VolumeType::Distribute, 1);
+    let stage = stage(REPLICA, 3);
     let file = stage.file("f");
     fill(&file, MIB, 1);
     let sum = checksum(&file);
@@ -377,7 +377,9 @@ fn an_armed_file_is_not_truncated() {
     assert_eq!(fsnap(&file, "arm", format!("b;id={one}")), Err(Errno::ENODATA));
     assert_eq!(fsnap(stage.file(".fsnap/f@a"), "arm", format!("a;id={one}")), Err(Errno::EROFS));
     fsnap(&file, "arm", format!("a;id={one}")).unwrap();
-    assert_eq!(fsnap(&file, "arm", format!("a;id={other}")), Err(Errno::EBUSY));
+    for id in [other, one] {
+        assert_eq!(fsnap(&file, "arm", format!("a;id={id}")), Err(Errno::EBUSY));
+    }
     let truncated =
         || fs::File::options().write(true).open(&file).unwrap().set_len(5).map_err(|e| e.raw_os_error());
     assert_eq!(truncated(), Err(Some(libc::EBUSY)));
@@ -387,12 +389,100 @@ fn an_armed_file_is_not_truncated() {
     assert_eq!(truncated(), Err(Some(libc::EBUSY)));
     fsnap(&file, "settle", one).unwrap();
     truncated().unwrap();
+    assert_eq!(fsnap(&file, "arm", format!("a;id={one}")), Err(Errno::EINVAL));
     // Who armed it and went away does not keep it.
     let second = stage.0.volume.mount("/run/scene/m2");
-    fsnap(second.path().join("f"), "arm", format!("a;id={one}")).unwrap();
+    fsnap(second.path().join("f"), "arm", format!("a;id={other}")).unwrap();
     drop(second);
     stage.restore("f", "a");
     sees(&file, sum);
+    assert_eq!(fsnap(&file, "arm", format!("a;id={other}")), Err(Errno::EINVAL));
+}
+
+/// Where there is but one copy nothing can take a carrier's id from it.
+#[test]
+fn on_a_distribute_volume_an_armed_file_is_truncated() {
+    let stage = stage(VolumeType::Distribute, 1);
+    let file = stage.file("f");
+    fill(&file, MIB, 1);
+    fsnap(&file, "create", "a").unwrap();
+    let id = "11111111-2222-4333-8444-555555555555";
+    fsnap(&file, "arm", format!("a;id={id}")).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_len(5).unwrap();
+    assert_eq!(fsnap(&file, "delete", "a"), Err(Errno::EBUSY));
+    fsnap(&file, "settle", id).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().len(), 5);
+}
+
+/// What anybody may do who may write to a file keeps others from it for half of the time at most.
+#[test]
+fn who_had_a_file_armed_leaves_it_to_others_for_as_long() {
+    const USER: u32 = 4001;
+    const TRY: Duration = Duration::from_millis(100);
+    let stage = stage(REPLICA, 3);
+    let [file, renewed] = ["f", "renewed"].map(|name| {
+        let file = stage.file(name);
+        fill(&file, MIB, 1);
+        fsnap(&file, "create", "a").unwrap();
+        chown(&file, Some(USER), Some(USER)).unwrap();
+        file
+    });
+    let by_user = |name: &str, verb: &str, value: &str| {
+        let mut command = stage.0.scene.command_as(USER, USER, "setfattr");
+        command.args(["-n", &format!("glusterfs.fsnap.{verb}"), "-v", value]);
+        command.arg(format!("/run/scene/m/{name}")).output().unwrap().status.success()
+    };
+    let id = |n: u64| format!("11111111-2222-4333-8444-{n:012}");
+    let truncated = |file: &Path| {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        file.set_len(5).map_err(|error| error.raw_os_error())
+    };
+    // With one id, and with ever new ones, as fast as it can.
+    let begun = Instant::now();
+    assert!(by_user("renewed", "arm", &format!("a;id={}", id(0))));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Not for ever, if something fails below.
+            for n in 1.. {
+                if done.load(Relaxed) || begun.elapsed() > Duration::from_secs(110) {
+                    break;
+                }
+                for id in [id(0), id(n)] {
+                    by_user("renewed", "arm", &format!("a;id={id}"));
+                }
+            }
+        });
+        let held = Duration::from_secs(4);
+        let since = Instant::now();
+        assert!(by_user("f", "arm", &format!("a;id={}", id(1))));
+        assert_eq!(truncated(&file), Err(Some(libc::EBUSY)));
+        std::thread::sleep(held);
+        assert!(by_user("f", "settle", &id(1)));
+        // Others come to it.
+        assert!(!by_user("f", "arm", &format!("a;id={}", id(2))));
+        truncated(&file).unwrap();
+        stage.restore("f", "a");
+        let mut n = 3;
+        while !by_user("f", "arm", &format!("a;id={}", id(n))) {
+            n += 1;
+            std::thread::sleep(TRY);
+        }
+        assert!(since.elapsed() >= 2 * held, "{:?}", since.elapsed());
+        assert!(by_user("f", "settle", &id(n)));
+
+        while truncated(&renewed) == Err(Some(libc::EBUSY)) {
+            assert!(begun.elapsed() < Duration::from_secs(90));
+            std::thread::sleep(TRY);
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(59), "{:?}", begun.elapsed());
+        for _ in 0..50 {
+            truncated(&renewed).unwrap();
+            std::thread::sleep(TRY);
+        }
+        done.store(true, Relaxed);
+    });
+    settled(&stage, REPLICA);
 }
 
 /// Who armed a file and does nothing more, but does not go either.

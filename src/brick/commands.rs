@@ -12,6 +12,7 @@ use fsnap_store::{Limits, Store};
 use super::caller::REBALANCE;
 use super::instance::Brick;
 use super::pool::{Entrance, Key};
+use super::restores::Arm;
 use super::shared::Shared;
 use super::{errand, guard, handles, heal, restore, volume};
 use crate::ffi::{
@@ -419,7 +420,10 @@ impl Order {
             Command::Hold(name, held) => store.hold(base, name, *held)?,
             Command::Arm(Arming { name, id }) => {
                 volume::allow_carried_restore(self.state.volume_id)?;
-                self.state.arms.add(base, *id, self.by.clone())?;
+                // On a distribute volume nothing can make a bare truncate of a carrier: nobody has to be kept away.
+                let alone = !volume::is_alone(&options, self.state.volume_id);
+                let (by, uid) = (self.by.clone(), self.caller.uid);
+                self.state.arms.add(base, Arm { id: *id, by, uid, alone })?;
                 // With the setxattr, of which replicate and disperse know who has missed it, not with the carrier alone: a brick that
                 // missed that would give them back to the others.
                 let armed =
@@ -468,7 +472,10 @@ impl Order {
             }
             Question::Status => Ok(self.status()),
             Question::Marks(name) => Ok(answer::marks(&store.marks(base, name)?)),
-            Question::Armed => Ok(answer::armed(self.state.arms.has(base), self.state.arms.over(base))),
+            Question::Armed => {
+                let arms = &self.state.arms;
+                Ok(answer::armed(arms.is_taken(base, self.caller.uid), arms.over(base)))
+            }
         }
     }
 

@@ -164,10 +164,10 @@ pub fn settle(state: &Shared, file: Gfid, id: Gfid) -> Result<()> {
     }
 }
 
-/// A truncate that is no carrier: `EBUSY` if the file is armed, for a carrier that has lost its id on its way would be one
-/// like that. Self-heal's are its own business.
+/// A truncate that is no carrier: `EBUSY` if the file is armed on a volume that keeps copies, for a carrier that has lost its id on
+/// its way would be one like that. Self-heal's are its own business.
 fn refuse_truncate(state: &Shared, call: &Call<'_>, file: Gfid) -> Option<i32> {
-    (!is_heal(call) && state.arms.has(file)).then(|| {
+    (!is_heal(call) && state.arms.has_alone(file)).then(|| {
         tracing::warn!("{file} is not truncated: {}", Error::Restoring);
         Error::Restoring.errno()
     })

@@ -126,8 +126,6 @@ impl Graphs {
     pub fn restore(&mut self, found: &Found, name: &SnapName) -> Result<Result<(), Errno>, Failure> {
         let file = &found.shown;
         let (gfid, opened) = self.opened(found)?;
-        let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
-        let arming = Arming { name: name.clone(), id }.to_string();
         let object = within(file, LIMIT, move || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             let away = left_out(file, &bricks.bricks)?;
@@ -137,6 +135,9 @@ impl Graphs {
         })?;
         let begun = Instant::now();
         loop {
+            // Bricks that one was tried on do not take it again.
+            let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
+            let arming = Arming { name: name.clone(), id }.to_string();
             match undisturbed(file, || object.set(&key("arm"), arming.as_bytes()))? {
                 Err(Errno::EBUSY) if begun.elapsed() < UNDER_WAY => {
                     std::thread::sleep(Duration::from_secs(1));

@@ -81,7 +81,7 @@ pub struct Status {
     pub options: crate::options::Options,
 }
 
-/// The answer to `armed`: whether a restore of the file may be under way, and, on a disperse volume, the id of the one that has
+/// The answer to `armed`: whether a restore of the file by who asks would be refused because one may be under way, or was just now, and, on a disperse volume, the id of the one that has
 /// come to its end on this brick, until its command ends it too.
 pub fn armed(live: bool, over: Option<Gfid>) -> String {
     #[derive(Serialize)]

@@ -52,6 +52,11 @@ pub enum Error {
     /// `EBUSY`: the file is being restored.
     #[error("the file is being restored: try again when that is over, at the latest in a minute")]
     Restoring,
+    /// `EBUSY`: who asks had the file armed just now.
+    #[error(
+        "a restore of this user had the file for itself just now, and leaves it to others for as long: try again in {0} s"
+    )]
+    TakesTurns(u64),
     /// `ENOTCONN`: the brick is going down, or was started again meanwhile.
     #[error("the brick is going down: ask again when it is back")]
     Leaving,
@@ -123,6 +128,7 @@ impl Error {
             | Error::Migrating
             | Error::Busy(_)
             | Error::Restoring
+            | Error::TakesTurns(_)
             | Error::InUse(_) => libc::EBUSY,
             Error::TooMany(_) => libc::EDQUOT,
             Error::LowSpace { .. } => libc::ENOSPC,
