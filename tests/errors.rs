@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use common::{MIB, Setup, Single, ask, distribute, fsnap, names, of_deleted, single};
-use fsnap_testbed::{Errno, Fs, VolumeType, fill, getx, run, setx};
+use fsnap_testbed::{Errno, Fs, VolumeType, fill, getx, removex, run, setx};
 
 /// Everything on the brick that a command could change: names, inodes, sizes, times, xattrs. Without the directories of
 /// `.glusterfs` that GlusterFS itself works in.
@@ -105,6 +105,11 @@ fn bad_names_and_values_are_einval() {
     assert_eq!(getx(&file, "glusterfs.fsnap.info.").unwrap_err(), Errno::EINVAL);
     // A value of over 64 KiB does not get past the kernel.
     assert_eq!(fsnap(&file, "create", vec![b'a'; 70_000]), Err(Errno::E2BIG));
+    for n in 0..5 {
+        setx(&file, format!("user.large{n}"), vec![b'x'; 60_000]).unwrap();
+    }
+    refused(&brick, &file, "create", "with-large-xattrs", Errno::E2BIG);
+    (0..5).for_each(|n| removex(&file, format!("user.large{n}")).unwrap());
     assert_eq!(names(&file), ["good"]);
 }
 

@@ -111,6 +111,9 @@ fn sentence(deed: Deed, errno: Errno) -> String {
              again"
         }
         (_, Errno::EBUSY) => "rebalance or other commands are at work on the file: try again later",
+        (Create, Errno::E2BIG) => {
+            "its user.* xattrs, which each snapshot has a copy of, take more than 256 KiB: remove some (`setfattr -x`)"
+        }
         (_, Errno::EDQUOT) => {
             "the file has as many snapshots as it may (option max-snapshots): delete some first"
         }
@@ -216,6 +219,7 @@ mod tests {
             (Deed::Hold, Errno::EBUSY, "try again later"),
             (Deed::Drain, Errno::ENOSPC, "can't be written out"),
             (Deed::Create, Errno::ENOSPC, "min-free"),
+            (Deed::Create, Errno::E2BIG, "256 KiB"),
             (Deed::Look, Errno::EACCES, "read permission"),
             (Deed::Delete, Errno::EACCES, "write permission"),
             (Deed::Hold, Errno::EMFILE, "EMFILE"),

@@ -66,6 +66,11 @@ pub enum Error {
     /// `EDQUOT`: the file has as many snapshots as it may.
     #[error("the file has {0} snapshots, max-snapshots is reached: delete some first")]
     TooMany(usize),
+    /// `E2BIG`: a snapshot of the file would take more space for xattrs than it may.
+    #[error(
+        "the file's user.* xattrs take more than {0} bytes, names and values, of which each snapshot has a copy: remove some (`setfattr -x`)"
+    )]
+    TooManyXattrs(usize),
     /// `ENOSPC`: the brick has less free space than `min-free` asks.
     #[error("{free} % of the brick are free, min-free asks for {min} %")]
     LowSpace {
@@ -131,6 +136,7 @@ impl Error {
             | Error::TakesTurns(_)
             | Error::InUse(_) => libc::EBUSY,
             Error::TooMany(_) => libc::EDQUOT,
+            Error::TooManyXattrs(_) => libc::E2BIG,
             Error::LowSpace { .. } => libc::ENOSPC,
             Error::NameTooLong => libc::ENAMETOOLONG,
             Error::Leaving => libc::ENOTCONN,

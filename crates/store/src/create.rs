@@ -13,7 +13,7 @@ use crate::Store;
 use crate::adopt;
 use crate::brick::{Access, OpenDir, OpenFile, open_leaf};
 use crate::catalogue::write_entry;
-use crate::payload;
+use crate::payload::{self, OwnXattrs};
 use crate::rights::Rights;
 use crate::snapdir::{self, SnapDir};
 use crate::sys::{self, Doing, give_name};
@@ -63,7 +63,7 @@ impl Store {
     /// [`Error::ReadOnly`] (`EROFS`: it is a snapshot), [`Error::Migrating`] (`EBUSY`: it is a link file of DHT), [`Error::Unsupported`]
     /// (`EOPNOTSUPP`: no reflink here, sharded, under quota accounting, no gfid2path xattr, a foreign `.fsnap`),
     /// [`Error::Exists`] (`EEXIST`: also if the snapshot of another file that once had this name is in the way),
-    /// [`Error::TooMany`] (`EDQUOT`), [`Error::LowSpace`] (`ENOSPC`), [`Error::NameTooLong`] (`ENAMETOOLONG`),
+    /// [`Error::TooMany`] (`EDQUOT`), [`Error::TooManyXattrs`] (`E2BIG`), [`Error::LowSpace`] (`ENOSPC`), [`Error::NameTooLong`] (`ENAMETOOLONG`),
     /// [`Error::Damaged`] (`EIO`: something on the disk is not what it should be, or a restore was begun and could
     /// not be finished). Else what a system call says; then what was made is taken back.
     pub fn create(&self, file: Gfid, what: &Create, limits: &Limits) -> Result<Cloned> {
@@ -78,8 +78,9 @@ impl Store {
             ));
         }
         self.check_limits(&base, &names, &what.name, limits)?;
+        let own = payload::of_application(&base.file)?;
         let plan = self.plan(&base, &names, what)?;
-        let taken = self.take(&base, &names, &plan)?;
+        let taken = self.take(&base, &names, &own, &plan)?;
         self.top_up_reserve();
         Ok(taken)
     }
@@ -148,7 +149,13 @@ impl Store {
         })
     }
 
-    fn take(&self, base: &OpenFile, names: &XattrNames, plan: &NewPayload) -> Result<Cloned> {
+    fn take(
+        &self,
+        base: &OpenFile,
+        names: &XattrNames,
+        own: &OwnXattrs,
+        plan: &NewPayload,
+    ) -> Result<Cloned> {
         let gfid = plan.record.entry.gfid;
         self.clear_the_way(plan)?;
         let places = PayloadDirs {
@@ -156,7 +163,7 @@ impl Store {
             handles: self.brick.make_handle_dir(gfid)?,
         };
         let link = Link { parent: plan.parent.gfid.snap_dir(), name: plan.leaf.clone() };
-        let (file, clone_time) = payload::make(base, names, &plan.record, &link, &places.snap_dir.dir)?;
+        let (file, clone_time) = payload::make(base, names, own, &plan.record, &link, &places.snap_dir.dir)?;
         let stat = fstat(&file).doing("stat")?;
         let payload = OpenFile { file, stat, gfid };
         match self.publish(base, &payload, plan, &places) {

@@ -1,11 +1,13 @@
 //! Making a payload: a file without a name that is finished before anybody can see it.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PAYLOAD, PayloadRecord};
-use fsnap_core::{Result, afr, mdata};
+use fsnap_core::{Error, Result, afr, mdata};
 use nix::sys::stat::{FileStat, futimens};
 use nix::sys::time::TimeSpec;
 
@@ -20,12 +22,38 @@ use crate::xattrs::{self, XattrNames};
 const COPIED: [&str; 4] = [mdata::XATTR, xattrs::EC_SIZE, xattrs::EC_CONFIG, "trusted.ec.version"];
 /// What is the application's own.
 const APPLICATION: &str = "user.";
+/// How many bytes that may take, because it is copied and not shared, and anybody who may write to a file may give it as much as the
+/// disk has room for. Four values as large as one can be, or more names than can be listed; a file with as many snapshots as it may
+/// have takes 64 MiB for them.
+pub(crate) const MOST_OF_APPLICATION: usize = 256 << 10;
+/// What one costs besides its name and value, about: a header on the disk.
+const HEADER: usize = 32;
+
+/// The xattrs of an application, names and values.
+pub(crate) type OwnXattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Those of `file`; what is gone meanwhile is left out. [`Error::TooManyXattrs`] (`E2BIG`) if a snapshot is not to have as many, or
+/// what a system call says.
+pub(crate) fn of_application(file: &File) -> Result<OwnXattrs> {
+    let (names, mut own, mut size) = (XattrNames::of_application(file)?, Vec::new(), 0);
+    for name in names.raw_starting(APPLICATION) {
+        if let Some(value) = xattrs::get_raw(file, name)? {
+            size += name.len() + value.len() + HEADER;
+            if size > MOST_OF_APPLICATION {
+                return Err(Error::TooManyXattrs(MOST_OF_APPLICATION));
+            }
+            own.push((name.to_vec(), value));
+        }
+    }
+    Ok(own)
+}
 
 /// Clones `base` into a new file without a name in the file system of `dir`, with everything that the snapshot `record`
-/// with the name `link` is to have. Returns how long the clone took.
+/// with the name `link` is to have, the application's xattrs `own` among it. Returns how long the clone took.
 pub(crate) fn make(
     base: &OpenFile,
     names: &XattrNames,
+    own: &OwnXattrs,
     record: &PayloadRecord,
     link: &Link,
     dir: &File,
@@ -39,8 +67,8 @@ pub(crate) fn make(
         xattrs::set(&file, format!("{}{}", xattrs::PGFID, link.parent), &1u32.to_be_bytes())?;
     }
     let single = COPIED.iter().filter(|name| names.has(name)).map(|name| name.as_bytes());
-    let own = XattrNames::of_application(&base.file)?;
-    xattrs::copy(&base.file, &file, single.chain(own.raw_starting(APPLICATION)))?;
+    xattrs::copy(&base.file, &file, single)?;
+    own.iter().try_for_each(|(name, value)| xattrs::set(&file, OsStr::from_bytes(name), value))?;
     for name in names.starting(afr::PREFIX) {
         let mark = xattrs::get(&base.file, name)?.and_then(|value| afr::inherited(name.as_bytes(), &value));
         mark.map_or(Ok(()), |mark| xattrs::set(&file, name, &mark))?;

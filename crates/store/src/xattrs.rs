@@ -40,6 +40,11 @@ pub(crate) fn get(file: &File, name: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// The same of one whose name may be any bytes.
+pub(crate) fn get_raw(file: &File, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    file.get_xattr(OsStr::from_bytes(name)).doing("getxattr")
+}
+
 #[track_caller]
 pub(crate) fn set(file: &File, name: impl AsRef<OsStr>, value: &[u8]) -> Result<()> {
     change!("setxattr", file.set_xattr(name.as_ref(), value).map_err(errno)).doing("setxattr")
@@ -188,7 +193,7 @@ impl XattrNames {
 /// Copies the xattrs `names` from one file to another; what is gone meanwhile is left out.
 pub(crate) fn copy<'a>(from: &File, to: &File, names: impl Iterator<Item = &'a [u8]>) -> Result<()> {
     for name in names.map(OsStr::from_bytes) {
-        if let Some(value) = from.get_xattr(name).doing("getxattr")? {
+        if let Some(value) = get_raw(from, name.as_bytes())? {
             set(to, name, &value)?;
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 use fsnap_core::{Error, Gfid};
 use fsnap_store::check::{self, Options};
 use fsnap_store::{Catalogue, DirEntry, Store};
-use fsnap_testbed::{Errno, Fs, getx, listx, setx};
+use fsnap_testbed::{Errno, Fs, getx, listx, removex, setx};
 
 use crate::common::*;
 
@@ -135,4 +135,51 @@ fn a_file_system_without_a_list_of_its_own() {
     let full = (0..MANY).find_map(|n| setx(b.handle(file), key(n), b"").err());
     assert_eq!(full, Some(Errno::ENOSPC));
     assert!(matches!(b.store().create(file, &bare("a"), &PLENTY), Err(Error::Unsupported(_))));
+}
+
+/// They are copied into each snapshot: so many, and no more.
+#[test]
+fn what_a_snapshot_has_no_room_for() {
+    const MOST: usize = 256 << 10;
+    on_both(|b| {
+        let file = b.make_file("f", b"x");
+        let store = b.store();
+        snap(&store, file, "before");
+        // Each counts its name, its value and 32 bytes.
+        let value = |size: usize| vec![7; size - "user.0".len() - 32];
+        // As large as btrfs takes them with 16 KiB for a node.
+        let each = MOST / 32;
+        for n in 0..32 {
+            setx(b.handle(file), format!("user.{}", char::from(b'0' + n)), value(each)).unwrap();
+        }
+        let full = snap(&store, file, "full").gfid;
+        assert_eq!(
+            listx(b.handle(full))
+                .unwrap()
+                .iter()
+                .filter(|name| name.to_string_lossy().starts_with("user."))
+                .count(),
+            32
+        );
+        setx(b.handle(file), "user.0", value(each + 1)).unwrap();
+        let refused = b.refuses(libc::E2BIG, || store.create(file, &bare("more"), &PLENTY));
+        assert_eq!(refused, Error::TooManyXattrs(MOST));
+        // What there is goes on.
+        for name in ["full", "before"].map(name) {
+            store.hold(file, &name, true).unwrap();
+            store.hold(file, &name, false).unwrap();
+            store.restore(file, &name).unwrap();
+            store.delete(file, &name).unwrap();
+        }
+        b.refuses(libc::E2BIG, || store.create(file, &bare("more"), &PLENTY));
+        removex(b.handle(file), "user.1").unwrap();
+        snap(&store, file, "more");
+        sound(&b);
+        // Many small ones as well.
+        let many = b.make_file("g", b"x");
+        for n in 0..MOST / (9 + 32) + 1 {
+            setx(b.handle(many), format!("user.{n:04}"), b"").unwrap();
+        }
+        b.refuses(libc::E2BIG, || store.create(many, &bare("more"), &PLENTY));
+    });
 }
