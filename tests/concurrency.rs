@@ -6,6 +6,7 @@ mod load;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -140,6 +141,67 @@ fn commands_wait_for_their_own_file_only() {
     });
     assert_eq!(names(&long), ["first", "a", "b", "c"], "in the order in which they were asked");
     assert!(longest_of_others < clone * 2, "{longest_of_others:?}; a clone takes {clone:?}");
+}
+
+/// While as many files as there are workers are cloned without end, questions are answered at once, about those files as well: by
+/// what is done, and nothing half done.
+#[test]
+fn questions_wait_for_no_clone() {
+    let setup = distribute(1);
+    let long: Vec<PathBuf> = (0..4).map(|n| long_file(&setup, &format!("long{n}"), EXTENTS / 2)).collect();
+    let other = setup.mount.path().join("other");
+    fs::write(&other, b"y").unwrap();
+    fsnap(&other, "create", "s").unwrap();
+    let stop = AtomicBool::new(false);
+    let timed = |question: &dyn Fn()| {
+        let start = Instant::now();
+        question();
+        start.elapsed()
+    };
+    let (clones, mut asked) = std::thread::scope(|scope| {
+        let hands: Vec<_> = (0..4)
+            .map(|n| {
+                let (file, stop) = (&long[n], &stop);
+                scope.spawn(move || {
+                    let mut clones = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let start = Instant::now();
+                        fsnap(file, "create", "s").unwrap();
+                        clones.push(start.elapsed());
+                        fsnap(file, "delete", "s").unwrap();
+                    }
+                    clones
+                })
+            })
+            .collect();
+        sleep(Duration::from_millis(300));
+        let (mut asked, mut seen) = (Vec::new(), [0; 2]);
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            asked.push(timed(&|| assert_eq!(names(&other), ["s"])));
+            asked.push(timed(&|| drop(common::ask(&other, "info.s").unwrap())));
+            let file = &long[asked.len() / 3 % 4];
+            let start = Instant::now();
+            let list = common::ask(file, "list").unwrap();
+            asked.push(start.elapsed());
+            let list = list["snapshots"].as_array().unwrap();
+            assert!(list.iter().all(|snapshot| snapshot["size"] == EXTENTS / 2 * 4096), "{list:?}");
+            seen[list.len()] += 1;
+            sleep(Duration::from_millis(5));
+        }
+        stop.store(true, Ordering::Relaxed);
+        println!("the files that are cloned have had no snapshot {} times, and one {}", seen[0], seen[1]);
+        (hands.into_iter().flat_map(|hand| hand.join().unwrap()).collect::<Vec<_>>(), asked)
+    });
+    asked.sort();
+    let (shortest, longest) = (clones.iter().min().unwrap(), asked.last().unwrap());
+    println!(
+        "{} clones, {shortest:?} at least; {} questions, {:?} in the middle, {longest:?} at most",
+        clones.len(),
+        asked.len(),
+        asked[asked.len() / 2]
+    );
+    assert!(asked.len() > 60 && *longest < *shortest / 2, "{} {longest:?} {shortest:?}", asked.len());
 }
 
 /// Many at one file: each gets its turn.

@@ -224,7 +224,7 @@ fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<Ge
         },
         Ok((Some(base), question)) => {
             let key = key.to_owned();
-            brick.pool.submit(vec![Key::File(base)], move |turn| {
+            brick.pool.submit_question(keys_of(base, &question), move |turn| {
                 match order.account(turn.in_time().and_then(|_turn| order.answer(base, &question))) {
                     Ok(answer) => reply.value(&key, answer.as_bytes()),
                     Err(errno) => reply.fail(errno),
@@ -233,6 +233,16 @@ fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<Ge
         }
     }
     None
+}
+
+/// What a question waits for. list and info tell what is, whatever is under way: a command is done when its entry is in the
+/// catalogue, or out of it. How far a restore has come, and whether a snapshot is the same on all bricks, is told when no command
+/// on the file is in the middle of it.
+fn keys_of(base: Gfid, question: &Question) -> Vec<Key> {
+    match question {
+        Question::List | Question::Info(_) | Question::Status => Vec::new(),
+        Question::Armed | Question::Marks(_) => vec![Key::File(base)],
+    }
 }
 
 fn command_kind(command: &Command) -> &'static str {

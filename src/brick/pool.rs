@@ -1,5 +1,6 @@
 //! The translator's own workers, and who may be at work on what: commands and removals of one file or name run one at a
-//! time and in order, those of different ones side by side, and a long clone never holds one of the host's threads.
+//! time and in order, those of different ones side by side, and a long clone never holds one of the host's threads, nor what
+//! is soon done.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -18,14 +19,51 @@ const WORKERS: usize = 4;
 /// Workers that no command gets: an unlink of one file does not wait for the clones of others.
 const SPARE: usize = 2;
 
+/// Workers for questions alone.
+const ASKED: usize = 2;
+
 /// All workers.
-pub const THREADS: usize = WORKERS + SPARE;
+pub const THREADS: usize = WORKERS + SPARE + ASKED;
 
 /// How long a command waits for its turn before it is answered `EBUSY`.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How many commands may wait; more are answered `EBUSY` at once.
+/// How many commands may wait, and how many questions; more are answered `EBUSY` at once.
 const QUEUE: usize = 1024;
+
+/// Whom a task may keep waiting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It may take long: other commands, when there are many.
+    Command,
+    /// It is soon done, and somebody waits for it that had no command in mind: commands and its own kind.
+    Short,
+    /// It only looks: other questions.
+    Question,
+}
+
+/// How many tasks of each kind are in the hands of a worker.
+#[derive(Default)]
+struct Running([usize; 3]);
+
+impl Running {
+    fn of(&self, kind: Kind) -> usize {
+        self.0[kind as usize]
+    }
+
+    fn all(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    fn may_begin(&self, kind: Kind) -> bool {
+        let others = self.of(Kind::Command) + self.of(Kind::Short) < WORKERS + SPARE;
+        match kind {
+            Kind::Command => others && self.of(Kind::Command) < WORKERS,
+            Kind::Short => others,
+            Kind::Question => self.of(Kind::Question) < ASKED,
+        }
+    }
+}
 
 /// What only one can be at work on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,8 +121,7 @@ impl Drop for Entered {
 type Task = Box<dyn FnOnce(Turn) + Send>;
 
 struct QueuedTask {
-    /// A command, which may take long.
-    long: bool,
+    kind: Kind,
     keys: Vec<Key>,
     since: Instant,
     task: Task,
@@ -99,10 +136,7 @@ struct Queue {
     postponed: u64,
     /// What somebody is at work on.
     busy: HashSet<Key>,
-    /// How many workers are in a task.
-    running: usize,
-    /// How many of these are commands.
-    long: usize,
+    running: Running,
     /// No more tasks are taken.
     closed: bool,
     /// The workers are to end.
@@ -143,7 +177,7 @@ impl Pool {
     /// How many tasks run, and how many wait.
     pub fn load(&self) -> (usize, usize) {
         let queue = self.0.0.lock();
-        (queue.running, queue.waiting.len())
+        (queue.running.all(), queue.waiting.len())
     }
 
     /// Takes no more tasks, tells those that wait that it is too late, and returns when none runs any more.
@@ -151,7 +185,7 @@ impl Pool {
         let shared = &self.0.0;
         let mut queue = shared.lock();
         queue.closed = true;
-        while queue.running > 0 || !queue.waiting.is_empty() || !queue.later.is_empty() {
+        while queue.running.all() > 0 || !queue.waiting.is_empty() || !queue.later.is_empty() {
             let late = std::mem::take(&mut queue.waiting).into_iter();
             let late: Vec<_> = late.chain(std::mem::take(&mut queue.later).into_values()).collect();
             drop(queue);
@@ -159,7 +193,7 @@ impl Pool {
                 fence("a command", (), || (waiting.task)(Turn::TooLate));
             }
             queue = shared.lock();
-            if queue.running > 0 {
+            if queue.running.all() > 0 {
                 queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
@@ -202,29 +236,34 @@ impl Entrance {
     /// Runs `task` on a worker when nobody else has any of `keys`. Where that can't be (queue full, closed, no thread to
     /// be had) it is told [`Turn::TooLate`] right here.
     pub fn submit(&self, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
-        self.push(true, Duration::ZERO, keys, task);
+        self.push(Kind::Command, Duration::ZERO, keys, task);
     }
 
     /// The same for a task that is soon done.
     pub fn submit_short(&self, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
-        self.push(false, Duration::ZERO, keys, task);
+        self.push(Kind::Short, Duration::ZERO, keys, task);
+    }
+
+    /// The same for a question, which waits for no command but those that have any of `keys`.
+    pub fn submit_question(&self, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
+        self.push(Kind::Question, Duration::ZERO, keys, task);
     }
 
     /// The same, but not before some time has passed.
     pub fn submit_after(&self, pause: Duration, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
-        self.push(true, pause, keys, task);
+        self.push(Kind::Command, pause, keys, task);
     }
 
-    fn push(&self, long: bool, pause: Duration, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
+    fn push(&self, kind: Kind, pause: Duration, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
         if !self.started() {
             return task(Turn::TooLate);
         }
         let mut queue = self.0.lock();
-        if queue.closed || long && pause.is_zero() && queue.waiting.len() >= QUEUE {
+        if queue.closed || kind != Kind::Short && pause.is_zero() && queue.is_full(kind) {
             drop(queue);
             return task(Turn::TooLate);
         }
-        let waiting = QueuedTask { long, keys, since: Instant::now() + pause, task: Box::new(task) };
+        let waiting = QueuedTask { kind, keys, since: Instant::now() + pause, task: Box::new(task) };
         if pause.is_zero() {
             queue.waiting.push_back(waiting);
         } else {
@@ -282,9 +321,8 @@ impl Shared {
         let mut queue = self.lock();
         loop {
             let now = Instant::now();
-            if let Some((QueuedTask { long, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
-                queue.running += 1;
-                queue.long += usize::from(long);
+            if let Some((QueuedTask { kind, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
+                queue.running.0[kind as usize] += 1;
                 drop(queue);
                 let turn = match in_time {
                     true => Turn::Now(Entered { shared: Arc::clone(self), keys }),
@@ -292,8 +330,7 @@ impl Shared {
                 };
                 fence("a command", (), || task(turn));
                 queue = self.lock();
-                queue.running -= 1;
-                queue.long -= usize::from(long);
+                queue.running.0[kind as usize] -= 1;
                 // Who waits for a worker, and who waits for the end.
                 self.changed.notify_all();
             } else if queue.ending && queue.waiting.is_empty() {
@@ -307,6 +344,13 @@ impl Shared {
 }
 
 impl Queue {
+    /// Whether as many of that kind wait as may. (A short one counts as a command.)
+    fn is_full(&self, kind: Kind) -> bool {
+        let is_question = |waiting: &&QueuedTask| waiting.kind == Kind::Question;
+        let questions = self.waiting.iter().filter(is_question).count();
+        QUEUE <= if kind == Kind::Question { questions } else { self.waiting.len() - questions }
+    }
+
     /// Takes the next task out: the first that may run and whose keys are free (true), which then are busy; or one that has
     /// waited too long.
     fn next(&mut self, now: Instant, patience: Duration) -> Option<(QueuedTask, bool)> {
@@ -318,7 +362,7 @@ impl Queue {
             self.waiting.push_back(QueuedTask { since: now, ..first.remove() });
         }
         let may_run = |waiting: &QueuedTask| {
-            (!waiting.long || self.long < WORKERS) && waiting.keys.iter().all(|key| !self.busy.contains(key))
+            self.running.may_begin(waiting.kind) && waiting.keys.iter().all(|key| !self.busy.contains(key))
         };
         // In order: who wants what somebody before him waits for, waits behind him.
         let mut wanted: HashSet<&Key> = HashSet::new();
@@ -345,196 +389,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc;
-
-    const LONG: Duration = Duration::from_secs(20);
-
-    fn file(n: u8) -> Key {
-        Key::File(Gfid::from_bytes([n; 16]))
-    }
-
-    fn now(turn: &Turn) -> bool {
-        matches!(turn, Turn::Now(_))
-    }
-
-    #[test]
-    fn one_file_in_order_and_never_twice_at_once() {
-        let pool = Pool::new(|| ());
-        let (send, seen) = mpsc::channel();
-        let inside = Arc::new(AtomicUsize::new(0));
-        for n in 0..200 {
-            let (send, inside) = (send.clone(), Arc::clone(&inside));
-            pool.submit(vec![file(1)], move |turn| {
-                assert_eq!((now(&turn), inside.fetch_add(1, Ordering::SeqCst)), (true, 0));
-                std::thread::yield_now();
-                inside.fetch_sub(1, Ordering::SeqCst);
-                send.send(n).unwrap();
-            });
-        }
-        drop((pool, send));
-        assert_eq!(seen.iter().collect::<Vec<_>>(), (0..200).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn different_files_run_side_by_side() {
-        let pool = Pool::new(|| ());
-        let (first, second) = (mpsc::channel::<()>(), mpsc::channel::<()>());
-        let (done, all) = mpsc::channel();
-        let other = done.clone();
-        // Each waits for the other: they finish only if both run at once.
-        pool.submit(vec![file(1)], move |_| {
-            first.0.send(()).unwrap();
-            done.send(second.1.recv_timeout(LONG).is_ok()).unwrap();
-        });
-        pool.submit(vec![file(2)], move |_| {
-            second.0.send(()).unwrap();
-            other.send(first.1.recv_timeout(LONG).is_ok()).unwrap();
-        });
-        assert_eq!(all.iter().collect::<Vec<_>>(), [true, true]);
-    }
-
-    #[test]
-    fn who_waits_too_long_is_told() {
-        let pool = Pool::with_patience(Duration::from_millis(20), || ());
-        let (go, wait) = mpsc::channel::<()>();
-        let (tell, told) = mpsc::channel();
-        pool.submit(vec![file(1)], move |_turn| wait.recv_timeout(LONG).unwrap());
-        pool.submit(vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
-        assert_eq!(told.recv_timeout(LONG), Ok(false));
-        go.send(()).unwrap();
-    }
-
-    #[test]
-    fn a_panic_ends_with_its_task() {
-        let pool = Pool::new(|| ());
-        for _ in 0..2 * WORKERS {
-            pool.submit(vec![file(1)], |_| panic!("on purpose"));
-        }
-        let (tell, told) = mpsc::channel();
-        pool.submit(vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
-        assert_eq!(told.recv_timeout(LONG), Ok(true));
-    }
-
-    #[test]
-    fn dropping_the_pool_finishes_what_waits() {
-        let done = Arc::new(AtomicUsize::new(0));
-        let pool = Pool::new(|| ());
-        for n in 0..100 {
-            let done = Arc::clone(&done);
-            pool.submit(vec![file(n % 7)], move |_| {
-                done.fetch_add(1, Ordering::SeqCst);
-            });
-        }
-        drop(pool);
-        assert_eq!(done.load(Ordering::SeqCst), 100);
-    }
-
-    #[test]
-    fn closing_waits_for_what_runs_and_turns_away_what_waits() {
-        let pool = Pool::new(|| ());
-        let (tell, told) = mpsc::channel();
-        for _ in 0..10 {
-            let tell = tell.clone();
-            pool.submit(vec![file(1)], move |turn| {
-                std::thread::sleep(Duration::from_millis(20));
-                tell.send(now(&turn)).unwrap();
-            });
-        }
-        pool.close();
-        let turns: Vec<_> = told.try_iter().collect();
-        assert_eq!(turns.len(), 10);
-        assert!(turns.contains(&false));
-        pool.submit(vec![file(1)], move |turn| assert!(!now(&turn)));
-        pool.reopen();
-        pool.submit(vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
-        assert_eq!(told.recv_timeout(LONG), Ok(true));
-    }
-
-    #[test]
-    fn a_task_of_two_files_waits_for_both() {
-        let pool = Pool::new(|| ());
-        let inside = Arc::new(AtomicUsize::new(0));
-        for n in 0..60 {
-            let inside = Arc::clone(&inside);
-            let files = if n % 3 == 0 { vec![file(1), file(2)] } else { vec![file(1 + n % 2)] };
-            let weight = if files.len() == 2 { 100 } else { 1 };
-            pool.submit(files, move |_turn| {
-                let others = inside.fetch_add(weight, Ordering::SeqCst);
-                assert!(others < 100 && (weight == 1 || others == 0), "{others} {weight}");
-                std::thread::yield_now();
-                inside.fetch_sub(weight, Ordering::SeqCst);
-            });
-        }
-        drop(pool);
-        assert_eq!(inside.load(Ordering::SeqCst), 0);
-    }
-
-    #[test]
-    fn what_is_short_does_not_wait_for_long_ones() {
-        let pool = Pool::with_patience(Duration::from_millis(20), || ());
-        let (go, wait) = mpsc::channel::<()>();
-        let wait = Arc::new(Mutex::new(wait));
-        let (tell, told) = mpsc::channel();
-        for n in 0..WORKERS + 1 {
-            let (wait, tell) = (Arc::clone(&wait), tell.clone());
-            pool.submit(vec![file(n as u8)], move |turn| {
-                tell.send(now(&turn)).unwrap();
-                if now(&turn) {
-                    let _ = wait.lock().unwrap().recv_timeout(LONG);
-                }
-            });
-        }
-        for _ in 0..WORKERS {
-            assert_eq!(told.recv_timeout(LONG), Ok(true));
-        }
-        assert_eq!(told.recv_timeout(LONG), Ok(false), "one too many, and told so in time");
-        for n in 100..110 {
-            let tell = tell.clone();
-            pool.submit_short(vec![file(n)], move |turn| tell.send(now(&turn)).unwrap());
-            assert_eq!(told.recv_timeout(LONG), Ok(true));
-        }
-        drop(go);
-    }
-
-    #[test]
-    fn who_enters_keeps_others_out_and_waits_for_nobody() {
-        let pool = Pool::new(|| ());
-        let inside = pool.enter(&[file(1), Key::name(Gfid::ROOT, b"f")]).expect("nobody is there");
-        assert!(pool.enter(&[file(2), Key::name(Gfid::ROOT, b"f")]).is_none());
-        assert!(pool.enter(&[file(2), Key::name(Gfid::ROOT, b"g")]).is_some());
-        let (tell, told) = mpsc::channel();
-        pool.submit(vec![file(1), file(3)], move |turn| tell.send(turn.in_time()).unwrap());
-        assert!(pool.enter(&[file(3)]).is_none(), "somebody waits for it");
-        assert!(told.try_recv().is_err());
-        drop(inside);
-        let turn = told.recv_timeout(LONG).unwrap().expect("its turn has come");
-        assert!(pool.enter(&[file(1)]).is_none(), "kept beyond the task's end");
-        drop(turn);
-        assert!(pool.enter(&[file(1)]).is_some());
-    }
-
-    #[test]
-    fn what_is_for_later_comes_later_and_leaves_room() {
-        let pool = Pool::new(|| ());
-        let (tell, told) = mpsc::channel();
-        let start = Instant::now();
-        let pause = Duration::from_millis(50);
-        for n in 0..2 * QUEUE {
-            let tell = tell.clone();
-            pool.submit_after(pause, vec![file(n as u8)], move |turn| tell.send((n, now(&turn))).unwrap());
-        }
-        pool.submit(vec![file(1)], move |turn| tell.send((QUEUE * 2, now(&turn))).unwrap());
-        assert_eq!(told.recv_timeout(LONG), Ok((QUEUE * 2, true)));
-        for _ in 0..2 * QUEUE {
-            assert!(told.recv_timeout(LONG).unwrap().1);
-        }
-        assert!(start.elapsed() >= pause);
-        let (tell, told) = mpsc::channel();
-        pool.submit_after(LONG, vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
-        drop(pool);
-        assert_eq!(told.recv_timeout(Duration::ZERO), Ok(false));
-    }
-}
+mod tests;

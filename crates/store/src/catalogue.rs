@@ -24,7 +24,7 @@ impl Store {
         Ok(xattrs::payload_record(&inode.file)?.map_or((file, false), |record| (record.base, true)))
     }
 
-    /// All snapshots of `base`, the oldest first.
+    /// All snapshots of `base`, the oldest first: what the catalogue has at this moment, also while others change it.
     ///
     /// [`Error::Damaged`] (`EIO`) if any of them can't be trusted, [`Error::Gone`] (`ESTALE`) if the file is not on
     /// this brick, [`Error::NotRegular`] (`EINVAL`).
@@ -33,8 +33,8 @@ impl Store {
         let mut found = Vec::new();
         for name in XattrNames::of(&inode.file)?.snapshots()? {
             // Without an entry it was deleted since the names were read.
-            if let Some(record) = xattrs::entry(&inode.file, &name)? {
-                found.push((record.seq, self.describe(&inode, name, &record)?));
+            if let Some((seq, snapshot)) = self.snapshot(&inode, name)? {
+                found.push((seq, snapshot));
             }
         }
         found.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
@@ -53,8 +53,33 @@ impl Store {
     /// [`list`](Store::list).
     pub fn info(&self, base: Gfid, name: &SnapName) -> Result<Snapshot> {
         let inode = self.brick.open_file(base, Access::Read)?;
-        let record = xattrs::expect_entry(&inode.file, name)?;
-        self.describe(&inode, name.clone(), &record)
+        match self.snapshot(&inode, name.clone())? {
+            Some((_, snapshot)) => Ok(snapshot),
+            None => Err(Error::NoSnapshot(name.to_string())),
+        }
+    }
+
+    /// The snapshot `name` of `base`, and its number; `None` if there is none. What is wrong with its payload is told only if the
+    /// entry is still the same afterwards: it may be that it was deleted, and perhaps taken again, in between.
+    fn snapshot(&self, base: &OpenFile, name: SnapName) -> Result<Option<(u64, Snapshot)>> {
+        let mut entry = xattrs::entry(&base.file, &name)?;
+        while let Some(record) = entry {
+            let described = self.describe(base, name.clone(), &record);
+            if matches!(&described, Ok(snapshot) if snapshot.size.is_some()) {
+                return described.map(|snapshot| Some((record.seq, snapshot)));
+            }
+            entry = xattrs::entry(&base.file, &name)?;
+            if entry.as_ref().is_some_and(|now| now.gfid == record.gfid) {
+                return described
+                    .inspect_err(|e| {
+                        if e.is_fault() {
+                            tracing::error!("snapshot {name} of {}: {e}", base.gfid);
+                        }
+                    })
+                    .map(|snapshot| Some((record.seq, snapshot)));
+            }
+        }
+        Ok(None)
     }
 
     /// Forbids (`held`) or allows the deletion of a snapshot. It does nothing if that is already so.
@@ -76,11 +101,7 @@ impl Store {
     fn describe(&self, base: &OpenFile, name: SnapName, record: &Record) -> Result<Snapshot> {
         let dispersed = XattrNames::of(&base.file)?.is_dispersed();
         let base = base.gfid;
-        let payload = self.payload(base, &name, record.gfid).inspect_err(|e| {
-            if e.is_fault() {
-                tracing::error!("snapshot {name} of {base}: {e}");
-            }
-        })?;
+        let payload = self.payload(base, &name, record.gfid)?;
         let mut snapshot = Snapshot::from_record(name, record);
         if let Some(payload) = payload.filter(|payload| !is_being_healed(payload, dispersed)) {
             snapshot.unsettled = !adopt::marks(&payload)?.is_empty();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fsnap_core::command::Create;
 use fsnap_core::{Gfid, mdata};
@@ -51,6 +52,38 @@ fn three_snapshots_of_a_changing_file() {
         assert_ne!(snap(&store, base, "two").gfid, two);
         assert_eq!(b.record(base, "two").seq, 4);
         assert_eq!(listed(&store, base), ["one", "three", "two"]);
+    });
+}
+
+/// What is told of the catalogue is never the middle of a change.
+#[test]
+fn questions_amid_changes() {
+    on_both(|b| {
+        let store = b.store();
+        b.make_dir("d");
+        let base = b.make_file("d/f", &content(MIB, 1));
+        snap(&store, base, "stays");
+        let (over, mut seen) = (AtomicBool::new(false), [0; 2]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    snap(&store, base, "a");
+                    store.delete(base, &name("a")).unwrap();
+                }
+                over.store(true, Ordering::Relaxed);
+            });
+            while !over.load(Ordering::Relaxed) {
+                let list = store.list(base).unwrap();
+                assert!(list.iter().all(|snapshot| snapshot.size == Some(MIB as u64)), "{list:?}");
+                assert_eq!(list[0].name, name("stays"));
+                seen[list.len() - 1] += 1;
+                match store.info(base, &name("a")) {
+                    Ok(snapshot) => assert_eq!(snapshot.size, Some(MIB as u64)),
+                    Err(e) => assert_eq!(e.errno(), libc::ENODATA, "{e}"),
+                }
+            }
+        });
+        assert!(seen.iter().all(|&times| times > 0), "{seen:?}");
     });
 }
 
