@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{MIB, Setup, distribute, fsnap, ls, names, of_deleted, sees, sound};
-use fsnap_testbed::{Errno, checksum, content, df_used, fill, wait_until};
+use fsnap_core::Gfid;
+use fsnap_core::gfid2path::Link;
+use fsnap_testbed::{Errno, checksum, content, df_used, fill, getx, removex, setx, wait_until};
 
 #[track_caller]
 fn refused<T>(result: std::io::Result<T>, errno: Errno) {
@@ -472,4 +474,75 @@ fn a_link_that_comes_with_the_unlink_is_before_it_or_too_late() {
     assert!(linked > 0 && linked < ROUNDS, "{linked}");
     sound(&setup.volume);
     assert_eq!(ls(&a).len(), linked);
+}
+
+/// What a crash has left of deleted files is put right soon after the start, and first of all for who comes for one of them.
+#[test]
+fn what_a_crash_leaves_of_deleted_files() {
+    const MANY: usize = 40;
+    let setup = distribute(1);
+    let (root, brick) = (setup.mount.path(), setup.volume.brick_path(0));
+    fs::create_dir(root.join("d")).unwrap();
+    fs::create_dir(root.join("e")).unwrap();
+    let gfid = |at: &Path| Gfid::from_xattr(&getx(at, "trusted.gfid").unwrap()).unwrap();
+    let mut gfids = Vec::new();
+    for n in 0..MANY {
+        let file = root.join(format!("d/f{n}"));
+        fs::write(&file, b"old").unwrap();
+        fsnap(&file, "create", "a").unwrap();
+        gfids.push(gfid(&brick.join(format!("d/f{n}"))));
+        fs::remove_file(&file).unwrap();
+    }
+    fs::write(root.join("e/f"), b"old").unwrap();
+    fsnap(root.join("e/f"), "create", "a").unwrap();
+    let lost = gfid(&brick.join("e/f"));
+    fs::remove_file(root.join("e/f")).unwrap();
+    setup.volume.kill_brick(0);
+    // As if the unlinks of the first two had not come, and the snapshot of another not been renamed.
+    let tombstone = |n: usize| brick.join(format!("d/.fsnap/f{n}@.{}", gfids[n]));
+    for n in 0..2 {
+        fs::hard_link(tombstone(n), brick.join(format!("d/f{n}"))).unwrap();
+    }
+    let payload = |n: usize| common::of_deleted(&brick.join("d"), &format!("f{n}@a"));
+    for n in [0, 1, 3] {
+        let (was, name) = (payload(n), format!("f{n}@a"));
+        let at = was.with_file_name(&name);
+        fs::rename(&was, &at).unwrap();
+        let place = Link { parent: gfid(&brick.join("d")).snap_dir(), name: name.into_bytes() };
+        let gone = Link { name: was.file_name().unwrap().as_encoded_bytes().to_vec(), ..place.clone() };
+        setx(&at, place.key(), place.encode()).unwrap();
+        removex(&at, gone.key()).unwrap();
+    }
+    // And the last snapshot of one been deleted, but not what is left of the file.
+    let data = common::of_deleted(&brick.join("e"), "f@a");
+    let its = gfid(&data);
+    let note = brick.join(".glusterfs/fsnap/by-gfid").join(its.to_string());
+    [data, brick.join(its.handle()), note].into_iter().for_each(|path| fs::remove_file(path).unwrap());
+    removex(brick.join(lost.handle()), "trusted.fsnap.snap.a").unwrap();
+    setup.volume.restart_brick(0);
+    setup.mount.wait_connected(1);
+
+    // At once, as if nothing had been left.
+    let fresh = setup.volume.mount("/run/scene/fresh");
+    let root = fresh.path();
+    fs::write(root.join("d/f3"), b"new").unwrap();
+    fsnap(root.join("d/f3"), "create", "a").unwrap();
+    fsnap(root.join("d/f1"), "create", "b").unwrap();
+    assert_eq!(
+        (names(root.join("d/f1")), names(root.join("d/f3"))),
+        (vec!["a".into(), "b".into()], vec!["a".into()])
+    );
+    fs::rename(root.join("d/f1"), root.join("d/g")).unwrap();
+    fs::remove_dir(root.join("e")).unwrap();
+    let note = |n: usize| brick.join(".glusterfs/fsnap/buried").join(gfids[n].to_string());
+    assert!(!note(1).is_symlink() && note(2).is_symlink() && note(3).is_symlink());
+    assert_eq!(fs::read(payload(3)).unwrap(), b"old");
+    // And nobody has come for this one.
+    let within = Duration::from_secs(20);
+    wait_until("the burial is taken back", within, || !note(0).is_symlink() && !tombstone(0).exists());
+    assert_eq!(names(root.join("d/f0")), ["a"]);
+    wait_until("all were looked at", within, || {
+        common::counter(&setup.volume.statedump(0), "deleted.to_look_at") == 0
+    });
+    common::sound(&setup.volume);
 }

@@ -14,7 +14,7 @@ use super::instance::Brick;
 use super::pool::{Entrance, Key};
 use super::restores::Arm;
 use super::shared::Shared;
-use super::{errand, guard, handles, heal, restore, volume};
+use super::{errand, guard, handles, heal, restore, tidy, volume};
 use crate::ffi::{
     Call, Connection, Dict, GetReply, HeldTruncate, Inode, Inodes, Mark, SetReply, dht_hash, role,
 };
@@ -392,12 +392,19 @@ impl Order {
                 volume::refuse_quota(self.state.volume_id)?;
                 let limits =
                     Limits { max_snapshots: options.max_snapshots.into(), min_free: options.min_free };
-                let cloned =
-                    store.create(base, &self.dated(store, base, create)?, &limits).inspect_err(|error| {
-                        if matches!(error, Error::Exists(_)) && create.id.is_none() {
-                            self.state.doubts.add(base, &create.name);
-                        }
-                    })?;
+                let dated = self.dated(store, base, create)?;
+                let take = || store.create(base, &dated, &limits);
+                let mut taken = take();
+                // Snapshots of a deleted file of this name, which a crash has left where they were.
+                if matches!(taken, Err(Error::Exists(_)))
+                    && tidy::those_beside(&self.state, &self.entrance, base)
+                {
+                    taken = take();
+                }
+                if matches!(taken, Err(Error::Exists(_))) && create.id.is_none() {
+                    self.state.doubts.add(base, &create.name);
+                }
+                let cloned = taken?;
                 self.state.counters.cloned(cloned.clone_time);
                 if !cloned.marks.is_empty() {
                     done.unsettled = Some(heal::unsettled_mark(cloned.gfid, cloned.marks));

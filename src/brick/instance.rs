@@ -13,6 +13,7 @@ use fsnap_core::{Error, Gfid};
 use super::pool::{self, Pool};
 use super::shared::Shared;
 use super::succession::{self, Waiting};
+use super::tidy;
 use crate::ffi::{Connection, Host, StateDump, role};
 
 /// One brick's translator.
@@ -43,7 +44,10 @@ impl role::Instance for Brick {
         let volume_id =
             host.storage_option("volume-id").and_then(|id| Gfid::parse(std::str::from_utf8(&id).ok()?).ok());
         let state = Arc::new(Shared::new(host, directory, volume_id));
-        let pool = Pool::new(move || host.adopt_thread());
+        let known = Arc::downgrade(&state);
+        let pool = Pool::new(move || host.adopt_thread(), move |keys| tidy::first(&known, keys));
+        let (known, entrance) = (Arc::downgrade(&state), (*pool).clone());
+        state.when_open(move || tidy::start(&known, &entrance));
         Ok(Brick {
             state,
             pool,
@@ -60,6 +64,7 @@ impl role::Instance for Brick {
     /// storage/posix has found the brick to be in order: now what a crash interrupted is finished, before clients come.
     fn ready(&self) -> bool {
         self.pool.reopen();
+        self.state.begins();
         if !matches!(self.state.store(), Err(Error::Leaving)) {
             // Why it could not be opened is in the log.
             succession::came(&self.state.directory, self.state.host);
@@ -110,6 +115,8 @@ impl role::Instance for Brick {
         out.line("workers", pool::THREADS);
         out.line("workers.busy", busy);
         out.line("commands.waiting", waiting);
+        let untidied = self.state.store.get().map_or(0, |store| store.untidied().len());
+        out.line("deleted.to_look_at", untidied);
         self.state.counters.dump(out);
     }
 }

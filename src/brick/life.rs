@@ -12,7 +12,7 @@ use super::instance::Brick;
 use super::names::{HealRemoval, Names, OnDisk, Place, Plan, may_go};
 use super::pool::{Entered, Entrance, Key};
 use super::shared::Shared;
-use super::{handles, heal};
+use super::{handles, heal, tidy};
 use crate::ffi::{Call, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
@@ -79,7 +79,12 @@ fn remove<'a>(
             if let (true, Some(path), Ok(false)) = (store.is_used(), path, store.has_handle(dir)) {
                 handles::mend(store, &brick.pool, path);
             }
-            match may_go(store, dir, whole_tree, healing) {
+            let may = || may_go(store, dir, whole_tree, healing);
+            let after_all = |error| match tidy::those_in(&brick.state, &brick.pool, dir) {
+                true => may(),
+                false => Err(error),
+            };
+            match may().or_else(after_all) {
                 Ok(()) => Some(ticket),
                 Err(error) => {
                     tracing::warn!("{error}");

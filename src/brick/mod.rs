@@ -22,6 +22,7 @@ mod sent;
 mod sent_on;
 mod shared;
 mod succession;
+mod tidy;
 mod volume;
 mod wanted;
 

@@ -118,6 +118,7 @@ impl Drop for Entered {
     }
 }
 
+type First = Box<dyn Fn(&[Key]) + Send + Sync>;
 type Task = Box<dyn FnOnce(Turn) + Send>;
 
 struct QueuedTask {
@@ -149,6 +150,7 @@ struct Shared {
     patience: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
     setup: Box<dyn Fn() + Send + Sync>,
+    first: First,
 }
 
 /// Threads and the queue in front of them. The threads start with the first task; dropping the pool waits for all tasks.
@@ -159,18 +161,26 @@ pub struct Pool(Entrance);
 pub struct Entrance(Arc<Shared>);
 
 impl Pool {
-    /// `setup` runs at the start of each thread.
-    pub fn new(setup: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::with_patience(PATIENCE, setup)
+    /// `setup` runs at the start of each thread, and `first` whenever somebody has got keys, before he does anything.
+    pub fn new(
+        setup: impl Fn() + Send + Sync + 'static,
+        first: impl Fn(&[Key]) + Send + Sync + 'static,
+    ) -> Self {
+        Self::with_patience(PATIENCE, setup, first)
     }
 
-    fn with_patience(patience: Duration, setup: impl Fn() + Send + Sync + 'static) -> Self {
+    fn with_patience(
+        patience: Duration,
+        setup: impl Fn() + Send + Sync + 'static,
+        first: impl Fn(&[Key]) + Send + Sync + 'static,
+    ) -> Self {
         Pool(Entrance(Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
             patience,
             threads: Mutex::default(),
             setup: Box::new(setup),
+            first: Box::new(first),
         })))
     }
 
@@ -288,7 +298,10 @@ impl Entrance {
             return None;
         }
         queue.busy.extend(keys);
-        Some(Entered { shared: Arc::clone(&self.0), keys: keys.to_vec() })
+        drop(queue);
+        let entered = Entered { shared: Arc::clone(&self.0), keys: keys.to_vec() };
+        (self.0.first)(keys);
+        Some(entered)
     }
 
     /// Starts the threads if they are not there yet; true if there is one at least.
@@ -324,11 +337,11 @@ impl Shared {
             if let Some((QueuedTask { kind, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
                 queue.running.0[kind as usize] += 1;
                 drop(queue);
-                let turn = match in_time {
-                    true => Turn::Now(Entered { shared: Arc::clone(self), keys }),
-                    false => Turn::TooLate,
-                };
-                fence("a command", (), || task(turn));
+                let entered = in_time.then(|| Entered { shared: Arc::clone(self), keys });
+                if let Some(Entered { keys, .. }) = &entered {
+                    fence("what comes before a command", (), || (self.first)(keys));
+                }
+                fence("a command", (), || task(entered.map_or(Turn::TooLate, Turn::Now)));
                 queue = self.lock();
                 queue.running.0[kind as usize] -= 1;
                 // Who waits for a worker, and who waits for the end.

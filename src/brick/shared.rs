@@ -25,6 +25,8 @@ pub struct Shared {
     opening: Mutex<()>,
     /// Somebody waits for the brick, with that.
     waits: AtomicBool,
+    /// What begins when the store is open.
+    opened: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// The gfid-form of the volume's id, if a glusterd made this brick.
     pub volume_id: Option<Gfid>,
     options: RwLock<Arc<Options>>,
@@ -45,6 +47,7 @@ impl Shared {
             store: OnceLock::new(),
             opening: Mutex::default(),
             waits: AtomicBool::default(),
+            opened: OnceLock::new(),
             volume_id,
             options: RwLock::new(read_options(&|name| host.option(name))),
             counters: Counters::default(),
@@ -130,7 +133,21 @@ impl Shared {
                 tracing::warn!("the brick's file system can't share blocks (reflink): no snapshots here")
             }
         }
-        Ok(self.store.get_or_init(|| store))
+        let store = self.store.get_or_init(|| store);
+        self.begins();
+        Ok(store)
+    }
+
+    /// `begin` is to run once the store is open.
+    pub fn when_open(&self, begin: impl Fn() + Send + Sync + 'static) {
+        let _ = self.opened.set(Box::new(begin));
+    }
+
+    /// Begins what is to begin, once more.
+    pub fn begins(&self) {
+        if let Some(begin) = self.opened.get() {
+            begin();
+        }
     }
 
     pub fn reflink(&self) -> bool {

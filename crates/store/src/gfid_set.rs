@@ -22,6 +22,22 @@ impl GfidSet {
         self.any() && self.files.read().unwrap_or_else(PoisonError::into_inner).contains(&file)
     }
 
+    /// All of them, in no order.
+    pub fn all(&self) -> Vec<Gfid> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Takes `file` out; false if it was not in there.
+    pub fn take(&self, file: Gfid) -> bool {
+        if !self.has(file) {
+            return false;
+        }
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let was = files.remove(&file);
+        self.count.store(files.len(), Ordering::Release);
+        was
+    }
+
     pub fn set(&self, file: Gfid, has: bool) {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         if has {

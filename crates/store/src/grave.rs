@@ -263,9 +263,8 @@ impl Store {
         sys::sync(&state.buried)
     }
 
-    /// Learns who is buried, and finishes what a crash has cut short: a burial that the unlink did not follow, a grave that
-    /// was not emptied, a tombstone without snapshots. One look for each buried file; failures are logged.
-    pub(crate) fn tidy_graves(&self, state: &StateDir) {
+    /// Learns who is buried. What a crash has cut short of these is to be finished by [`tidy`](Store::tidy).
+    pub(crate) fn learn_graves(&self, state: &StateDir) {
         let names = match sys::names_in(&state.buried) {
             Ok(names) => names,
             Err(e) => return tracing::error!("cannot tell which deleted files have snapshots: {e}"),
@@ -276,9 +275,54 @@ impl Store {
                 continue;
             };
             self.buried.set(base, true);
-            if let Err(e) = self.tidy_grave(state, base) {
-                tracing::error!("the tombstone of the deleted file {base}: {e}");
-            }
+            self.untidied.set(base, true);
+        }
+    }
+
+    /// Whether [`tidy`](Store::tidy) has yet to come to any file. A look at memory.
+    pub fn any_untidied(&self) -> bool {
+        self.untidied.any()
+    }
+
+    /// The deleted files that it has yet to come to.
+    pub fn untidied(&self) -> Vec<Gfid> {
+        self.untidied.all()
+    }
+
+    /// Those of them that were in directory `dir`.
+    pub fn untidied_in(&self, dir: Gfid) -> Vec<Gfid> {
+        let was_there = |file: &Gfid| matches!(self.buried_at(*file), Ok(Some(was)) if was.parent == dir);
+        self.untidied().into_iter().filter(was_there).collect()
+    }
+
+    /// Those of them that were beside a name of `file`.
+    pub fn untidied_beside(&self, file: Gfid) -> Vec<Gfid> {
+        if !self.any_untidied() {
+            return Vec::new();
+        }
+        let names = self.brick.open_file(file, Access::Read).and_then(|inode| links(&inode.file));
+        names.unwrap_or_default().iter().flat_map(|link| self.untidied_in(link.parent)).collect()
+    }
+
+    /// Finishes what a crash has cut short of the deleted `file`, if it is one of the [`untidied`](Store::untidied): a burial that the
+    /// unlink did not follow, a grave that was not emptied, a tombstone without snapshots. One look if there is nothing to do.
+    /// Failures are logged.
+    pub fn tidy(&self, file: Gfid) {
+        if !self.untidied.has(file) {
+            return;
+        }
+        // Who has the brick next will do it.
+        let Ok(_change) = self.change() else { return };
+        if !self.untidied.take(file) {
+            return;
+        }
+        let reserve = self.may_use_reserve();
+        if let Err(e) = self.state().and_then(|state| self.tidy_grave(state, file)) {
+            tracing::error!("the tombstone of the deleted file {file}: {e}");
+        }
+        drop(reserve);
+        if !self.any_untidied() {
+            self.top_up_reserve();
         }
     }
 

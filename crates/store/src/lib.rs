@@ -7,7 +7,7 @@
 //! All calls block, and any number of threads may make them, with one rule that the caller keeps: **of the calls that
 //! change a base or its snapshots no two on the same base at a time**: [`create`](Store::create),
 //! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`arm`](Store::arm),
-//! [`carry`](Store::carry), [`settle`](Store::settle), [`hold`](Store::hold),
+//! [`carry`](Store::carry), [`tidy`](Store::tidy), [`settle`](Store::settle), [`hold`](Store::hold),
 //! [`strip_privileges`](Store::strip_privileges), [`follow`](Store::follow), [`adopt`](Store::adopt), [`seed`](Store::seed), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
 //! [`revive`](Store::revive). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
 //! Different bases, in the same directory too, and all calls that only ask need no such care; nor do
@@ -88,6 +88,8 @@ pub struct Store {
     exchanges: bool,
     /// The deleted files that are kept for their snapshots.
     buried: GfidSet,
+    /// Those of them of which a crash may have left something to do.
+    untidied: GfidSet,
     /// Those with a part of two contents.
     torn: GfidSet,
     /// Written by who takes a `.fsnap` away with its handle, read by who sees to both being there.
@@ -97,7 +99,7 @@ pub struct Store {
 impl Store {
     /// Opens the brick whose root is `brick`: finds out whether its file system shares blocks, and finishes the
     /// restores that a crash interrupted, then the snapshots that were being made or deleted, then the burials and what else
-    /// it did to deleted files. What can't be finished
+    /// it did to deleted files, all of which it looks at. What can't be finished
     /// is logged, never a reason to fail.
     ///
     /// It waits for as long as a [repair](check) of the brick is at work, or another process has it open; and for the changes
@@ -110,11 +112,14 @@ impl Store {
     /// makes it) or if another version of fsnap was at work here; [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`) if
     /// this process has opened it once more meanwhile; else what a system call says.
     pub fn open(brick: &Path) -> Result<Self> {
-        Store::open_in_time(brick, || true)
+        let store = Store::open_in_time(brick, || true)?;
+        store.untidied().into_iter().for_each(|file| store.tidy(file));
+        Ok(store)
     }
 
     /// The same, but it waits only as long as `wait` says, which is asked again and again:
-    /// [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`) then.
+    /// [`Error::Leaving`](fsnap_core::Error::Leaving) (`ENOTCONN`) then. And it looks at no deleted file: that takes long where there
+    /// are many. Before a call on one of the [`untidied`](Store::untidied) comes [`tidy`](Store::tidy).
     pub fn open_in_time(brick: &Path, wait: impl Fn() -> bool) -> Result<Self> {
         let brick = BrickDir::open(brick)?;
         let (tenancy, _opening) = Tenancy::take(&brick, wait)?;
@@ -127,6 +132,7 @@ impl Store {
             reflink,
             exchanges,
             buried: GfidSet::default(),
+            untidied: GfidSet::default(),
             torn: GfidSet::default(),
             snap_dirs: RwLock::default(),
         };
@@ -141,7 +147,7 @@ impl Store {
             if let Err(e) = store.tidy_armed(state) {
                 tracing::warn!("cannot tidy .glusterfs/fsnap/armed: {e}");
             }
-            store.tidy_graves(state);
+            store.learn_graves(state);
             drop(reserve);
             state.reserve.top_up();
         }

@@ -16,7 +16,7 @@ fn now(turn: &Turn) -> bool {
 
 #[test]
 fn one_file_in_order_and_never_twice_at_once() {
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     let (send, seen) = mpsc::channel();
     let inside = Arc::new(AtomicUsize::new(0));
     for n in 0..200 {
@@ -34,7 +34,7 @@ fn one_file_in_order_and_never_twice_at_once() {
 
 #[test]
 fn different_files_run_side_by_side() {
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     let (first, second) = (mpsc::channel::<()>(), mpsc::channel::<()>());
     let (done, all) = mpsc::channel();
     let other = done.clone();
@@ -52,7 +52,7 @@ fn different_files_run_side_by_side() {
 
 #[test]
 fn who_waits_too_long_is_told() {
-    let pool = Pool::with_patience(Duration::from_millis(20), || ());
+    let pool = Pool::with_patience(Duration::from_millis(20), || (), |_| ());
     let (go, wait) = mpsc::channel::<()>();
     let (tell, told) = mpsc::channel();
     pool.submit(vec![file(1)], move |_turn| wait.recv_timeout(LONG).unwrap());
@@ -63,7 +63,7 @@ fn who_waits_too_long_is_told() {
 
 #[test]
 fn a_panic_ends_with_its_task() {
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     for _ in 0..2 * WORKERS {
         pool.submit(vec![file(1)], |_| panic!("on purpose"));
     }
@@ -75,7 +75,7 @@ fn a_panic_ends_with_its_task() {
 #[test]
 fn dropping_the_pool_finishes_what_waits() {
     let done = Arc::new(AtomicUsize::new(0));
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     for n in 0..100 {
         let done = Arc::clone(&done);
         pool.submit(vec![file(n % 7)], move |_| {
@@ -88,7 +88,7 @@ fn dropping_the_pool_finishes_what_waits() {
 
 #[test]
 fn closing_waits_for_what_runs_and_turns_away_what_waits() {
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     let (tell, told) = mpsc::channel();
     for _ in 0..10 {
         let tell = tell.clone();
@@ -109,7 +109,7 @@ fn closing_waits_for_what_runs_and_turns_away_what_waits() {
 
 #[test]
 fn a_task_of_two_files_waits_for_both() {
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     let inside = Arc::new(AtomicUsize::new(0));
     for n in 0..60 {
         let inside = Arc::clone(&inside);
@@ -128,7 +128,7 @@ fn a_task_of_two_files_waits_for_both() {
 
 #[test]
 fn what_is_short_does_not_wait_for_long_ones() {
-    let pool = Pool::with_patience(Duration::from_millis(20), || ());
+    let pool = Pool::with_patience(Duration::from_millis(20), || (), |_| ());
     let (go, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
     let (tell, told) = mpsc::channel();
@@ -155,7 +155,7 @@ fn what_is_short_does_not_wait_for_long_ones() {
 
 #[test]
 fn questions_wait_for_no_command() {
-    let pool = Pool::with_patience(LONG, || ());
+    let pool = Pool::with_patience(LONG, || (), |_| ());
     let (go, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
     let (tell, told) = mpsc::channel();
@@ -198,7 +198,7 @@ fn questions_wait_for_no_command() {
 
 #[test]
 fn who_enters_keeps_others_out_and_waits_for_nobody() {
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     let inside = pool.enter(&[file(1), Key::name(Gfid::ROOT, b"f")]).expect("nobody is there");
     assert!(pool.enter(&[file(2), Key::name(Gfid::ROOT, b"f")]).is_none());
     assert!(pool.enter(&[file(2), Key::name(Gfid::ROOT, b"g")]).is_some());
@@ -215,7 +215,7 @@ fn who_enters_keeps_others_out_and_waits_for_nobody() {
 
 #[test]
 fn what_is_for_later_comes_later_and_leaves_room() {
-    let pool = Pool::new(|| ());
+    let pool = Pool::new(|| (), |_| ());
     let (tell, told) = mpsc::channel();
     let start = Instant::now();
     let pause = Duration::from_millis(50);
@@ -233,4 +233,17 @@ fn what_is_for_later_comes_later_and_leaves_room() {
     pool.submit_after(LONG, vec![file(1)], move |turn| tell.send(now(&turn)).unwrap());
     drop(pool);
     assert_eq!(told.recv_timeout(Duration::ZERO), Ok(false));
+}
+
+#[test]
+fn what_comes_first_comes_before_whoever_has_the_keys() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&seen);
+    let pool = Pool::new(|| (), move |keys| all.lock().unwrap().push(keys.to_vec()));
+    let (tell, told) = mpsc::channel();
+    let all = Arc::clone(&seen);
+    pool.submit(vec![file(1), file(2)], move |_turn| tell.send(all.lock().unwrap().clone()).unwrap());
+    assert_eq!(told.recv_timeout(LONG), Ok(vec![vec![file(1), file(2)]]));
+    drop(pool.enter(&[file(3)]).expect("nobody is there"));
+    assert_eq!(seen.lock().unwrap().last(), Some(&vec![file(3)]));
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Instant;
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Intent;
@@ -423,6 +424,75 @@ fn crashes_at_the_end_of_a_deleted_file() {
         removex(b.handle(base), "trusted.fsnap.seq").unwrap();
         assert!(b.store().is_buried(base) && b.handle(base).exists());
     });
+}
+
+/// A brick with many deleted files is opened as quickly as one with few; what there is to do with them comes later, for each by
+/// itself, and until then the file is what it was.
+#[test]
+fn opening_looks_at_no_deleted_file() {
+    const MANY: usize = 400;
+    let b = brick(Fs::Xfs);
+    b.make_dir("d");
+    let timed_open = || {
+        let start = Instant::now();
+        let store = Store::open_in_time(&b.path, || true).unwrap();
+        (store, start.elapsed())
+    };
+    let store = b.store();
+    let graves: Vec<Gfid> = (0..MANY)
+        .map(|n| {
+            let at = format!("d/f{n}");
+            let base = b.make_file(&at, b"x");
+            snap(&store, base, "a");
+            delete_file(&b, &store, base, &at);
+            base
+        })
+        .collect();
+    // One whose unlink did not come, and one whose snapshots did not follow.
+    let stays = b.make_file("d/stays", b"here");
+    let gone = b.make_file("d/gone", b"gone");
+    snap(&store, stays, "a");
+    snap(&store, gone, "a");
+    store.bury(stays).unwrap();
+    store.bury(gone).unwrap();
+    b.unlink("d/gone");
+    drop(store);
+
+    let (store, took) = timed_open();
+    assert_eq!(store.untidied().len(), MANY + 2);
+    assert!(
+        graves.iter().all(|&grave| store.is_deleted(grave) && store.what_is(grave) == InodeKind::Tombstone)
+    );
+    assert!(store.is_buried(stays) && !store.is_deleted(stays) && listed(&store, stays) == ["a"]);
+    assert!(store.is_deleted(gone) && listed(&store, gone) == ["a"]);
+    let mut beside = store.untidied_beside(stays);
+    beside.sort();
+    beside.dedup();
+    assert_eq!((beside.len(), store.untidied_in(b.gfid("d")).len()), (MANY + 2, MANY + 2));
+    assert!(store.untidied_in(Gfid::ROOT).is_empty());
+
+    // What is in the way of a new file's snapshot goes out of it.
+    let new = b.make_file("d/gone", b"new");
+    b.refuses(libc::EEXIST, || store.create(new, &bare("a"), &PLENTY));
+    store.tidy(gone);
+    snap(&store, new, "a");
+    store.tidy(stays);
+    assert!(!store.is_buried(stays) && fs::read(b.join("d/stays")).unwrap() == b"here");
+    assert!(fs::read(b.handle(gone)).unwrap().is_empty());
+    assert_eq!(store.untidied().len(), MANY);
+
+    let start = Instant::now();
+    store.untidied().into_iter().for_each(|grave| store.tidy(grave));
+    let all = start.elapsed();
+    assert!(!store.any_untidied());
+    println!("{MANY} deleted files: opened in {took:?}; looking at all of them takes {all:?}");
+    assert!(took < all / 3, "{took:?} {all:?}");
+
+    // Whose brick it is no more leaves them to the next.
+    let (left, _) = timed_open();
+    let (next, _) = timed_open();
+    left.tidy(graves[0]);
+    assert_eq!((left.untidied().len(), next.untidied().len()), (MANY + 1, MANY + 1));
 }
 
 #[test]
