@@ -5,6 +5,7 @@ mod common;
 mod load;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,8 +13,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{MIB, Setup, distribute, fsnap, names};
+use fsnap_testbed::wait_until;
 use load::audit::{audit, clear};
-use load::latency::{self, Probe};
+use load::latency::{self, Hammer, Probe, check_written};
 use load::versions::{self, Readers, State, Writer};
 use load::{Book, Excuse, Load, events};
 
@@ -258,6 +260,83 @@ fn a_long_clone_holds_up_no_other_file() {
             quiet.max()
         );
     }
+}
+
+/// Neither does one of a file that is written to with a long queue, whether it is cloned or restored; and what is written meanwhile
+/// is all there afterwards.
+#[test]
+fn a_busy_file_that_is_cloned_holds_up_no_other_file() {
+    let setup = distribute(1);
+    let long = long_file(&setup, "long", EXTENTS);
+    let [writing, probing] = ["/run/scene/m2", "/run/scene/m3"].map(|at| setup.volume.mount(at));
+    let mut probe = Probe::new(&probing.path().join("probe"));
+    // The first one makes what the others find.
+    fsnap(&long, "create", "first").unwrap();
+    let writer = Hammer::start(writing.path().join("long"), EXTENTS);
+    sleep(Duration::from_secs(1));
+    let until = Instant::now() + Duration::from_secs(4);
+    let quiet = probe.run(|| Instant::now() >= until);
+    let held = || common::counter(&setup.volume.statedump(0), "fops.held");
+    let before = held();
+    let (cloning, clone) = probe.during(|| fsnap(&long, "create", "s"));
+    let held_in_clone = held() - before;
+    println!("clone: {clone:?}, {held_in_clone} fops held\n{}", latency::table(&quiet, &cloning));
+    let written = writer.stop();
+    assert!(written.len() > 1000, "{}", written.len());
+    let fresh = setup.volume.mount("/run/scene/m4");
+    check_written(&fresh.path().join("long"), &written);
+
+    let writer = Hammer::start(writing.path().join("long"), EXTENTS);
+    let before = held();
+    let (restoring, restore) = probe.during(|| fsnap(&long, "restore", "s"));
+    let held_in_restore = held() - before;
+    println!("restore: {restore:?}, {held_in_restore} fops held\n{}", latency::table(&quiet, &restoring));
+    writer.stop();
+    for (busy, took) in [(&cloning, clone), (&restoring, restore)] {
+        assert!(took > Duration::from_millis(400), "{took:?} is not long");
+        for (quiet, busy) in [(&quiet.writes, &busy.writes), (&quiet.reads, &busy.reads)] {
+            assert!(busy.count() >= 3, "{} meanwhile", busy.count());
+            let bound = (took / 4).max(quiet.max() * 3);
+            assert!(busy.max() < bound, "{:?} in {took:?}; else {:?}", busy.max(), quiet.max());
+        }
+    }
+    assert!(held_in_clone > 0 && held_in_restore > 0, "{held_in_clone} {held_in_restore}");
+    drop(fresh);
+    common::sound(&setup.volume);
+}
+
+/// A volume that is stopped amid such a clone has ended when that is done, whoever waits for it.
+#[test]
+fn a_volume_is_stopped_amid_the_clone_of_a_busy_file() {
+    let setup = distribute(1);
+    let long = long_file(&setup, "long", EXTENTS);
+    let writing = setup.volume.mount("/run/scene/m2");
+    let file = fs::OpenOptions::new().write(true).open(writing.path().join("long")).unwrap();
+    let stop = AtomicBool::new(false);
+    let created = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rng = load::Rng::new(1);
+            while !stop.load(Ordering::Relaxed) {
+                // Refused while there is no brick.
+                let _ = file.write_at(&[1; 4096], rng.below(EXTENTS) * 4096);
+            }
+        });
+        sleep(Duration::from_millis(500));
+        let create = scope.spawn(|| fsnap(&long, "create", "s"));
+        let held = || common::counter(&setup.volume.statedump(0), "fops.held");
+        wait_until("fops wait", Duration::from_secs(20), || held() > 0);
+        setup.volume.stop();
+        setup.volume.start();
+        [&setup.mount, &writing].iter().for_each(|mount| mount.wait_connected(1));
+        stop.store(true, Ordering::Relaxed);
+        create.join().unwrap()
+    });
+    println!("create: {created:?}");
+    let fresh = setup.volume.mount("/run/scene/m3");
+    let there = names(fresh.path().join("long"));
+    assert!(there == ["s"] || created.is_err() && there.is_empty(), "{created:?} {there:?}");
+    fsnap(fresh.path().join("long"), "create", "t").unwrap();
+    common::sound(&setup.volume);
 }
 
 /// In the middle of a load, one after the other: what happens to volumes.

@@ -10,11 +10,12 @@ use std::time::Instant;
 use fsnap_core::options::NAMES;
 use fsnap_core::{Error, Gfid};
 
+use super::pausing;
 use super::pool::{self, Pool};
 use super::shared::Shared;
 use super::succession::{self, Waiting};
 use super::tidy;
-use crate::ffi::{Connection, Host, StateDump, role};
+use crate::ffi::{Connection, Host, Pauses, StateDump, role};
 
 /// One brick's translator.
 pub struct Brick {
@@ -37,6 +38,12 @@ impl Drop for Brick {
     }
 }
 
+impl role::Pausing for Brick {
+    fn pauses(&self) -> &Pauses {
+        &self.state.pauses
+    }
+}
+
 impl role::Instance for Brick {
     fn init(host: Host) -> std::result::Result<Self, String> {
         let directory = host.storage_option("directory").ok_or("there is no storage/posix beneath")?;
@@ -47,7 +54,10 @@ impl role::Instance for Brick {
         let known = Arc::downgrade(&state);
         let pool = Pool::new(move || host.adopt_thread(), move |keys| tidy::first(&known, keys));
         let (known, entrance) = (Arc::downgrade(&state), (*pool).clone());
-        state.when_open(move || tidy::start(&known, &entrance));
+        state.when_open(move || {
+            pausing::start(&known, &entrance);
+            tidy::start(&known, &entrance);
+        });
         Ok(Brick {
             state,
             pool,
@@ -116,6 +126,7 @@ impl role::Instance for Brick {
         out.line("workers.busy", busy);
         out.line("commands.waiting", waiting);
         let untidied = self.state.store.get().map_or(0, |store| store.untidied().len());
+        out.line("fops.held", self.state.pauses.held());
         out.line("deleted.to_look_at", untidied);
         self.state.counters.dump(out);
     }

@@ -22,8 +22,11 @@ const SPARE: usize = 2;
 /// Workers for questions alone.
 const ASKED: usize = 2;
 
+/// Workers for nothing but fops that were held while their file was cloned.
+pub const RESUMERS: usize = 4;
+
 /// All workers.
-pub const THREADS: usize = WORKERS + SPARE + ASKED;
+pub const THREADS: usize = WORKERS + SPARE + ASKED + RESUMERS;
 
 /// How long a command waits for its turn before it is answered `EBUSY`.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,11 +43,13 @@ enum Kind {
     Short,
     /// It only looks: other questions.
     Question,
+    /// Fops of others: nobody.
+    Resumption,
 }
 
 /// How many tasks of each kind are in the hands of a worker.
 #[derive(Default)]
-struct Running([usize; 3]);
+struct Running([usize; 4]);
 
 impl Running {
     fn of(&self, kind: Kind) -> usize {
@@ -61,6 +66,7 @@ impl Running {
             Kind::Command => others && self.of(Kind::Command) < WORKERS,
             Kind::Short => others,
             Kind::Question => self.of(Kind::Question) < ASKED,
+            Kind::Resumption => self.of(Kind::Resumption) < RESUMERS,
         }
     }
 }
@@ -259,6 +265,11 @@ impl Entrance {
         self.push(Kind::Question, Duration::ZERO, keys, task);
     }
 
+    /// The same for what lets fops go on that were held. It is to do so whatever it is told.
+    pub fn submit_resumption(&self, task: impl FnOnce(Turn) + Send + 'static) {
+        self.push(Kind::Resumption, Duration::ZERO, Vec::new(), task);
+    }
+
     /// The same, but not before some time has passed.
     pub fn submit_after(&self, pause: Duration, keys: Vec<Key>, task: impl FnOnce(Turn) + Send + 'static) {
         self.push(Kind::Command, pause, keys, task);
@@ -269,7 +280,7 @@ impl Entrance {
             return task(Turn::TooLate);
         }
         let mut queue = self.0.lock();
-        if queue.closed || kind != Kind::Short && pause.is_zero() && queue.is_full(kind) {
+        if queue.closed || pause.is_zero() && queue.is_full(kind) {
             drop(queue);
             return task(Turn::TooLate);
         }
@@ -357,11 +368,10 @@ impl Shared {
 }
 
 impl Queue {
-    /// Whether as many of that kind wait as may. (A short one counts as a command.)
+    /// Whether as many of that kind wait as may.
     fn is_full(&self, kind: Kind) -> bool {
-        let is_question = |waiting: &&QueuedTask| waiting.kind == Kind::Question;
-        let questions = self.waiting.iter().filter(is_question).count();
-        QUEUE <= if kind == Kind::Question { questions } else { self.waiting.len() - questions }
+        let limited = matches!(kind, Kind::Command | Kind::Question);
+        limited && self.waiting.iter().filter(|waiting| waiting.kind == kind).count() >= QUEUE
     }
 
     /// Takes the next task out: the first that may run and whose keys are free (true), which then are busy; or one that has

@@ -13,7 +13,7 @@ use super::restores::{Arms, Halves};
 use super::sent::Sent;
 use super::sent_on::SentOn;
 use super::wanted::{Awaited, Doubts};
-use crate::ffi::Host;
+use crate::ffi::{Host, Pauses};
 
 /// What fops and workers share.
 pub struct Shared {
@@ -37,6 +37,7 @@ pub struct Shared {
     pub arms: Arms,
     pub halves: Halves,
     pub sent_on: SentOn,
+    pub pauses: Pauses,
 }
 
 impl Shared {
@@ -57,6 +58,7 @@ impl Shared {
             arms: Arms::default(),
             halves: Halves::default(),
             sent_on: SentOn::default(),
+            pauses: Pauses::default(),
         }
     }
 

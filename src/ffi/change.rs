@@ -50,6 +50,14 @@ pub enum How<'a> {
 }
 
 impl Target<'_> {
+    /// The file that is touched, if it is one itself.
+    pub(super) fn itself(&self) -> Option<Gfid> {
+        match *self {
+            Target::File(file) | Target::Open(file) => Some(file),
+            Target::Entry(..) => None,
+        }
+    }
+
     pub(super) fn file(loc: &sys::loc_t) -> Target<'static> {
         Target::File(gfid_of(loc))
     }

@@ -19,6 +19,7 @@ mod held;
 mod host;
 mod index;
 mod listing;
+mod pause;
 #[cfg(feature = "fault-injection")]
 pub mod provoke;
 mod removal;
@@ -39,6 +40,7 @@ pub use held::{HeldMake, HeldSet, HeldTruncate};
 pub use host::xlator::{Host, dht_hash};
 pub use index::{EC_DIRTY, Mark};
 pub use listing::Hides;
+pub use pause::Pauses;
 pub use removal::{HeldRemoval, Removal, Route, Spot, Ticket};
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;

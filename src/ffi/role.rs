@@ -14,6 +14,7 @@ use super::filter::HiddenXattrs;
 use super::held::{HeldMake, HeldSet, HeldTruncate};
 use super::host::xlator::Host;
 use super::listing::Hides;
+use super::pause::Pauses;
 use super::removal::{Removal, Ticket};
 use super::reply::{GetReply, SetReply};
 use super::statedump::StateDump;
@@ -22,12 +23,22 @@ use super::sys;
 /// A translator, as safe code writes it: one trait for each concern. A fop that hands its reply back is passed on to the translator
 /// beneath as if it had never been looked at; fops that are not here are not even in the host's table.
 pub trait Translator:
-    Instance + Commands + Namespace + Guard + Rights + Life + Heal + Restore + Errands + Rebalance
+    Instance + Commands + Namespace + Guard + Rights + Life + Heal + Restore + Errands + Rebalance + Pausing
 {
 }
 
 impl<T> Translator for T where
-    T: Instance + Commands + Namespace + Guard + Rights + Life + Heal + Restore + Errands + Rebalance
+    T: Instance
+        + Commands
+        + Namespace
+        + Guard
+        + Rights
+        + Life
+        + Heal
+        + Restore
+        + Errands
+        + Rebalance
+        + Pausing
 {
 }
 
@@ -60,6 +71,12 @@ pub trait Commands {
 
     /// getxattr and fgetxattr of one key.
     fn get(&self, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply>;
+}
+
+/// Whose fops wait.
+pub trait Pausing {
+    /// The files that are being cloned or restored. Asked at each data fop.
+    fn pauses(&self) -> &Pauses;
 }
 
 /// What is found and listed.

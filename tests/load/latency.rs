@@ -1,12 +1,18 @@
 //! How long small writes and reads take, and a file that takes long to clone.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fsnap_testbed::{Errno, Scene, fill, run};
+
+use super::Rng;
 
 const BLOCK: usize = 4096;
 /// `O_DIRECT`: past the caches of the client, to the brick.
@@ -109,6 +115,53 @@ impl Probe {
             let measured = self.run(|| actor.is_finished());
             (measured, actor.join().expect("the actor"))
         })
+    }
+}
+
+/// Somebody who writes to blocks of a file, here and there, as quickly as the mount takes it: performance/write-behind sends many
+/// at once, more than a brick has threads.
+pub struct Hammer {
+    stop: Arc<AtomicBool>,
+    hand: JoinHandle<HashMap<u64, u64>>,
+}
+
+impl Hammer {
+    pub fn start(path: PathBuf, blocks: u64) -> Hammer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let hand = std::thread::spawn(move || {
+            let file = OpenOptions::new().write(true).open(path).expect("a file");
+            let (mut rng, mut last, mut turn) = (Rng::new(blocks), HashMap::new(), 0);
+            while !seen.load(Ordering::Relaxed) {
+                turn += 1;
+                let at = rng.below(blocks);
+                let mut block = [turn as u8; BLOCK];
+                block[..8].copy_from_slice(&u64::to_le_bytes(turn));
+                file.write_all_at(&block, at * BLOCK as u64).expect("a write");
+                last.insert(at, turn);
+            }
+            file.sync_data().expect("an fsync");
+            last
+        });
+        Hammer { stop, hand }
+    }
+
+    /// What it has written last, to each block.
+    pub fn stop(self) -> HashMap<u64, u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.hand.join().expect("a writer")
+    }
+}
+
+/// Sees to it that the file has what was written last.
+pub fn check_written(path: &Path, written: &HashMap<u64, u64>) {
+    let file = File::open(path).expect("a file");
+    for (at, turn) in written {
+        let mut block = [0; BLOCK];
+        file.read_exact_at(&mut block, at * BLOCK as u64).expect("a read");
+        let (begin, rest) = block.split_at(8);
+        assert_eq!((begin, rest[0]), (&u64::to_le_bytes(*turn)[..], *turn as u8), "block {at}");
+        assert!(rest.iter().all(|byte| *byte == rest[0]), "block {at} has parts of two");
     }
 }
 

@@ -390,6 +390,7 @@ impl Store {
             return Ok(());
         }
         follow_nocow(&base.file, &payload.file).doing("set the NOCOW flag")?;
+        let _locked = (self.locks_source(base.gfid), self.locks(payload.gfid));
         ficlone(&base.file, &payload.file).doing("clone the file (FICLONE)")
     }
 }

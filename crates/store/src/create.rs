@@ -163,7 +163,8 @@ impl Store {
             handles: self.brick.make_handle_dir(gfid)?,
         };
         let link = Link { parent: plan.parent.gfid.snap_dir(), name: plan.leaf.clone() };
-        let (file, clone_time) = payload::make(base, names, own, &plan.record, &link, &places.snap_dir.dir)?;
+        let (file, clone_time) =
+            payload::make(self, base, names, own, &plan.record, &link, &places.snap_dir.dir)?;
         let stat = fstat(&file).doing("stat")?;
         let payload = OpenFile { file, stat, gfid };
         match self.publish(base, &payload, plan, &places) {

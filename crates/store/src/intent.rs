@@ -8,7 +8,6 @@ use fsnap_core::{Error, Gfid, Result};
 
 use crate::Store;
 use crate::brick::{Access, open_leaf};
-use crate::restore::overwrite;
 use crate::state::StateDir;
 use crate::sys::{self, Doing, give_name, nameless};
 
@@ -137,7 +136,7 @@ impl Store {
         };
         let armed = self.not_begun(state, intent.base, &intent.name)?;
         self.note_begun(state, intent.base, &armed, true)?;
-        overwrite(&payload, &live.file)?;
+        self.overwrite(&payload, Some(intent.payload), &live)?;
         state.remove_intent(intent.base)
     }
 }

@@ -39,6 +39,7 @@ mod handles;
 mod in_use;
 mod intent;
 mod ioctl;
+mod locked;
 mod lookup;
 mod many;
 mod names;
@@ -65,6 +66,7 @@ pub use adopt::{Catalogue, Outstanding};
 pub use create::{Cloned, Limits};
 pub use guard::InodeKind;
 pub use handles::WithoutHandle;
+pub use locked::Watch;
 pub use lookup::DirEntry;
 pub use restore::Restored;
 pub use rights::RIGHTS_XATTRS;
@@ -72,6 +74,7 @@ pub use tenancy::Change;
 
 use brick::BrickDir;
 use gfid_set::GfidSet;
+use locked::Watcher;
 use reserve::Permit;
 use state::StateDir;
 use tenancy::Tenancy;
@@ -86,6 +89,9 @@ pub struct Store {
     state: OnceLock<StateDir>,
     reflink: bool,
     exchanges: bool,
+    /// See [`locked`].
+    readers_go_on: bool,
+    watcher: Watcher,
     /// The deleted files that are kept for their snapshots.
     buried: GfidSet,
     /// Those of them of which a crash may have left something to do.
@@ -125,12 +131,15 @@ impl Store {
         let (tenancy, _opening) = Tenancy::take(&brick, wait)?;
         let reflink = probe(&brick);
         let exchanges = reflink && probe_exchange(&brick);
+        let readers_go_on = locked::readers_go_on(brick.ordered);
         let store = Store {
             brick,
             tenancy,
             state: OnceLock::new(),
             reflink,
             exchanges,
+            readers_go_on,
+            watcher: Watcher::default(),
             buried: GfidSet::default(),
             untidied: GfidSet::default(),
             torn: GfidSet::default(),

@@ -11,6 +11,7 @@ use fsnap_core::{Error, Result, afr, mdata};
 use nix::sys::stat::{FileStat, futimens};
 use nix::sys::time::TimeSpec;
 
+use crate::Store;
 use crate::brick::OpenFile;
 use crate::fault;
 use crate::ioctl::{ficlone, follow_nocow};
@@ -51,6 +52,7 @@ pub(crate) fn of_application(file: &File) -> Result<OwnXattrs> {
 /// Clones `base` into a new file without a name in the file system of `dir`, with everything that the snapshot `record`
 /// with the name `link` is to have, the application's xattrs `own` among it. Returns how long the clone took.
 pub(crate) fn make(
+    store: &Store,
     base: &OpenFile,
     names: &XattrNames,
     own: &OwnXattrs,
@@ -58,7 +60,7 @@ pub(crate) fn make(
     link: &Link,
     dir: &File,
 ) -> Result<(File, Duration)> {
-    let (file, clone_time) = clone(&base.file, dir)?;
+    let (file, clone_time) = clone(store, base, dir)?;
 
     xattrs::set(&file, xattrs::GFID, record.entry.gfid.as_bytes())?;
     xattrs::set(&file, link.key(), &link.encode())?;
@@ -79,10 +81,12 @@ pub(crate) fn make(
     Ok((file, clone_time))
 }
 
-/// Clones `file` into a new one without a name in the file system of `dir`. Returns how long the clone took.
-pub(crate) fn clone(file: &File, dir: &File) -> Result<(File, Duration)> {
+/// Clones `of` into a new file without a name in the file system of `dir`. Returns how long the clone took.
+pub(crate) fn clone(store: &Store, of: &OpenFile, dir: &File) -> Result<(File, Duration)> {
+    let file = &of.file;
     let copy = sys::nameless(dir).doing("make a file without a name")?;
     follow_nocow(file, &copy).doing("set the NOCOW flag")?;
+    let _locked = store.locks_source(of.gfid);
     let start = Instant::now();
     ficlone(file, &copy).doing("clone the file (FICLONE)")?;
     Ok((copy, start.elapsed()))

@@ -76,8 +76,7 @@ impl Store {
         self.finish_earlier_restore(state, base)?;
         let stat = fstat(&live.file).doing("stat")?;
         // With an exchange the new content is made aside, and the old one is there afterwards.
-        let (aside, _) =
-            payload::clone(if self.exchanges { &snapshot.file } else { &live.file }, &state.dir)?;
+        let (aside, _) = payload::clone(self, if self.exchanges { &snapshot } else { live }, &state.dir)?;
         let armed = self.not_begun(state, base, name)?;
         if let Err(e) = state.write_intent(&Intent { base, payload: snapshot.gfid, name: name.clone() }) {
             // What is written from now on would go when it is replayed.
@@ -90,7 +89,10 @@ impl Store {
             self.note_begun(state, base, &armed, false)
         };
         let begun = self.note_begun(state, base, &armed, true).and_then(|()| match self.exchanges {
-            true => exchange(&aside, &live.file).doing("exchange the contents"),
+            true => {
+                let _locked = self.locks(base);
+                exchange(&aside, &live.file).doing("exchange the contents")
+            }
             false => Ok(()),
         });
         // From here on it has to end, the one way or the other.
@@ -102,12 +104,12 @@ impl Store {
         }
         let done = match self.exchanges {
             true => sys::sync(&live.file).map(|()| start.elapsed()),
-            false => overwrite(&snapshot.file, &live.file),
+            false => self.overwrite(&snapshot.file, Some(snapshot.gfid), live),
         };
         let ended = match done {
             // If that is not durable it is not over: a crash would bring the intent back.
             Ok(time) => state.remove_intent(base).map(|()| time).map_err(|e| (e, true)),
-            Err(cause) => Err(match roll_back(live, &stat, &aside, is_back) {
+            Err(cause) => Err(match self.roll_back(live, &stat, &aside, is_back) {
                 Ok(()) => (cause, false),
                 Err(e) => {
                     tracing::error!(
@@ -141,33 +143,37 @@ impl Store {
             false => Ok(payload),
         }
     }
-}
 
-/// Puts the old content back, and notes it by `is_back`.
-fn roll_back(
-    live: &OpenFile,
-    was: &FileStat,
-    old: &File,
-    is_back: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    overwrite(old, &live.file)?;
-    set_times(&live.file, was)?;
-    is_back()
-}
-
-/// Makes `dst` the same bytes as `src`, durably.
-///
-/// XFS clones, and lets `dst` grow, in one step for all who look. One that is longer they may see cut to the size of `src`
-/// before that.
-pub(crate) fn overwrite(src: &File, dst: &File) -> Result<Duration> {
-    let size = fstat(src).doing("stat")?.st_size;
-    let start = Instant::now();
-    if fstat(dst).doing("stat")?.st_size > size {
-        // See `ficlone`.
-        sys::truncate(dst, size).doing("truncate")?;
+    /// Puts the old content back, and notes it by `is_back`.
+    fn roll_back(
+        &self,
+        live: &OpenFile,
+        was: &FileStat,
+        old: &File,
+        is_back: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.overwrite(old, None, live)?;
+        set_times(&live.file, was)?;
+        is_back()
     }
-    ficlone(src, dst).doing("clone the snapshot (FICLONE)")?;
-    let time = start.elapsed();
-    sys::sync(dst)?;
-    Ok(time)
+
+    /// Makes `live` the same bytes as `src`, which is the snapshot `from` if it has a name, durably.
+    ///
+    /// XFS clones, and lets a file grow, in one step for all who look. One that is longer they may see cut to the size of `src`
+    /// before that.
+    pub(crate) fn overwrite(&self, src: &File, from: Option<Gfid>, live: &OpenFile) -> Result<Duration> {
+        let dst = &live.file;
+        let size = fstat(src).doing("stat")?.st_size;
+        let locked = (from.map(|from| self.locks_source(from)), self.locks(live.gfid));
+        let start = Instant::now();
+        if fstat(dst).doing("stat")?.st_size > size {
+            // See `ficlone`.
+            sys::truncate(dst, size).doing("truncate")?;
+        }
+        ficlone(src, dst).doing("clone the snapshot (FICLONE)")?;
+        let time = start.elapsed();
+        drop(locked);
+        sys::sync(dst)?;
+        Ok(time)
+    }
 }

@@ -70,6 +70,4 @@ looks! {
     fstat(fd: Fd) or default_fstat, default_fstat_failure_cbk: Target::open(fd);
     seek(fd: Fd, offset: i64, what: sys::gf_seek_what_t)
         or default_seek, default_seek_failure_cbk: Target::open(fd);
-    rchecksum(fd: Fd, offset: i64, len: i32)
-        or default_rchecksum, default_rchecksum_failure_cbk: Target::open(fd);
 }

@@ -6,12 +6,14 @@
 use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 
+use super::pass::{pass, passed};
 use super::{heal, rights, truncate};
 use crate::ffi::call::{Call, Inodes, gfid_of};
 use crate::ffi::change::{How, Target};
 use crate::ffi::dict::{Dict, OwnedDict};
 use crate::ffi::fence::fence;
 use crate::ffi::host::xlator::Host;
+use crate::ffi::pause::Access;
 use crate::ffi::role::{Translator, forbidden, refusal, role};
 use crate::ffi::{index, sys};
 
@@ -26,11 +28,11 @@ unsafe fn xattrop_how<'a>(operation: sys::gf_xattrop_flags_t, xattrs: *mut sys::
 }
 
 /// A fop of the given arguments that is guarded, and then passed on. With `with`, the keys of its xdata and of
-/// what follows there are names of xattrs.
+/// what follows there are names of xattrs. With a stub it waits if the file is being cloned.
 macro_rules! guarded {
     ($(
         $name:ident($($arg:ident: $type:ty),*) $(with [$($xattrs:ident)?])?
-        or $default:ident, $failure:ident: [$($place:expr),*], $how:expr;
+        or $default:ident, $failure:ident $(, $access:ident as $stub:ident)?: [$place:expr], $how:expr;
     )*) => {$(
         pub(in crate::ffi) unsafe extern "C" fn $name<T: Translator>(
             frame: *mut sys::call_frame_t,
@@ -40,15 +42,25 @@ macro_rules! guarded {
         ) -> i32 {
             // SAFETY: the host's promise, for looking and for passing on.
             unsafe {
-                let refused = refusal::<T>((frame, this), &[$($place),*], $how, xdata);
+                let place = $place;
+                let refused = refusal::<T>((frame, this), &[place], $how, xdata);
                 $(let refused = refused.or_else(|| forbidden::<T>((frame, this), &[xdata, $($xattrs)?]));)?
                 match refused {
                     Some(errno) => sys::$failure(frame, errno),
-                    None => sys::$default(frame, this, $($arg,)* xdata),
+                    None => on!(T, place, $default $(, $access as $stub)?: frame, this, $($arg,)* xdata),
                 }
             }
         }
     )*};
+}
+
+macro_rules! on {
+    ($role:ty, $place:ident, $default:ident: $frame:ident, $this:ident, $($arg:expr),*) => {
+        sys::$default($frame, $this, $($arg),*)
+    };
+    ($role:ty, $place:ident, $default:ident, $access:ident as $stub:ident: $($rest:tt)*) => {
+        passed!($role, $place.itself(), $access, $default, $stub: $($rest)*)
+    };
 }
 
 type Loc = *mut sys::loc_t;
@@ -66,15 +78,17 @@ guarded! {
         iobref: *mut sys::iobref, xattr: *mut sys::dict_t
     ) with [xattr] or default_put, default_put_failure_cbk: [Target::entry(&*loc)], How::Other;
     readv(fd: Fd, size: usize, offset: i64, flags: u32)
-        or default_readv, default_readv_failure_cbk: [Target::open(fd)], How::Load;
+        or default_readv, default_readv_failure_cbk, Read as fop_readv_stub: [Target::open(fd)], How::Load;
     writev(fd: Fd, vector: *mut sys::iovec, count: i32, offset: i64, flags: u32, iobref: *mut sys::iobref)
-        or default_writev, default_writev_failure_cbk: [Target::open(fd)], How::Other;
+        or default_writev, default_writev_failure_cbk, Change as fop_writev_stub: [Target::open(fd)], How::Other;
     fallocate(fd: Fd, keep_size: i32, offset: i64, len: usize)
-        or default_fallocate, default_fallocate_failure_cbk: [Target::open(fd)], How::Other;
+        or default_fallocate, default_fallocate_failure_cbk, Change as fop_fallocate_stub: [Target::open(fd)], How::Other;
     discard(fd: Fd, offset: i64, len: usize)
-        or default_discard, default_discard_failure_cbk: [Target::open(fd)], How::Other;
+        or default_discard, default_discard_failure_cbk, Change as fop_discard_stub: [Target::open(fd)], How::Other;
     zerofill(fd: Fd, offset: i64, len: i64)
-        or default_zerofill, default_zerofill_failure_cbk: [Target::open(fd)], How::Other;
+        or default_zerofill, default_zerofill_failure_cbk, Change as fop_zerofill_stub: [Target::open(fd)], How::Other;
+    rchecksum(fd: Fd, offset: i64, len: i32)
+        or default_rchecksum, default_rchecksum_failure_cbk, Read as fop_rchecksum_stub: [Target::open(fd)], How::Read;
 }
 
 /// It reads one file and changes another.
@@ -96,7 +110,19 @@ pub(in crate::ffi) unsafe extern "C" fn copy_file_range<T: Translator>(
         match refused {
             Some(errno) => sys::default_copy_file_range_failure_cbk(frame, errno),
             None => {
-                sys::default_copy_file_range(frame, this, fd_in, off_in, fd_out, off_out, len, flags, xdata)
+                let stub = || {
+                    let default = Some(sys::default_copy_file_range as _);
+                    sys::fop_copy_file_range_stub(
+                        frame, default, fd_in, off_in, fd_out, off_out, len, flags, xdata,
+                    )
+                };
+                let go = || {
+                    sys::default_copy_file_range(
+                        frame, this, fd_in, off_in, fd_out, off_out, len, flags, xdata,
+                    )
+                };
+                let reads = || pass::<T>(this, Target::open(fd_in).itself(), Access::Read, stub, go);
+                pass::<T>(this, Target::open(fd_out).itself(), Access::Change, stub, reads)
             }
         }
     }
@@ -119,7 +145,9 @@ pub(in crate::ffi) unsafe extern "C" fn xattrop<T: Translator>(
                 Some(ended) => truncate::end::<T>((frame, this), ended, |cookie, cbk, child| {
                     sys::fsnap_wind_xattrop(frame, cookie, cbk, child, loc, operation, xattrs, xdata)
                 }),
-                None => sys::default_xattrop(frame, this, loc, operation, xattrs, xdata),
+                None => {
+                    passed!(T, place.itself(), Change, default_xattrop, fop_xattrop_stub: frame, this, loc, operation, xattrs, xdata)
+                }
             },
         }
     }
@@ -142,7 +170,9 @@ pub(in crate::ffi) unsafe extern "C" fn fxattrop<T: Translator>(
                 Some(ended) => truncate::end::<T>((frame, this), ended, |cookie, cbk, child| {
                     sys::fsnap_wind_fxattrop(frame, cookie, cbk, child, fd, operation, xattrs, xdata)
                 }),
-                None => sys::default_fxattrop(frame, this, fd, operation, xattrs, xdata),
+                None => {
+                    passed!(T, place.itself(), Change, default_fxattrop, fop_fxattrop_stub: frame, this, fd, operation, xattrs, xdata)
+                }
             },
         }
     }
@@ -193,7 +223,12 @@ pub(in crate::ffi) unsafe extern "C" fn open<T: Translator>(
                 if !reads {
                     opened::<T>((frame, this), &*loc);
                 }
-                sys::default_open(frame, this, loc, flags, fd, xdata)
+                // Nothing else of it takes the file's lock.
+                if flags & libc::O_TRUNC == 0 {
+                    return sys::default_open(frame, this, loc, flags, fd, xdata);
+                }
+                let file = Target::file(&*loc).itself();
+                passed!(T, file, Change, default_open, fop_open_stub: frame, this, loc, flags, fd, xdata)
             }
         }
     }

@@ -14,6 +14,7 @@ pub(super) mod heal;
 pub(super) mod list;
 pub(super) mod lookup;
 pub(super) mod names;
+mod pass;
 mod rebalance;
 pub(super) mod rights;
 pub(super) mod truncate;

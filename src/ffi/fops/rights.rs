@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use fsnap_core::Gfid;
 use fsnap_store::RIGHTS_XATTRS;
 
+use super::pass::passed;
 use crate::ffi::call::{gfid_of, gfid_of_fd};
 use crate::ffi::change::{How, Target};
 use crate::ffi::dict::Dict;
@@ -77,7 +78,10 @@ pub(in crate::ffi) unsafe extern "C" fn setattr<T: Translator>(
         }
         let rights = valid & RIGHTS != 0 && may_be_followed::<T>((frame, this));
         match rights.then(|| followed::<T>((frame, this), gfid_of(&*loc))).flatten() {
-            None => sys::default_setattr(frame, this, loc, stbuf, valid, xdata),
+            None => {
+                let file = Some(gfid_of(&*loc));
+                passed!(T, file, Change, default_setattr, fop_setattr_stub: frame, this, loc, stbuf, valid, xdata)
+            }
             Some(followed) => down((frame, this), Fop::Setattr, followed, |frame, cookie| {
                 let (child, cbk) = ((*(*this).children).xlator, Some(setattr_cbk::<Followed<T>> as _));
                 sys::fsnap_wind_setattr(frame, cookie, cbk, child, loc, stbuf, valid, xdata)
@@ -104,7 +108,10 @@ pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
         }
         let rights = valid & RIGHTS != 0 && may_be_followed::<T>((frame, this));
         match rights.then(|| followed::<T>((frame, this), gfid_of_fd(fd))).flatten() {
-            None => sys::default_fsetattr(frame, this, fd, stbuf, valid, xdata),
+            None => {
+                let file = Some(gfid_of_fd(fd));
+                passed!(T, file, Change, default_fsetattr, fop_fsetattr_stub: frame, this, fd, stbuf, valid, xdata)
+            }
             Some(followed) => down((frame, this), Fop::Fsetattr, followed, |frame, cookie| {
                 let (child, cbk) = ((*(*this).children).xlator, Some(fsetattr_cbk::<Followed<T>> as _));
                 sys::fsnap_wind_fsetattr(frame, cookie, cbk, child, fd, stbuf, valid, xdata)
@@ -117,7 +124,7 @@ pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
 macro_rules! xattr_fop {
     ($(
         $name:ident($object:ident: $type:ty, $gfid:expr, $($arg:ident: $arg_type:ty),*; $xdata:ident) if $names:expr;
-        $default:ident, $wind:ident, $cbk:ident, $fop:ident;
+        $default:ident, $stub:ident, $wind:ident, $cbk:ident, $fop:ident;
     )*) => {$(
         /// # Safety
         /// The arguments are the fop's.
@@ -131,7 +138,7 @@ macro_rules! xattr_fop {
             unsafe {
                 let rights = may_be_followed::<T>((frame, this)) && $names;
                 match rights.then(|| followed::<T>((frame, this), $gfid)).flatten() {
-                    None => sys::$default(frame, this, $object, $($arg,)* $xdata),
+                    None => passed!(T, Some($gfid), Change, $default, $stub: frame, this, $object, $($arg,)* $xdata),
                     Some(followed) => down((frame, this), Fop::$fop, followed, |frame, cookie| {
                         let (child, cbk) = ((*(*this).children).xlator, Some($cbk::<Followed<T>> as _));
                         sys::$wind(frame, cookie, cbk, child, $object, $($arg,)* $xdata)
@@ -163,11 +170,11 @@ unsafe fn names_rights(name: *const c_char, xdata: *mut sys::dict_t) -> bool {
 
 xattr_fop! {
     setxattr(loc: *mut sys::loc_t, gfid_of(&*loc), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
-        default_setxattr, fsnap_wind_setxattr, setxattr_cbk, Setxattr;
+        default_setxattr, fop_setxattr_stub, fsnap_wind_setxattr, setxattr_cbk, Setxattr;
     fsetxattr(fd: *mut sys::fd_t, gfid_of_fd(fd), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
-        default_fsetxattr, fsnap_wind_fsetxattr, fsetxattr_cbk, Fsetxattr;
+        default_fsetxattr, fop_fsetxattr_stub, fsnap_wind_fsetxattr, fsetxattr_cbk, Fsetxattr;
     removexattr(loc: *mut sys::loc_t, gfid_of(&*loc), name: *const c_char; xdata) if names_rights(name, xdata);
-        default_removexattr, fsnap_wind_removexattr, removexattr_cbk, Removexattr;
+        default_removexattr, fop_removexattr_stub, fsnap_wind_removexattr, removexattr_cbk, Removexattr;
     fremovexattr(fd: *mut sys::fd_t, gfid_of_fd(fd), name: *const c_char; xdata) if names_rights(name, xdata);
-        default_fremovexattr, fsnap_wind_fremovexattr, fremovexattr_cbk, Fremovexattr;
+        default_fremovexattr, fop_fremovexattr_stub, fsnap_wind_fremovexattr, fremovexattr_cbk, Fremovexattr;
 }

@@ -8,6 +8,7 @@ use fsnap_core::Gfid;
 use fsnap_core::command::CARRIER;
 
 use super::fop;
+use super::pass::passed;
 use crate::ffi::call::{Call, gfid_of, gfid_of_fd};
 use crate::ffi::change::{How, Target};
 use crate::ffi::dict::Dict;
@@ -44,7 +45,10 @@ pub(in crate::ffi) unsafe extern "C" fn truncate<T: Translator>(
         }
         match refusal::<T>((frame, this), &[Target::file(&*loc)], How::Other, xdata) {
             Some(errno) => sys::default_truncate_failure_cbk(frame, errno),
-            None => sys::default_truncate(frame, this, loc, offset, xdata),
+            None => {
+                let file = Target::file(&*loc).itself();
+                passed!(T, file, Change, default_truncate, fop_truncate_stub: frame, this, loc, offset, xdata)
+            }
         }
     }
 }
@@ -63,7 +67,9 @@ pub(in crate::ffi) unsafe extern "C" fn ftruncate<T: Translator>(
         }
         match refusal::<T>((frame, this), &[Target::open(fd)], How::Other, xdata) {
             Some(errno) => sys::default_ftruncate_failure_cbk(frame, errno),
-            None => sys::default_ftruncate(frame, this, fd, offset, xdata),
+            None => {
+                passed!(T, Some(gfid_of_fd(fd)), Change, default_ftruncate, fop_ftruncate_stub: frame, this, fd, offset, xdata)
+            }
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use fsnap_core::command::Create;
 use fsnap_core::{Gfid, mdata};
+use fsnap_store::Watch;
 use fsnap_testbed::{Fs, content, df_used, getx, listx, removex, setx};
 
 use crate::common::*;
@@ -84,6 +86,41 @@ fn questions_amid_changes() {
             }
         });
         assert!(seen.iter().all(|&times| times > 0), "{seen:?}");
+    });
+}
+
+/// Who watches is told of each file that is locked, and of its end: also of one that fails.
+#[test]
+fn what_is_locked_is_told() {
+    type Told = Vec<(Gfid, Option<bool>)>;
+    struct Book(Arc<Mutex<Told>>);
+    impl Watch for Book {
+        fn begins(&self, file: Gfid, readers: bool) {
+            self.0.lock().unwrap().push((file, Some(readers)));
+        }
+        fn ends(&self, file: Gfid) {
+            self.0.lock().unwrap().push((file, None));
+        }
+    }
+    on_both(|b| {
+        let store = b.store();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        store.watch(Book(Arc::clone(&told)));
+        let base = b.make_file("f", &content(MIB, 1));
+        let cloned = snap(&store, base, "a");
+        let took = std::mem::take(&mut *told.lock().unwrap());
+        let [(file, Some(_)), (same, None)] = took[..] else { panic!("{took:?}") };
+        assert_eq!((file, same), (base, base));
+        store.create(base, &bare("a"), &PLENTY).unwrap_err();
+        assert!(told.lock().unwrap().is_empty(), "nothing was cloned");
+        fs::write(b.join("f"), content(2 * MIB, 2)).unwrap();
+        store.restore(base, &name("a")).unwrap();
+        let took = std::mem::take(&mut *told.lock().unwrap());
+        assert!(took.contains(&(base, Some(true))), "who reads it waits: {took:?}");
+        for file in [base, cloned.gfid] {
+            let of = |begins: bool| took.iter().filter(|t| t.0 == file && t.1.is_some() == begins).count();
+            assert!(of(true) > 0 && of(true) == of(false), "{took:?}");
+        }
     });
 }
 
