@@ -13,6 +13,7 @@ mod instance;
 mod life;
 mod names;
 mod namespace;
+mod order;
 mod pausing;
 mod pool;
 mod rebalance;
