@@ -12,6 +12,9 @@ pub const STAMPER: i32 = -13;
 /// `GF_CLIENT_PID_DEFRAG` there.
 pub const REBALANCE: i32 = -3;
 
+/// The workers of geo-replication (`GF_CLIENT_PID_GSYNCD` there).
+const REPLICATING: i32 = -1;
+
 /// What all our xattrs' names start with.
 pub const XATTRS: HiddenXattrs = c"trusted.fsnap.";
 
@@ -33,6 +36,11 @@ pub fn heals(call: &Call<'_>) -> bool {
 /// for disperse it looks for what there is to heal under its process id (`ec_shd_index_heal`).
 pub fn finds_deleted(call: &Call<'_>) -> bool {
     heals(call) || sees_all(call) || call.is_by_process(c"glustershd")
+}
+
+/// Whether geo-replication asks, which is to take snapshots for files that were removed in the meantime.
+pub fn replicates(call: &Call<'_>) -> bool {
+    call.pid() == REPLICATING
 }
 
 /// Whether who asks carries or compares all xattrs of a file.

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use fsnap_core::{Gfid, SNAP_DIR, mdata};
 use fsnap_store::{DirEntry, InodeKind, Store};
 
-use super::caller::{STAMPER, XATTRS, finds_deleted, heals, is_heal, sees_xattrs};
+use super::caller::{STAMPER, XATTRS, finds_deleted, heals, is_heal, replicates, sees_xattrs};
 use super::instance::Brick;
 use super::shared::Shared;
 use super::{heal, rebalance, restore, rights};
@@ -27,8 +27,13 @@ impl role::Guard for Brick {
         self.state.store.get().is_some_and(|store| store.is_buried(file))
     }
 
-    fn is_gone(&self, call: &Call<'_>, file: Gfid) -> bool {
-        !finds_deleted(call) && self.state.store.get().is_some_and(|store| store.is_deleted(file))
+    fn gone(&self, call: &Call<'_>, file: Gfid) -> Option<i32> {
+        let store = self.state.store.get()?;
+        if replicates(call) && matches!(store.what_is(file), InodeKind::Payload | InodeKind::SnapDir) {
+            // The journal has what self-heal makes in `.fsnap`: what is gone geo-replication passes over, at once with this errno.
+            return Some(libc::ENOENT);
+        }
+        (!finds_deleted(call) && store.is_deleted(file)).then_some(libc::ESTALE)
     }
 
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {

@@ -94,8 +94,9 @@ pub trait Guard {
     /// must cost next to nothing.
     fn watches(&self, file: Gfid) -> bool;
 
-    /// Whether `file`, which [deserves a look](Guard::watches), is deleted for who asks and has not got it open.
-    fn is_gone(&self, call: &Call<'_>, file: Gfid) -> bool;
+    /// The errno for `file`, which [deserves a look](Guard::watches) or may be derived by fsnap, if it is not there for who asks and
+    /// has not got it open.
+    fn gone(&self, call: &Call<'_>, file: Gfid) -> Option<i32>;
 
     /// A fop that changes something which deserves a look: the errno to answer with, or `None` to let it go on.
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32>;

@@ -1,4 +1,5 @@
-//! Looks at what was deleted and is kept for its snapshots: by its gfid nobody finds it who has not got it open.
+//! Looks by gfid at what is not to be found so: what was deleted and is kept for its snapshots, and, by geo-replication, what is
+//! fsnap's.
 
 use std::ptr::NonNull;
 
@@ -8,7 +9,7 @@ use crate::ffi::fence::fence;
 use crate::ffi::role::{Translator, role};
 use crate::ffi::sys;
 
-/// `ESTALE` for what is to be gone for this caller. A look at memory as long as no deleted file is kept.
+/// The errno for what is to be gone for this caller. A look at memory as long as no deleted file is kept, and at the gfid.
 ///
 /// # Safety
 /// The arguments are a fop's.
@@ -18,11 +19,11 @@ pub(super) unsafe fn refusal<T: Translator>(
 ) -> Option<i32> {
     let Target::File(file) = place else { return None };
     // SAFETY: the host's promise.
-    let role = unsafe { role::<T>(this) }.filter(|role| role.watches(file))?;
+    let role = unsafe { role::<T>(this) }.filter(|role| file.is_derived() || role.watches(file))?;
     fence("a look at a deleted file", Some(libc::EIO), || {
         // SAFETY: the host's promise.
         let call = unsafe { Call::on_nothing(NonNull::new(frame)?) };
-        role.is_gone(&call, file).then_some(libc::ESTALE)
+        role.gone(&call, file)
     })
 }
 
