@@ -217,3 +217,71 @@ fn rights_are_healed() {
         common::sound(&setup.volume);
     }
 }
+
+/// Who owned a file that was deleted looks after its snapshots, and brings it back where he may make files. Nobody else does.
+#[test]
+fn the_owner_has_the_snapshots_of_what_was_deleted() {
+    for (kind, bricks) in [(VolumeType::Distribute, 2), (VolumeType::Replicate(3), 3)] {
+        let setup = common::volume(kind, bricks, 1024 * MIB, |volume| volume);
+        let home = setup.mount.path().join("home");
+        fs::create_dir(&home).unwrap();
+        chown(&home, Some(OWNER), Some(GROUP)).unwrap();
+        let (owner, reader) = (User(&setup, OWNER, GROUP), User(&setup, READER, GROUP));
+        let stranger = User(&setup, STRANGER, STRANGER);
+        owner.run("sh", &["-c", "echo content >/run/scene/m/home/f; chmod 640 /run/scene/m/home/f"]).unwrap();
+        let sum = checksum(home.join("f"));
+        for name in ["a", "b", "c"] {
+            owner.set("create", name).unwrap();
+        }
+        owner.run("rm", &["/run/scene/m/home/f"]).unwrap();
+        // What was known of a name before the file was deleted is forgotten by then.
+        std::thread::sleep(Duration::from_secs(2));
+        let path = |name: &str| format!("/run/scene/m/home/.fsnap/{name}");
+        let listed = owner.run("ls", &[&path("")]).unwrap();
+        let kept: Vec<&str> = listed.lines().collect();
+        assert_eq!(kept.len(), 3, "{kept:?}");
+        let on = |who: &User<'_>, verb: &str, n: usize, name: &str| {
+            who.run("setfattr", &["-n", &format!("glusterfs.fsnap.{verb}"), "-v", name, &path(kept[n])])
+        };
+        for who in [&reader, &stranger] {
+            for verb in ["delete", "restore", "hold"] {
+                denied(on(who, verb, 0, "a"));
+            }
+        }
+        reader.run("cat", &[&path(kept[1])]).unwrap();
+        denied(stranger.run("cat", &[&path(kept[1])]));
+        owner.run("cat", &[&path(kept[1])]).unwrap();
+        // The right to write is good for nothing else.
+        let text = owner.run("sh", &["-c", &format!(": >{}", path(kept[1]))]).unwrap_err();
+        assert!(text.contains("Read-only file system"), "{text}");
+        on(&owner, "hold", 1, "b").unwrap();
+        on(&owner, "release", 1, "b").unwrap();
+        on(&owner, "delete", 0, "a").unwrap();
+        if kind != VolumeType::Distribute {
+            for (n, name) in [(1, "b"), (2, "c")] {
+                on(&owner, "delete", n, name).unwrap();
+            }
+            assert_eq!(owner.run("ls", &[&path("")]).unwrap(), "");
+            owner.run("rmdir", &["/run/scene/m/home"]).unwrap_err();
+            continue;
+        }
+        // Where he may not make files he does not bring one back.
+        chown(&home, Some(0), Some(0)).unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        denied(on(&owner, "restore", 1, "b"));
+        chown(&home, Some(OWNER), Some(GROUP)).unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        on(&owner, "restore", 1, "b").unwrap();
+        sees(home.join("f"), sum);
+        assert_eq!(names(&home.join("f")), ["b", "c"]);
+        let mode = |name: &str| {
+            let there = (0..bricks).map(|n| setup.volume.brick_path(n).join("home/.fsnap").join(name));
+            there
+                .filter_map(|path| fs::metadata(path).ok())
+                .map(|meta| meta.mode() & 0o7777)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((mode("f@b"), mode("f@c")), (vec![0o440], vec![0o440]), "it is the file's again");
+        common::sound(&setup.volume);
+    }
+}

@@ -319,6 +319,7 @@ impl Job {
                 }
                 Prepared::Buried if !kept => {
                     log("renaming the snapshots", lost, store.follow(lost));
+                    log("giving its owner the snapshots", lost, store.follow_rights(lost));
                     if let Some(inodes) = inodes {
                         empty_grave(&self.state, &self.entrance, lost, inodes);
                     }

@@ -202,6 +202,7 @@ impl Order {
                 let time = match store.is_deleted(base) {
                     true => store.revive(base, name, |parent, file| {
                         self.may_appear(store, parent, file)?;
+                        store.may_make_entry(parent, &self.caller)?;
                         store.strip_privileges(base, &self.caller)
                     })?,
                     false => {

@@ -86,6 +86,14 @@ impl Acl {
         Acl(self.0.iter().map(|e| AclEntry { perm: e.perm & perm, ..*e }).collect())
     }
 
+    /// The same with `perm` for the owner as well.
+    #[must_use]
+    pub fn with_owner(&self, perm: u16) -> Self {
+        let more =
+            |e: &AclEntry| AclEntry { perm: if e.tag == USER_OBJ { e.perm | perm } else { e.perm }, ..*e };
+        Acl(self.0.iter().map(more).collect())
+    }
+
     /// Whether `caller` has all of `want` (of rwx = 4 2 1) on a file of `owner` and `group`. Root has.
     pub fn permits(&self, caller: &Caller, owner: u32, group: u32, want: u16) -> bool {
         if caller.uid == 0 {

@@ -14,7 +14,6 @@ use crate::adopt;
 use crate::brick::{Access, OpenDir, OpenFile, open_leaf};
 use crate::catalogue::write_entry;
 use crate::payload::{self, OwnXattrs};
-use crate::rights::Rights;
 use crate::snapdir::{self, SnapDir};
 use crate::sys::{self, Doing, give_name};
 use crate::xattrs::{self, XattrNames};
@@ -218,7 +217,7 @@ impl Store {
         }
         sys::sync(&base.file)?;
         // A change of rights that came before the entry has not found it.
-        Rights::for_snapshots(base)?.ensure(&payload.file)?;
+        self.rights_of_snapshots(base)?.ensure(&payload.file)?;
         // It is taken: a note that stays does no harm.
         if let Err(e) = state.forget_pending(payload.gfid) {
             tracing::warn!("cannot remove the note that snapshot {} was being made: {e}", payload.gfid);

@@ -45,6 +45,10 @@ impl Store {
         may(parent.gfid, &grave.was.name)?;
         let back = self.restore_into(&base, name).and_then(|time| {
             self.raise(&base, &grave, &parent)?;
+            // They are not its owner's any more but its own: what fails here is done when somebody looks.
+            if let Err(e) = self.follow_rights(base.gfid) {
+                tracing::warn!("the snapshots of {}, which is back, do not have its rights: {e}", base.gfid);
+            }
             Ok(time)
         });
         // Nothing but a grave is emptied: not what has its name back already.

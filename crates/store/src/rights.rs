@@ -4,6 +4,7 @@ use std::fs::File;
 
 use fsnap_core::acl::{ACCESS, Acl, Caller};
 use fsnap_core::{Error, Gfid, Result};
+use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 
@@ -13,6 +14,8 @@ use crate::sys::{Doing, change};
 use crate::xattrs::{self, XattrNames};
 
 pub(crate) const READ: u16 = 4;
+const WRITE: u16 = 2;
+const WRITE_AND_PASS: u16 = 3;
 
 /// What a program may do that not all who run it may.
 const CAPABILITY: &str = "security.capability";
@@ -52,7 +55,7 @@ impl Store {
     pub fn follow_rights(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
         let base = self.brick.open_file(base, Access::Read)?;
-        let rights = Rights::for_snapshots(&base)?;
+        let rights = self.rights_of_snapshots(&base)?;
         let mut result = Ok(());
         for name in XattrNames::of(&base.file)?.possible_snapshots() {
             let followed = xattrs::expect_entry(&base.file, &name).and_then(|entry| {
@@ -64,6 +67,25 @@ impl Store {
             result = result.and(followed);
         }
         result
+    }
+
+    /// Those that the snapshots of `base` are to have, as it is now. Of a deleted file they stand for it, and its owner may command
+    /// them: to be asked for that he needs the right to write, of which nobody makes another use.
+    pub(crate) fn rights_of_snapshots(&self, base: &OpenFile) -> Result<Rights> {
+        let stat = fstat(&base.file).doing("stat")?;
+        let rights = Rights::of(&base.file, &stat)?.limited_to(READ);
+        Ok(if self.only_grave(base)?.is_some() { rights.with_owner(WRITE) } else { rights })
+    }
+
+    /// `EACCES` if `who` may not make an entry in directory `dir`. Else [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`), or
+    /// what a system call says.
+    pub fn may_make_entry(&self, dir: Gfid, who: &Caller) -> Result<()> {
+        let dir = self.brick.open_dir(dir)?;
+        let stat = fstat(&dir.file).doing("stat")?;
+        match Rights::of(&dir.file, &stat)?.permit(who, WRITE_AND_PASS) {
+            true => Ok(()),
+            false => Err(Errno::EACCES).doing("bring a file back without write permission for its directory"),
+        }
     }
 
     /// Whether `who` may read the snapshot `payload`: whether he may read its file. It is given the file's rights, if a crash or a
@@ -80,7 +102,7 @@ impl Store {
             Err(Error::Gone) => return Ok(true),
             other => other?,
         };
-        let rights = Rights::for_snapshots(&base)?;
+        let rights = self.rights_of_snapshots(&base)?;
         let ensured = self.change().and_then(|_change| rights.ensure(&payload.file));
         if let Err(error) = ensured {
             tracing::warn!("snapshot {} can't be given the rights of its file: {error}", payload.gfid);
@@ -119,10 +141,10 @@ impl Rights {
         Ok(Rights { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, acl, labels })
     }
 
-    /// Those that the snapshots of `base` are to have, as it is now.
-    pub(crate) fn for_snapshots(base: &OpenFile) -> Result<Self> {
-        let stat = fstat(&base.file).doing("stat")?;
-        Ok(Rights::of(&base.file, &stat)?.limited_to(READ))
+    /// The same with `perm` for the owner as well.
+    fn with_owner(&self, perm: u16) -> Self {
+        let acl = self.acl.as_ref().map(|acl| acl.with_owner(perm));
+        Rights { acl, mode: self.mode | (u32::from(perm) << 6), labels: self.labels.clone(), ..*self }
     }
 
     /// The same with nothing but `perm` (of rwx = 4 2 1) for anybody.
