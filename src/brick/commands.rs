@@ -86,6 +86,9 @@ impl QueuedCommand {
     fn after_asking(self, file: Inode, reply: SetReply) {
         // It was brought back this very moment: what stands above would be asked about the snapshot.
         let checked = if self.order.file == self.base { self.may_begin() } else { Err(Error::Gone) };
+        // Or deleted: the client looks again.
+        let checked =
+            checked.map_err(|error| if self.order.is_deleted(self.base) { Error::Gone } else { error });
         let state = Arc::clone(&self.order.state);
         match (checked, &self.command) {
             (Err(error), _) => {
