@@ -273,7 +273,7 @@ fn the_owner_has_the_snapshots_of_what_was_deleted() {
         std::thread::sleep(Duration::from_secs(2));
         on(&owner, "restore", 1, "b").unwrap();
         sees(home.join("f"), sum);
-        assert_eq!(names(&home.join("f")), ["b", "c"]);
+        assert_eq!(names(home.join("f")), ["b", "c"]);
         let mode = |name: &str| {
             let there = (0..bricks).map(|n| setup.volume.brick_path(n).join("home/.fsnap").join(name));
             there

@@ -127,7 +127,7 @@ impl QueuedCommand {
 
     /// A restore by setfattr: the truncate that asks carries it.
     fn carry(self, file: Inode, reply: SetReply) {
-        let QueuedCommand { order, base, command, keys, .. } = self;
+        let QueuedCommand { order, base, command, keys, inodes, .. } = self;
         let (state, order) = (Arc::clone(&order.state), Arc::new(order));
         let (host, above) = (state.host, Arc::clone(&order));
         let here = move |held: HeldTruncate| {
@@ -135,6 +135,9 @@ impl QueuedCommand {
             entrance.submit(keys.clone(), move |turn| {
                 let done = turn.in_time().and_then(|turn| {
                     let change = order.state.begin()?;
+                    order.refuse_moving(base, &command, inodes.as_ref())?;
+                    // Before the answer: once a request is answered, the host may end.
+                    drop(inodes);
                     let done = order.run_as_it_was(base, &command, &keys)?;
                     Ok(((turn, change), done.size.ok_or(Error::Gone)?))
                 });
@@ -196,7 +199,7 @@ impl QueuedCommand {
 /// A getxattr: hands the reply back if it is no question to us.
 fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<GetReply> {
     let Some(parsed) = command::parse_get(key.to_bytes()) else {
-        match guard::refuse_get(call, key) {
+        match guard::refuse_get(&brick.state, call, key) {
             Some(errno) => reply.fail(errno),
             None => return Some(reply),
         }

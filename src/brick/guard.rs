@@ -60,9 +60,17 @@ fn hidden_xattrs(call: &Call<'_>) -> Option<HiddenXattrs> {
     (!sees_xattrs(call)).then_some(XATTRS)
 }
 
-/// getxattr of `key`, which is no question of ours: `ENODATA` for what is hidden from this caller.
-pub fn refuse_get(call: &Call<'_>, key: &CStr) -> Option<i32> {
-    (is_ours(key.to_bytes()) && !sees_xattrs(call)).then_some(libc::ENODATA)
+/// getxattr of `key`, which is no question of ours: `ENODATA` for what is hidden from this caller, `EACCES` for what an application
+/// has given a snapshot whose file he may not read.
+pub fn refuse_get(state: &Shared, call: &Call<'_>, key: &CStr) -> Option<i32> {
+    if sees_xattrs(call) {
+        return None;
+    }
+    if is_ours(key.to_bytes()) {
+        return Some(libc::ENODATA);
+    }
+    let is_content = call.gfid().is_derived() && key.to_bytes().starts_with(b"user.");
+    is_content.then(|| rights::refuse_read(state, call, call.gfid())).flatten()
 }
 
 /// removexattr of `name`: `EPERM` for what is the cluster's alone.

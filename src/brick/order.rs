@@ -95,6 +95,11 @@ impl Order {
             {
                 Err(Error::unsupported("on a replicate or disperse volume set this on the file itself"))
             }
+            // access-control may remember the rights that a snapshot had when its file was deleted.
+            _ if is_snapshot => match self.state.store()?.may_command_snapshots(base, &self.caller) {
+                Ok(()) | Err(Error::Gone) => Ok(base),
+                Err(error) => Err(error),
+            },
             _ => Ok(base),
         }
     }

@@ -3,6 +3,7 @@
 use fsnap_core::{Error, Gfid};
 use fsnap_store::Store;
 
+use super::caller::sees_xattrs;
 use super::instance::Brick;
 use super::shared::Shared;
 use crate::ffi::{Call, role};
@@ -18,6 +19,10 @@ impl role::Rights for Brick {
 
     fn rights_changed(&self, file: Gfid) {
         follow(&self.state, file);
+    }
+
+    fn refuse_values(&self, call: &Call<'_>, file: Gfid) -> Option<i32> {
+        if sees_xattrs(call) { None } else { refuse_read(&self.state, call, file) }
     }
 
     fn shows(&self, file: Gfid) {

@@ -6,7 +6,7 @@ use std::sync::Weak;
 
 use fsnap_core::Gfid;
 
-use super::pool::{Entrance, Key};
+use super::pool::{Entrance, Key, Turn};
 use super::shared::Shared;
 
 /// Before somebody who has these keys for himself does anything. A look at memory if there is nothing left to do.
@@ -34,9 +34,11 @@ fn go_on(entrance: Entrance, mut left: VecDeque<Gfid>) {
     let again = entrance.clone();
     // What is to be done with it is done first.
     entrance.submit_short(vec![Key::File(file)], move |turn| {
+        // Too late: there is nobody to do it, or it has waited for long for who is at work on the file, who has done it.
+        let goes_on = matches!(turn, Turn::Now(_)) && again.takes_tasks();
         // It is no more as soon as somebody else has had it.
         drop(turn);
-        if again.takes_tasks() {
+        if goes_on {
             go_on(again, left);
         }
     });

@@ -41,8 +41,8 @@ pub struct Pauses {
 
 #[derive(Default)]
 struct Paused {
-    /// It is locked, or about to be; else it has only left fops that have yet to go on.
-    locked: bool,
+    /// How often it is locked, or about to be, by one who has it to himself; if not it has only left fops that have yet to go on.
+    locked: u32,
     /// Those that read wait as well.
     readers: bool,
     waiting: VecDeque<Stub>,
@@ -79,6 +79,10 @@ impl Pauses {
     /// From now on fops on `file` wait, with `readers` those that read it too. Returns when none of it is on its way beneath us.
     pub fn begin(&self, file: Gfid, readers: bool) {
         let mut files = self.lock();
+        if let Some(paused) = files.get_mut(&file).filter(|paused| paused.locked > 0) {
+            (paused.locked, paused.readers) = (paused.locked + 1, paused.readers | readers);
+            return;
+        }
         // Those that the last one has held come before it.
         let until = Instant::now() + RESUMED_WITHIN;
         while files.contains_key(&file) && Instant::now() < until {
@@ -86,7 +90,7 @@ impl Pauses {
             files = self.resumed.wait_timeout(files, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let paused = files.entry(file).or_default();
-        (paused.locked, paused.readers) = (true, readers);
+        (paused.locked, paused.readers) = (1, readers);
         self.paused.fetch_add(1, Ordering::SeqCst);
         drop(files);
         // Who counts himself from now on sees that; see `pass`.
@@ -101,8 +105,12 @@ impl Pauses {
         let mut files = self.lock();
         let Entry::Occupied(mut entry) = files.entry(file) else { return 0 };
         let paused = entry.get_mut();
-        self.paused.fetch_sub(usize::from(paused.locked), Ordering::SeqCst);
-        paused.locked = false;
+        if paused.locked > 1 {
+            paused.locked -= 1;
+            return 0;
+        }
+        self.paused.fetch_sub(paused.locked as usize, Ordering::SeqCst);
+        paused.locked = 0;
         let waiting = paused.waiting.len();
         if waiting == 0 && paused.going == 0 {
             entry.remove();
@@ -117,7 +125,7 @@ impl Pauses {
         loop {
             let Entry::Occupied(mut entry) = files.entry(file) else { return };
             let paused = entry.get_mut();
-            if paused.locked {
+            if paused.locked > 0 {
                 return;
             }
             let Some(stub) = paused.waiting.pop_front() else {
@@ -179,7 +187,7 @@ impl Pauses {
         fence("a fop that waits", false, || {
             let mut files = self.lock();
             let Some(paused) = files.get_mut(&file) else { return false };
-            if !paused.locked || access == Access::Read && !paused.readers {
+            if paused.locked == 0 || access == Access::Read && !paused.readers {
                 return false;
             }
             paused.waiting.reserve(1);
@@ -228,6 +236,11 @@ mod tests {
         assert_eq!((all(file(1)), all(file(2))), ([false, false], [true, true]));
         pauses.resume(file(2));
         assert_eq!((pauses.end(file(2)), all(file(2))), (0, [false, false]));
+        // Once more by who has it already, who may want readers to wait as well.
+        pauses.begin(file(3), false);
+        pauses.begin(file(3), true);
+        assert_eq!((pauses.end(file(3)), all(file(3))), (0, [true, true]));
+        assert_eq!((pauses.end(file(3)), all(file(3))), (0, [false, false]));
         assert_eq!((pauses.held(), pauses.lock().len()), (0, 0));
     }
 

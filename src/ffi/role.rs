@@ -119,6 +119,9 @@ pub trait Rights {
     /// Its rights have changed, and that is not answered yet.
     fn rights_changed(&self, file: Gfid);
 
+    /// getxattr of all that `file` has, which fsnap may have derived: the errno to answer with, or `None` to let it go on.
+    fn refuse_values(&self, call: &Call<'_>, file: Gfid) -> Option<i32>;
+
     /// What has this gfid, which fsnap may have derived, is about to be shown.
     fn shows(&self, file: Gfid);
 }

@@ -129,9 +129,12 @@ impl Store {
     /// Which of these names of `base` one of its snapshots lies beside.
     pub(crate) fn in_use(&self, base: &OpenFile, current: &[Link]) -> Result<Option<usize>> {
         for name in XattrNames::of(&base.file)?.possible_snapshots() {
-            let entry = xattrs::expect_entry(&base.file, &name)?;
-            let Some(payload) = self.payload(base.gfid, &name, entry.gfid)? else { continue };
-            let found = links(&payload.file)?;
+            let places = xattrs::expect_entry(&base.file, &name).and_then(|entry| {
+                let payload = self.payload(base.gfid, &name, entry.gfid)?;
+                payload.map(|payload| links(&payload.file)).transpose()
+            });
+            // One that is damaged tells nothing.
+            let Ok(Some(found)) = places else { continue };
             let beside = |link: &Link| {
                 let place = SnapshotPlace::Beside(link.clone()).place(&name, base.gfid);
                 place.is_ok_and(|place| found.contains(&place))

@@ -74,6 +74,8 @@ impl Store {
         let snapshot = self.restorable(live, name)?;
         let state = self.state()?;
         self.finish_earlier_restore(state, base)?;
+        // Until it is known how it has ended: what was let go on before that might be taken away with it.
+        let _locked = self.locks(base);
         let stat = fstat(&live.file).doing("stat")?;
         // With an exchange the new content is made aside, and the old one is there afterwards.
         let (aside, _) = payload::clone(self, if self.exchanges { &snapshot } else { live }, &state.dir)?;

@@ -77,6 +77,15 @@ impl Store {
         Ok(if self.only_grave(base)?.is_some() { rights.with_owner(WRITE) } else { rights })
     }
 
+    /// `EACCES` if `who` may not command the snapshots of `base` by way of one of them: its owner may if it was deleted, and root. Else
+    /// as [`follow_rights`](Store::follow_rights).
+    pub fn may_command_snapshots(&self, base: Gfid, who: &Caller) -> Result<()> {
+        match self.rights_of_snapshots(&self.brick.open_file(base, Access::Read)?)?.permit(who, WRITE) {
+            true => Ok(()),
+            false => Err(Errno::EACCES).doing("command a snapshot that is not the caller's"),
+        }
+    }
+
     /// `EACCES` if `who` may not make an entry in directory `dir`. Else [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`), or
     /// what a system call says.
     pub fn may_make_entry(&self, dir: Gfid, who: &Caller) -> Result<()> {
@@ -161,6 +170,10 @@ impl Rights {
         }
     }
 
+    fn labelled(self, labels: &[Option<Vec<u8>>; 2]) -> Self {
+        Rights { labels: labels.clone(), ..self }
+    }
+
     /// Gives them to `file`.
     pub(crate) fn apply(&self, file: &File) -> Result<()> {
         // In this order: a new owner may clear bits of the mode, and an ACL rewrites the group's.
@@ -173,6 +186,10 @@ impl Rights {
         if let Some(acl) = &self.acl {
             xattrs::set(file, ACCESS, &acl.encode())?;
         }
+        self.label(file)
+    }
+
+    fn label(&self, file: &File) -> Result<()> {
         for (name, label) in LABELS.iter().zip(&self.labels) {
             let now = xattrs::get(file, name)?;
             let done = match label {
@@ -193,7 +210,12 @@ impl Rights {
         let stat = fstat(file).doing("stat")?;
         match Rights::of(file, &stat) {
             Ok(now) if now == *self => Ok(()),
-            Ok(_) | Err(Error::Damaged(_)) => self.apply(file),
+            // The server's own policy may have kept a label from being set.
+            Ok(now) => match now.labelled(&self.labels) == *self {
+                true => self.label(file),
+                false => self.apply(file),
+            },
+            Err(Error::Damaged(_)) => self.apply(file),
             Err(e) => Err(e),
         }
     }

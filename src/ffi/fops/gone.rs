@@ -27,6 +27,23 @@ pub(super) unsafe fn refusal<T: Translator>(
     })
 }
 
+/// The errno of a getxattr of all that something has, if that must not be.
+///
+/// # Safety
+/// The arguments are a fop's.
+pub(super) unsafe fn values_refusal<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    place: Target<'_>,
+) -> Option<i32> {
+    let (Target::File(file) | Target::Open(file)) = place else { return None };
+    // SAFETY: the host's promise.
+    let role = unsafe { role::<T>(this) }.filter(|_| file.is_derived())?;
+    fence("a look at a snapshot", Some(libc::EIO), || {
+        // SAFETY: the host's promise.
+        role.refuse_values(&unsafe { Call::on_nothing(NonNull::new(frame)?) }, file)
+    })
+}
+
 /// What fsnap has derived is looked at before it is shown.
 ///
 /// # Safety

@@ -6,11 +6,12 @@ use std::marker::PhantomData;
 use fsnap_core::Gfid;
 use fsnap_store::RIGHTS_XATTRS;
 
-use super::pass::passed;
+use super::pass::pass;
 use crate::ffi::call::{gfid_of, gfid_of_fd};
 use crate::ffi::change::{How, Target};
 use crate::ffi::dict::Dict;
 use crate::ffi::fence::fence;
+use crate::ffi::pause::Access;
 use crate::ffi::reply::{Answer, Fop};
 use crate::ffi::role::{Translator, refusal, role};
 use crate::ffi::sys;
@@ -76,12 +77,26 @@ pub(in crate::ffi) unsafe extern "C" fn setattr<T: Translator>(
         if let Some(errno) = refused {
             return sys::default_setattr_failure_cbk(frame, errno);
         }
+        let stub = || sys::fop_setattr_stub(frame, Some(setattr_on::<T>), loc, stbuf, valid, xdata);
+        let go = || setattr_on::<T>(frame, this, loc, stbuf, valid, xdata);
+        pass::<T>(this, Some(gfid_of(&*loc)), Access::Change, stub, go)
+    }
+}
+
+/// It is let be, and does not wait any more.
+unsafe extern "C" fn setattr_on<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    stbuf: *mut sys::iatt,
+    valid: i32,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
         let rights = valid & RIGHTS != 0 && may_be_followed::<T>((frame, this));
         match rights.then(|| followed::<T>((frame, this), gfid_of(&*loc))).flatten() {
-            None => {
-                let file = Some(gfid_of(&*loc));
-                passed!(T, file, Change, default_setattr, fop_setattr_stub: frame, this, loc, stbuf, valid, xdata)
-            }
+            None => sys::default_setattr(frame, this, loc, stbuf, valid, xdata),
             Some(followed) => down((frame, this), Fop::Setattr, followed, |frame, cookie| {
                 let (child, cbk) = ((*(*this).children).xlator, Some(setattr_cbk::<Followed<T>> as _));
                 sys::fsnap_wind_setattr(frame, cookie, cbk, child, loc, stbuf, valid, xdata)
@@ -106,12 +121,26 @@ pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
         if refused.is_some() {
             return sys::default_fsetattr_failure_cbk(frame, libc::ESTALE);
         }
+        let stub = || sys::fop_fsetattr_stub(frame, Some(fsetattr_on::<T>), fd, stbuf, valid, xdata);
+        let go = || fsetattr_on::<T>(frame, this, fd, stbuf, valid, xdata);
+        pass::<T>(this, Some(gfid_of_fd(fd)), Access::Change, stub, go)
+    }
+}
+
+/// As [`setattr_on`].
+unsafe extern "C" fn fsetattr_on<T: Translator>(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    fd: *mut sys::fd_t,
+    stbuf: *mut sys::iatt,
+    valid: i32,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on.
+    unsafe {
         let rights = valid & RIGHTS != 0 && may_be_followed::<T>((frame, this));
         match rights.then(|| followed::<T>((frame, this), gfid_of_fd(fd))).flatten() {
-            None => {
-                let file = Some(gfid_of_fd(fd));
-                passed!(T, file, Change, default_fsetattr, fop_fsetattr_stub: frame, this, fd, stbuf, valid, xdata)
-            }
+            None => sys::default_fsetattr(frame, this, fd, stbuf, valid, xdata),
             Some(followed) => down((frame, this), Fop::Fsetattr, followed, |frame, cookie| {
                 let (child, cbk) = ((*(*this).children).xlator, Some(fsetattr_cbk::<Followed<T>> as _));
                 sys::fsnap_wind_fsetattr(frame, cookie, cbk, child, fd, stbuf, valid, xdata)
@@ -123,7 +152,7 @@ pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
 /// Passes on what sets or removes xattrs that are nobody's command and were not refused.
 macro_rules! xattr_fop {
     ($(
-        $name:ident($object:ident: $type:ty, $gfid:expr, $($arg:ident: $arg_type:ty),*; $xdata:ident) if $names:expr;
+        $name:ident, $on:ident($object:ident: $type:ty, $gfid:expr, $($arg:ident: $arg_type:ty),*; $xdata:ident) if $names:expr;
         $default:ident, $stub:ident, $wind:ident, $cbk:ident, $fop:ident;
     )*) => {$(
         /// # Safety
@@ -136,9 +165,25 @@ macro_rules! xattr_fop {
         ) -> i32 {
             // SAFETY: the caller's contract.
             unsafe {
+                let stub = || sys::$stub(frame, Some($on::<T>), $object, $($arg,)* $xdata);
+                let go = || $on::<T>(frame, this, $object, $($arg,)* $xdata);
+                pass::<T>(this, Some($gfid), Access::Change, stub, go)
+            }
+        }
+
+        /// As [`setattr_on`].
+        unsafe extern "C" fn $on<T: Translator>(
+            frame: *mut sys::call_frame_t,
+            this: *mut sys::xlator_t,
+            $object: $type,
+            $($arg: $arg_type,)*
+            $xdata: *mut sys::dict_t,
+        ) -> i32 {
+            // SAFETY: the host's promise, for looking and for passing on.
+            unsafe {
                 let rights = may_be_followed::<T>((frame, this)) && $names;
                 match rights.then(|| followed::<T>((frame, this), $gfid)).flatten() {
-                    None => passed!(T, Some($gfid), Change, $default, $stub: frame, this, $object, $($arg,)* $xdata),
+                    None => sys::$default(frame, this, $object, $($arg,)* $xdata),
                     Some(followed) => down((frame, this), Fop::$fop, followed, |frame, cookie| {
                         let (child, cbk) = ((*(*this).children).xlator, Some($cbk::<Followed<T>> as _));
                         sys::$wind(frame, cookie, cbk, child, $object, $($arg,)* $xdata)
@@ -169,12 +214,12 @@ unsafe fn names_rights(name: *const c_char, xdata: *mut sys::dict_t) -> bool {
 }
 
 xattr_fop! {
-    setxattr(loc: *mut sys::loc_t, gfid_of(&*loc), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
+    setxattr, setxattr_on(loc: *mut sys::loc_t, gfid_of(&*loc), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
         default_setxattr, fop_setxattr_stub, fsnap_wind_setxattr, setxattr_cbk, Setxattr;
-    fsetxattr(fd: *mut sys::fd_t, gfid_of_fd(fd), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
+    fsetxattr, fsetxattr_on(fd: *mut sys::fd_t, gfid_of_fd(fd), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
         default_fsetxattr, fop_fsetxattr_stub, fsnap_wind_fsetxattr, fsetxattr_cbk, Fsetxattr;
-    removexattr(loc: *mut sys::loc_t, gfid_of(&*loc), name: *const c_char; xdata) if names_rights(name, xdata);
+    removexattr, removexattr_on(loc: *mut sys::loc_t, gfid_of(&*loc), name: *const c_char; xdata) if names_rights(name, xdata);
         default_removexattr, fop_removexattr_stub, fsnap_wind_removexattr, removexattr_cbk, Removexattr;
-    fremovexattr(fd: *mut sys::fd_t, gfid_of_fd(fd), name: *const c_char; xdata) if names_rights(name, xdata);
+    fremovexattr, fremovexattr_on(fd: *mut sys::fd_t, gfid_of_fd(fd), name: *const c_char; xdata) if names_rights(name, xdata);
         default_fremovexattr, fop_fremovexattr_stub, fsnap_wind_fremovexattr, fremovexattr_cbk, Fremovexattr;
 }

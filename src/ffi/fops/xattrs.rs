@@ -64,6 +64,9 @@ macro_rules! get_fop {
             if key.is_null() {
                 // SAFETY: the host's promise, for looking and for passing on; we have a child (checked at init).
                 return unsafe {
+                    if let Some(errno) = gone::values_refusal::<T>((frame, this), $place) {
+                        return sys::$failure(frame, errno);
+                    }
                     match hidden_xattrs::<T>(frame, this) {
                         Some(hidden) => filter::$name((frame, this), hidden, $object, xdata),
                         None => sys::$default(frame, this, $object, key, xdata),
