@@ -137,11 +137,14 @@ marks(int64_t data)
 static void
 carry(xlator_t *set_of_bricks, inode_t *file, char *file_name, char *snapshot, int bricks)
 {
-    char *id = "5d5d5d5d-0000-4000-8000-00000000005d", *arming;
+    char id[37], *arming;
+    uuid_t fresh;
     loc_t loc = at(file_name, file);
     xlator_list_t *each;
     pid_t self_heal = -6, own = getpid();
 
+    uuid_generate(fresh);
+    uuid_unparse(fresh, id);
     if (asprintf(&arming, "%s;id=%s", snapshot, id) < 0)
         _exit(1);
     for (each = set_of_bricks->children; each; each = each->next, bricks--) {

@@ -155,6 +155,13 @@ impl Store {
             self.brick.settle(&dir.file)?;
         }
         self.forget_grave(&base, &tombstone)?;
+        // What fails here is done when somebody looks.
+        if let Err(e) = self.follow_rights(base.gfid) {
+            tracing::warn!(
+                "the snapshots of {}, which was not deleted, do not have its rights: {e}",
+                base.gfid
+            );
+        }
         Ok(true)
     }
 

@@ -74,7 +74,9 @@ impl Scan<'_> {
         let names = at.stat.st_nlink.saturating_sub(u64::from(self.has_handle(at, gfid)?));
         let places = self.places(at, names)?;
         tell_names(at, gfid, names, &places, finds);
-        if at.stat.st_mode & 0o222 != 0 {
+        // The owner of a deleted file commands its snapshots.
+        let owner = if self.is_deleted(record.base) { 0o200 } else { 0 };
+        if at.stat.st_mode & 0o222 & !owner != 0 {
             let text = format!(
                 "its mode {:o} lets it be written: fsnap forbids that all the same; chmod a-w",
                 at.stat.st_mode & 0o7777
@@ -283,6 +285,12 @@ impl Scan<'_> {
         }
         let was = self.own.buried_at(base.gfid)?;
         Ok(was.iter().map(|was| place(was, record.name.deleted_file_name(&was.name, base.gfid))).collect())
+    }
+
+    /// Whether nothing but a tombstone is left of `base`.
+    fn is_deleted(&self, base: Gfid) -> bool {
+        self.own.buried_at(base).is_ok_and(|was| was.is_some())
+            && self.brick.open_file(base, Access::Read).is_ok_and(|base| base.stat.st_nlink == 2)
     }
 
     fn is_taken(&self, place: &Link, stat: &FileStat) -> bool {

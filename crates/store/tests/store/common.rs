@@ -46,7 +46,7 @@ pub fn brick(fs: Fs) -> TestBrick {
     let index = ALL.iter().position(|&f| f == fs).unwrap();
     let disk = DISKS[index].get_or_init(|| {
         let scene = SCENE.get_or_init(Scene::new);
-        scene.disk(fs, 1 << 30, format!("/run/scene/{index}"))
+        scene.disk(fs, 1 << 32, format!("/run/scene/{index}"))
     });
     TestBrick::at(disk.path().join(format!("brick{}", COUNT.fetch_add(1, Ordering::Relaxed))))
 }
