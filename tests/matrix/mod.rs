@@ -16,6 +16,8 @@ use crate::common::{MIB, problems, scene_with_fsnap};
 use crate::script::{Script, story, tree};
 use table::Known;
 
+/// How long it takes until snapshots have followed a file after that.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(6);
 const GFIDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The brick of each volume is a directory on the same disk.
@@ -143,6 +145,10 @@ impl Run<'_> {
         let mount = self.mount();
         let seen = seen(&mount.path());
         drop(mount);
+        // What went to a directory that the bin had just made follows when that has a gfid: it may have got that now.
+        if self.setting.options.iter().any(|(option, _)| option.starts_with("features.trash")) {
+            thread::sleep(FOLLOWED_WITHIN);
+        }
         let brick = tree::of_brick(&self.volume.brick_path(0));
         let problems = match self.variant {
             Variant::Without => Vec::new(),
