@@ -8,6 +8,7 @@ use fsnap_store::DirEntry;
 
 use super::caller::sees_all;
 use super::instance::Brick;
+use super::rights;
 use super::shared::Shared;
 use crate::ffi::{Call, Dict, Hides, role};
 
@@ -50,9 +51,8 @@ fn lookup(
         && let Ok(store) = state.store()
         && let Ok(DirEntry::File(file)) = store.entry(parent, name.to_bytes())
         && file.is_derived()
-        && let Err(error) = store.is_readable(file, None)
     {
-        tracing::warn!("who may read {file} can't be told: {error}");
+        rights::show(state, file);
     }
     if name.to_bytes() != SNAP_DIR.as_bytes() || call.pid() < 0 || call.from_within() {
         return None;

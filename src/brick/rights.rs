@@ -26,11 +26,16 @@ impl role::Rights for Brick {
     }
 
     fn shows(&self, file: Gfid) {
-        if let Ok(store) = self.state.store()
-            && let Err(error) = store.is_readable(file, None)
-        {
-            tracing::warn!("who may read {file} can't be told: {error}");
-        }
+        show(&self.state, file);
+    }
+}
+
+/// Gives `file`, if it is a snapshot, the rights its file has now, before it is shown. A failure is in the log.
+pub fn show(state: &Shared, file: Gfid) {
+    if let Ok(store) = state.store()
+        && let Err(error) = store.is_readable(file, None)
+    {
+        tracing::warn!("who may read {file} can't be told: {error}");
     }
 }
 

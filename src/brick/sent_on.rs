@@ -29,7 +29,11 @@ impl SentOn {
         let key = (call.connection(), call.pid(), parent);
         match sent.get(&key) {
             Some(when) if now.duration_since(*when) < Self::SAME => false,
-            _ => sent.len() < Self::MOST && sent.insert(key, now).is_none_or(|when| when < now),
+            _ if sent.len() >= Self::MOST => false,
+            _ => {
+                sent.insert(key, now);
+                true
+            }
         }
     }
 }
