@@ -77,31 +77,7 @@ pub(in crate::ffi) unsafe extern "C" fn setattr<T: Translator>(
         if let Some(errno) = refused {
             return sys::default_setattr_failure_cbk(frame, errno);
         }
-        let stub = || sys::fop_setattr_stub(frame, Some(setattr_on::<T>), loc, stbuf, valid, xdata);
-        let go = || setattr_on::<T>(frame, this, loc, stbuf, valid, xdata);
-        pass::<T>(this, Some(gfid_of(&*loc)), Access::Change, stub, go)
-    }
-}
-
-/// It is let be, and does not wait any more.
-unsafe extern "C" fn setattr_on<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    loc: *mut sys::loc_t,
-    stbuf: *mut sys::iatt,
-    valid: i32,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the host's promise, for looking and for passing on.
-    unsafe {
-        let rights = valid & RIGHTS != 0 && may_be_followed::<T>((frame, this));
-        match rights.then(|| followed::<T>((frame, this), gfid_of(&*loc))).flatten() {
-            None => sys::default_setattr(frame, this, loc, stbuf, valid, xdata),
-            Some(followed) => down((frame, this), Fop::Setattr, followed, |frame, cookie| {
-                let (child, cbk) = ((*(*this).children).xlator, Some(setattr_cbk::<Followed<T>> as _));
-                sys::fsnap_wind_setattr(frame, cookie, cbk, child, loc, stbuf, valid, xdata)
-            }),
-        }
+        pass_setattr::<T>((frame, this), loc, stbuf, valid, xdata)
     }
 }
 
@@ -121,38 +97,14 @@ pub(in crate::ffi) unsafe extern "C" fn fsetattr<T: Translator>(
         if refused.is_some() {
             return sys::default_fsetattr_failure_cbk(frame, libc::ESTALE);
         }
-        let stub = || sys::fop_fsetattr_stub(frame, Some(fsetattr_on::<T>), fd, stbuf, valid, xdata);
-        let go = || fsetattr_on::<T>(frame, this, fd, stbuf, valid, xdata);
-        pass::<T>(this, Some(gfid_of_fd(fd)), Access::Change, stub, go)
+        pass_fsetattr::<T>((frame, this), fd, stbuf, valid, xdata)
     }
 }
 
-/// As [`setattr_on`].
-unsafe extern "C" fn fsetattr_on<T: Translator>(
-    frame: *mut sys::call_frame_t,
-    this: *mut sys::xlator_t,
-    fd: *mut sys::fd_t,
-    stbuf: *mut sys::iatt,
-    valid: i32,
-    xdata: *mut sys::dict_t,
-) -> i32 {
-    // SAFETY: the host's promise, for looking and for passing on.
-    unsafe {
-        let rights = valid & RIGHTS != 0 && may_be_followed::<T>((frame, this));
-        match rights.then(|| followed::<T>((frame, this), gfid_of_fd(fd))).flatten() {
-            None => sys::default_fsetattr(frame, this, fd, stbuf, valid, xdata),
-            Some(followed) => down((frame, this), Fop::Fsetattr, followed, |frame, cookie| {
-                let (child, cbk) = ((*(*this).children).xlator, Some(fsetattr_cbk::<Followed<T>> as _));
-                sys::fsnap_wind_fsetattr(frame, cookie, cbk, child, fd, stbuf, valid, xdata)
-            }),
-        }
-    }
-}
-
-/// Passes on what sets or removes xattrs that are nobody's command and were not refused.
-macro_rules! xattr_fop {
+/// Passes on what may change rights, is nobody's command and was not refused.
+macro_rules! rights_fop {
     ($(
-        $name:ident, $on:ident($object:ident: $type:ty, $gfid:expr, $($arg:ident: $arg_type:ty),*; $xdata:ident) if $names:expr;
+        $name:ident, $on:ident($object:ident: $type:ty, $gfid:expr, $($arg:ident: $arg_type:ty),*; $xdata:ident) if $is_rights:expr;
         $default:ident, $stub:ident, $wind:ident, $cbk:ident, $fop:ident;
     )*) => {$(
         /// # Safety
@@ -171,7 +123,7 @@ macro_rules! xattr_fop {
             }
         }
 
-        /// As [`setattr_on`].
+        /// It is let be, and does not wait any more.
         unsafe extern "C" fn $on<T: Translator>(
             frame: *mut sys::call_frame_t,
             this: *mut sys::xlator_t,
@@ -181,7 +133,7 @@ macro_rules! xattr_fop {
         ) -> i32 {
             // SAFETY: the host's promise, for looking and for passing on.
             unsafe {
-                let rights = may_be_followed::<T>((frame, this)) && $names;
+                let rights = may_be_followed::<T>((frame, this)) && $is_rights;
                 match rights.then(|| followed::<T>((frame, this), $gfid)).flatten() {
                     None => sys::$default(frame, this, $object, $($arg,)* $xdata),
                     Some(followed) => down((frame, this), Fop::$fop, followed, |frame, cookie| {
@@ -213,7 +165,11 @@ unsafe fn names_rights(name: *const c_char, xdata: *mut sys::dict_t) -> bool {
     }
 }
 
-xattr_fop! {
+rights_fop! {
+    pass_setattr, setattr_on(loc: *mut sys::loc_t, gfid_of(&*loc), stbuf: *mut sys::iatt, valid: i32; xdata) if valid & RIGHTS != 0;
+        default_setattr, fop_setattr_stub, fsnap_wind_setattr, setattr_cbk, Setattr;
+    pass_fsetattr, fsetattr_on(fd: *mut sys::fd_t, gfid_of_fd(fd), stbuf: *mut sys::iatt, valid: i32; xdata) if valid & RIGHTS != 0;
+        default_fsetattr, fop_fsetattr_stub, fsnap_wind_fsetattr, fsetattr_cbk, Fsetattr;
     setxattr, setxattr_on(loc: *mut sys::loc_t, gfid_of(&*loc), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
         default_setxattr, fop_setxattr_stub, fsnap_wind_setxattr, setxattr_cbk, Setxattr;
     fsetxattr, fsetxattr_on(fd: *mut sys::fd_t, gfid_of_fd(fd), dict: *mut sys::dict_t, flags: i32; xdata) if has_rights(dict);
