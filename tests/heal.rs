@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges, differences};
-use common::{MIB, Setup, ask, fsnap, names, received, try_names};
+use common::{MIB, Setup, ask, fsnap, names, of_deleted_below, received, try_names};
 use fsnap_testbed::{Errno, Volume, VolumeType, checksum, content, df_used, fill, setx, try_wait_until};
 use load::versions::Writer;
 
@@ -81,12 +81,24 @@ fn created_and_deleted_while_a_brick_was_away() {
 }
 
 /// One directory for each case, with a file `f` of its own content and a snapshot `a` of it.
-const CASES: [&str; 9] =
-    ["unlink", "rename", "move", "over", "empty", "newdir", "rmdir", "renamedir", "link"];
+const CASES: [&str; 12] = [
+    "unlink",
+    "rename",
+    "move",
+    "over",
+    "empty",
+    "newdir",
+    "rmdir",
+    "renamedir",
+    "link",
+    "tree",
+    "grave",
+    "replaced",
+];
 
 #[test]
 fn names_changed_while_a_brick_was_away() {
-    for (layout, bricks) in [(REPLICA, 6), (DISPERSE, 6), (VolumeType::Arbiter, 3)] {
+    for (layout, bricks) in [(DISPERSE, 6), (DISPERSE, 3)] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, bricks);
         let at = |path: &str| mount.path().join(path);
@@ -104,7 +116,15 @@ fn names_changed_while_a_brick_was_away() {
             fill(&file, MIB / 2, 100 + seed as u64);
         }
         fill(at("over/g"), 1000, 50);
-        fs::create_dir(at("elsewhere")).unwrap();
+        for dir in ["elsewhere", "empty-dir", "tree/d"] {
+            fs::create_dir(at(dir)).unwrap();
+        }
+        fill(at("tree/d/f"), MIB + 200, 200);
+        sums.insert("tree/d/f", checksum(at("tree/d/f")));
+        fsnap(at("tree/d/f"), "create", "a").unwrap();
+        for path in ["grave/f", "replaced/f"] {
+            fs::remove_file(at(path)).unwrap();
+        }
         // Of each set the last.
         let down: Vec<usize> = (2..bricks).step_by(3).collect();
         down.iter().for_each(|&n| volume.kill_brick(n));
@@ -124,9 +144,26 @@ fn names_changed_while_a_brick_was_away() {
         fs::rename(at("renamedir"), at("renameddir")).unwrap();
         fs::hard_link(at("link/f"), at("link/g")).unwrap();
         fs::remove_file(at("link/f")).unwrap();
+        // What is kept moves up: of files that were deleted before, and now, and of one that the brick has never seen.
+        fs::create_dir(at("tree/d/new")).unwrap();
+        fill(at("tree/d/new/f"), MIB, 61);
+        sums.insert("tree/d/new/f", checksum(at("tree/d/new/f")));
+        fsnap(at("tree/d/new/f"), "create", "a").unwrap();
+        fs::remove_dir_all(at("tree")).unwrap();
+        fs::remove_dir(at("grave")).unwrap();
+        fs::rename(at("empty-dir"), at("replaced")).unwrap();
         volume.restart_brick(2);
         mount.wait_connected(bricks);
         converges(&volume, layout);
+        for (case, path) in [
+            ("tree", "tree/f"),
+            ("tree/d/f", "tree/d/f"),
+            ("tree/d/new/f", "tree/d/new/f"),
+            ("grave", "grave/f"),
+            ("replaced", "replaced/f"),
+        ] {
+            assert_eq!(checksum(of_deleted_below(&mount.path(), path, "a")), sums[case], "{path}");
+        }
         for (case, path) in [
             ("rename", "rename/g@a"),
             ("move", "elsewhere/f@a"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{MIB, Setup, distribute, fsnap, ls, names, of_deleted, sees, sound};
+use common::{MIB, Setup, distribute, fsnap, ls, names, of_deleted, of_deleted_below, sees, sound};
 use fsnap_core::Gfid;
 use fsnap_core::gfid2path::Link;
 use fsnap_testbed::{Errno, checksum, content, df_used, fill, getx, removex, setx, wait_until};
@@ -288,37 +288,58 @@ fn directories_and_their_snapshots() {
         for n in 0..bricks {
             assert!(!setup.volume.brick_path(n).join("used").exists(), "nothing is left on brick {n}");
         }
-        // With snapshots it stays, whole, on all bricks.
-        fs::create_dir(root.join("kept")).unwrap();
-        let sum = snapped(&root.join("kept/f"), 1);
-        fs::remove_file(root.join("kept/f")).unwrap();
-        for _ in 0..2 {
-            refused(fs::remove_dir(root.join("kept")), Errno::ENOTEMPTY);
-            assert_eq!(checksum(of_deleted(&root.join("kept"), "f@s")), sum);
+        // What is kept of deleted files is found further up.
+        for dir in ["kept", "kept/d", "other"] {
+            fs::create_dir(root.join(dir)).unwrap();
         }
-        for n in 0..4 {
-            fs::write(root.join(format!("kept/new{n}")), b"x").unwrap();
-            fs::remove_file(root.join(format!("kept/new{n}"))).unwrap();
+        let at = |n: u64| format!("d/f{n}");
+        let sums: Vec<_> = (0..6).map(|n| snapped(&root.join("kept").join(at(n)), n)).collect();
+        for n in 0..6 {
+            fs::remove_file(root.join("kept").join(at(n))).unwrap();
         }
-        for n in 0..bricks {
-            assert!(setup.volume.brick_path(n).join("kept").is_dir(), "brick {n}");
-        }
-        // Nor does a rename throw it away.
-        fs::create_dir(root.join("other")).unwrap();
-        refused(fs::rename(root.join("other"), root.join("kept")), Errno::ENOTEMPTY);
-        fsnap(of_deleted(&root.join("kept"), "f@s"), "delete", "s").unwrap();
+        fs::remove_dir(root.join("kept/d")).unwrap();
+        let all_are = |dir: &Path, above: &str| {
+            for n in 0..6 {
+                let snapshot = of_deleted_below(dir, &format!("{above}{}", at(n)), "s");
+                assert_eq!(checksum(&snapshot), sums[n as usize], "{snapshot:?}");
+            }
+        };
+        all_are(&root.join("kept"), "");
+        // By another mount, and by a rename over it.
+        let second = setup.volume.mount("/run/scene/m2");
+        all_are(&second.path().join("kept"), "");
         fs::rename(root.join("other"), root.join("kept")).unwrap();
+        all_are(&root, "kept/");
         fs::remove_dir(root.join("kept")).unwrap();
-        assert_eq!(ls(&root), Vec::<String>::new());
+        all_are(&second.path(), "kept/");
+        for n in 0..bricks {
+            assert_eq!(ls(setup.volume.brick_path(n)), [".fsnap", ".glusterfs"], "brick {n}");
+        }
+        setup.volume.stop();
+        setup.volume.start();
+        setup.mount.wait_connected(bricks);
+        all_are(&root, "kept/");
+        for n in 0..6 {
+            let snapshot = of_deleted_below(&root, &format!("kept/{}", at(n)), "s");
+            assert_eq!(fsnap(&snapshot, "restore", "s"), Err(Errno::EOPNOTSUPP));
+            fsnap(&snapshot, "hold", "s").unwrap();
+            assert_eq!(fsnap(&snapshot, "delete", "s"), Err(Errno::EBUSY));
+            fsnap(&snapshot, "release", "s").unwrap();
+            fsnap(&snapshot, "delete", "s").unwrap();
+        }
+        assert_eq!(ls(root.join(".fsnap")), Vec::<String>::new());
+        sound(&setup.volume);
+        assert_eq!(ls(root), Vec::<String>::new());
     }
 }
 
 #[test]
 fn the_log_names_the_command_that_clears_the_way() {
     let setup = distribute(1);
-    let (a, _) = dirs(&setup);
+    let (a, b) = dirs(&setup);
     snapped(&a.join("f"), 1);
-    fs::remove_file(a.join("f")).unwrap();
+    // There its snapshot's would be too long.
+    fs::rename(a.join("f"), b.join("n".repeat(254))).unwrap();
     refused(fs::remove_dir(&a), Errno::ENOTEMPTY);
     let log =
         fs::read_to_string(setup.scene.path("/var/log/glusterfs/bricks/run-scene-b1-brick.log")).unwrap();

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::time::Duration;
 
 use common::{MIB, Setup, distribute, fsnap, names, sees};
-use fsnap_testbed::{VolumeType, checksum, fill, getx, run, setx, wait_until};
+use fsnap_testbed::{VolumeBuilder, VolumeType, checksum, fill, getx, run, setx, wait_until};
 
 const OWNER: u32 = 4001;
 const READER: u32 = 4002;
@@ -282,6 +282,85 @@ fn the_owner_has_the_snapshots_of_what_was_deleted() {
                 .collect::<Vec<_>>()
         };
         assert_eq!((mode("f@b"), mode("f@c")), (vec![0o440], vec![0o440]), "it is the file's again");
+        common::sound(&setup.volume);
+    }
+}
+
+/// A tree of one's own goes with `rm -rf`, also where the files in it had snapshots, and nothing is lost by that.
+#[test]
+fn what_is_kept_of_a_tree_is_its_owners() {
+    let set = [
+        (VolumeType::Distribute, 1),
+        (VolumeType::Distribute, 3),
+        (VolumeType::Replicate(3), 3),
+        (VolumeType::Disperse { data: 2, redundancy: 1 }, 6),
+    ];
+    for (kind, bricks) in set {
+        println!("{kind:?} {bricks}");
+        let squash = |volume: VolumeBuilder| volume.option("server.root-squash", "on");
+        // Of every volume but one root is nobody there as well.
+        let setup = match kind {
+            VolumeType::Disperse { .. } => common::volume(kind, bricks, 1024 * MIB, |volume| volume),
+            _ => common::volume(kind, bricks, 1024 * MIB, squash),
+        };
+        for n in 0..bricks {
+            fs::set_permissions(setup.volume.brick_path(n), fs::Permissions::from_mode(0o1777)).unwrap();
+        }
+        let (owner, reader) = (User(&setup, OWNER, GROUP), User(&setup, READER, GROUP));
+        let root = "/run/scene/m";
+        owner
+            .run(
+                "sh",
+                &[
+                    "-c",
+                    "cd /run/scene/m; mkdir -p home/private/d; chmod 755 home; chmod 700 home/private
+                    for file in home/f home/private/d/f home/private/d/g; do
+                        echo $file >$file; chmod 644 $file
+                        setfattr -n glusterfs.fsnap.create -v a $file; echo more >>$file
+                    done",
+                ],
+            )
+            .unwrap();
+        let below = |dir: &str| format!("{root}/{dir}/.fsnap");
+        let ls = |who: &User<'_>, dir: &str| who.run("ls", &["-1", &below(dir)]);
+        // In its own directory what was deleted can be read by who could read the file.
+        owner.run("rm", &["-rf", "/run/scene/m/home/private"]).unwrap();
+        owner.run("test", &["!", "-e", "/run/scene/m/home/private"]).unwrap();
+        let kept = ls(&owner, "home").unwrap();
+        let kept: Vec<&str> = kept.lines().filter(|name| *name != "f@a").collect();
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        for (name, path) in kept.iter().zip(["home/private/d/f", "home/private/d/g"]) {
+            assert!(
+                name.starts_with(&format!("{}@a@~", path["home/".len()..].replace('/', "%2F"))),
+                "{name}"
+            );
+            assert_eq!(
+                owner.run("cat", &[&format!("{}/{name}", below("home"))]).unwrap(),
+                format!("{path}\n")
+            );
+        }
+        // Who could not look into the directory sees neither names nor contents now.
+        assert_eq!(ls(&reader, "home").unwrap(), "f@a\n");
+        let path = format!("{}/{}", below("home"), kept[0]);
+        std::thread::sleep(Duration::from_secs(2));
+        for command in ["cat", "setfattr -n glusterfs.fsnap.delete -v a", "getfattr -n glusterfs.fsnap.list"]
+        {
+            let error = reader.run("sh", &["-c", &format!("{command} '{path}'")]).unwrap_err();
+            assert!(error.contains("No such file") || error.contains("Permission denied"), "{error}");
+        }
+
+        owner.run("rm", &["-rf", "/run/scene/m/home"]).unwrap();
+        let kept = ls(&owner, "").unwrap();
+        assert_eq!(kept.lines().count(), 3, "{kept}");
+        assert_eq!(ls(&reader, "").unwrap(), "");
+        for name in kept.lines() {
+            let path = format!("{}/{name}", below(""));
+            owner.run("setfattr", &["-n", "glusterfs.fsnap.delete", "-v", "a", &path]).unwrap();
+        }
+        assert_eq!(ls(&owner, "").unwrap(), "");
+        for n in 0..bricks {
+            assert!(!setup.volume.brick_path(n).join("home").exists(), "brick {n}");
+        }
         common::sound(&setup.volume);
     }
 }

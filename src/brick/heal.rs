@@ -15,8 +15,8 @@ use fsnap_store::{Catalogue, Outstanding, Store};
 use super::caller::{XATTRS, is_heal};
 use super::instance::Brick;
 use super::pool::Key;
-use super::rights;
 use super::shared::Shared;
+use super::{graves, rights};
 use crate::ffi::{Call, Dict, EC_DIRTY, HeldMake, HeldSet, HiddenXattrs, Mark, role};
 
 impl role::Heal for Brick {
@@ -168,23 +168,25 @@ pub fn outstanding(state: &Shared, base: Gfid) -> Result<Vec<Mark>> {
     Ok(marks)
 }
 
-/// Where self-heal has to look for the tombstone `name` that was made in the `.fsnap` of directory `parent`: the brick that
-/// misses it may have neither, and has never seen the file there. Nothing if no brick is known to have missed anything in
+/// Where self-heal has to look for the tombstones of these files, which were made in the `.fsnap` of directory `parent`: the brick
+/// that misses them may have neither, and has never seen the files there. Nothing if no brick is known to have missed anything in
 /// `parent`: replicate and disperse note that there before the fop is done.
 ///
 /// As [`Store::is_dispersed`].
-pub fn missed_tombstone(store: &Store, parent: Gfid, name: Vec<u8>, file: Gfid) -> Result<Vec<Mark>> {
+pub fn missed_tombstones(store: &Store, parent: Gfid, tombstones: Vec<(Gfid, Vec<u8>)>) -> Result<Vec<Mark>> {
+    let Some((first, _)) = tombstones.first() else { return Ok(Vec::new()) };
     if !store.is_missed(parent)? {
         return Ok(Vec::new());
     }
-    if store.is_dispersed(file)? {
+    if store.is_dispersed(*first)? {
         return Ok(vec![dispersed_mark(parent.snap_dir())]);
     }
+    let names = tombstones.into_iter().map(|(_, name)| name).collect();
     // `parent` itself is to be healed anyway.
     let counts = vec![(afr::DIRTY.to_owned(), afr::NOTHING.to_vec())];
     let entries = vec![SNAP_DIR.as_bytes().to_vec()];
     let snap_dir = Mark { gfid: parent, directory: true, counts, wide: false, entries };
-    Ok(vec![snap_dir, entries_mark(parent.snap_dir(), vec![name])])
+    Ok(vec![snap_dir, entries_mark(parent.snap_dir(), names)])
 }
 
 /// Says that the entries of the `.fsnap` of a disperse volume may differ.
@@ -259,8 +261,9 @@ fn link(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
 /// Lets self-heal make the tombstone of a deleted file that this brick does not have, or has put aside: then its snapshots
 /// belong there as well.
 fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMake) {
-    let (state, name) = (Arc::clone(&brick.state), name.to_owned());
+    let (state, entrance, name) = (Arc::clone(&brick.state), (*brick.pool).clone(), name.to_owned());
     brick.pool.submit_short(vec![Key::File(file)], move |turn| {
+        let inodes = held.inodes();
         let expected = turn.in_time().and_then(|turn| {
             let change = state.begin()?;
             state.store()?.expect_tombstone(file, parent, name.to_bytes()).map(|()| (turn, change))
@@ -274,6 +277,10 @@ fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMak
                 let follow_up = || match state.store()? {
                     store if !made => store.forget_burial(file).map(|()| Vec::new()),
                     store if store.has_snapshots(file)? => {
+                        if let Some(inodes) = inodes {
+                            graves::empty(&state, &entrance, file, inodes);
+                        }
+                        store.follow_rights(file)?;
                         store.follow(file)?;
                         outstanding(&state, file)
                     }

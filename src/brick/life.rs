@@ -1,26 +1,21 @@
 //! The life of a file that has snapshots: they follow its renames, and outlive its last name or keep it from going.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Catalogue, Change, Store};
+use fsnap_store::{Catalogue, Change, MovedUp, Store};
 
 use super::caller::{heals, is_heal};
 use super::instance::Brick;
-use super::names::{HealRemoval, Names, OnDisk, Place, Plan, may_go};
+use super::names::{HealRemoval, Names, OnDisk, Place, Plan};
 use super::pool::{Entered, Entrance, Key};
 use super::shared::Shared;
-use super::{handles, heal, tidy};
+use super::{graves, heal, rmdir};
 use crate::ffi::{Call, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
-
-/// How long a deleted file keeps its content, at least, and how long until it is looked at again if somebody has it open:
-/// what opened it before it was deleted shows in the inode by then.
-const GRACE: Duration = Duration::from_secs(2);
 
 impl role::Life for Brick {
     fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
@@ -76,21 +71,10 @@ fn remove<'a>(
             None
         }
         Removal::Rmdir { dir, whole_tree, path } => {
-            if let (true, Some(path), Ok(false)) = (store.is_used(), path, store.has_handle(dir)) {
-                handles::mend(store, &brick.pool, path);
-            }
-            let may = || may_go(store, dir, whole_tree, healing);
-            let after_all = |error| match tidy::those_in(&brick.state, &brick.pool, dir) {
-                true => may(),
-                false => Err(error),
-            };
-            match may().or_else(after_all) {
-                Ok(()) => Some(ticket),
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    ticket.fail(error.errno());
-                    None
-                }
+            if whole_tree {
+                rmdir::discard(brick, dir, healing, ticket)
+            } else {
+                rmdir::remove(brick, dir, path, ticket)
             }
         }
     }
@@ -192,6 +176,9 @@ fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -
         *files = found.files();
         return Ok(Next::Again);
     }
+    if !found.kept.is_empty() {
+        return Ok(Next::Prepare);
+    }
     names.check(store, &found)?;
     let plan = names.plan(store, &found)?;
     if plan.is_nothing() {
@@ -211,7 +198,7 @@ fn allowed(state: &Shared, plan: &Plan) -> Result<()> {
 
 /// Whether a worker has what it needs.
 enum Ready {
-    Now(OnDisk, Plan, Option<Prepared>, Option<Change>),
+    Now(OnDisk, Plan, Option<Prepared>, Option<MovedUp>, Option<Change>),
     /// It should have other files to itself.
     Not(Vec<Gfid>),
 }
@@ -248,7 +235,7 @@ impl Job {
                     None => self.refuse(held, &Error::Renamed),
                 }
             }
-            Ok(Ready::Now(found, plan, prepared, change)) => {
+            Ok(Ready::Now(found, plan, prepared, moved_up, change)) => {
                 let (host, inodes) = (self.state.host, held.inodes());
                 held.proceed(host, move |done| {
                     self.names.remember(&self.state, &found);
@@ -257,6 +244,9 @@ impl Job {
                     let mut marks = if done { plan.heal.marks(&self.state) } else { Vec::new() };
                     if let (true, Some(lost), Some(Prepared::Buried)) = (done, plan.lost, prepared) {
                         marks.extend(self.missed_tombstone(lost));
+                    }
+                    if let Some(moved) = moved_up {
+                        marks.extend(rmdir::marks(&self.state, moved));
                     }
                     drop((entered, change));
                     Ok(marks)
@@ -269,8 +259,10 @@ impl Job {
     fn missed_tombstone(&self, lost: Gfid) -> Vec<Mark> {
         let Place { parent, name, .. } = &self.names.to;
         let tombstone = lost.tombstone(name.to_bytes());
-        let marks =
-            self.state.store().and_then(|store| heal::missed_tombstone(store, *parent, tombstone, lost));
+        let marks = self
+            .state
+            .store()
+            .and_then(|store| heal::missed_tombstones(store, *parent, vec![(lost, tombstone)]));
         marks.unwrap_or_else(|error| {
             tracing::error!("self-heal can't be told to look for the tombstone of {lost}: {error}");
             Vec::new()
@@ -284,15 +276,17 @@ impl Job {
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
-        self.names.check(store, &found)?;
         let plan = self.names.plan(store, &found)?;
-        let change = if plan.is_nothing() { change.ok() } else { Some(change?) };
+        let change = if plan.is_nothing() && found.kept.is_empty() { change.ok() } else { Some(change?) };
+        let replaced = found.replaced.filter(|_| !found.kept.is_empty());
+        let moved_up = replaced.map(|dir| store.move_up(dir, &found.kept)).transpose()?;
+        self.names.check(store, &found)?;
         if let Some(lost) = plan.lost.filter(|_| !self.names.to.displaced) {
             // It may not be noted: see `bring`.
             store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
         }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
-        Ok(Ready::Now(found, plan, prepared, change))
+        Ok(Ready::Now(found, plan, prepared, moved_up, change))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.
@@ -321,7 +315,7 @@ impl Job {
                     log("renaming the snapshots", lost, store.follow(lost));
                     log("giving its owner the snapshots", lost, store.follow_rights(lost));
                     if let Some(inodes) = inodes {
-                        empty_grave(&self.state, &self.entrance, lost, inodes);
+                        graves::empty(&self.state, &self.entrance, lost, inodes);
                     }
                 }
                 _ if done => log("moving the snapshots", lost, store.follow(lost)),
@@ -358,7 +352,7 @@ fn bring(names: &Names, state: &Arc<Shared>, entrance: &Entrance, file: Gfid, tr
     match brought {
         Ok(false) if entrance.takes_tasks() => {
             let (names, state, again) = (names.clone(), Arc::clone(state), entrance.clone());
-            entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
+            entrance.submit_after(graves::GRACE, vec![Key::File(file)], move |turn| {
                 if let (Ok(_entered), Ok(_change)) = (turn.in_time(), state.begin()) {
                     bring(&names, &state, &again, file, tries - 1);
                 }
@@ -400,30 +394,6 @@ fn prepare_file(state: &Shared, store: &Store, file: Gfid, plan: &Plan) -> Resul
 /// Self-heal gives a deleted file the content that another brick has not taken from it yet: that has to go as well.
 fn opens(brick: &Brick, call: &Call<'_>, file: Gfid, inodes: Inodes) {
     if is_heal(call) && brick.state.store().is_ok_and(|store| store.is_deleted(file)) {
-        empty_grave(&brick.state, &brick.pool, file, inodes);
+        graves::empty(&brick.state, &brick.pool, file, inodes);
     }
-}
-
-/// Takes the content of a deleted file when nobody has it open any more. A brick that ends before does it when it starts
-/// again.
-fn empty_grave(state: &Arc<Shared>, entrance: &Entrance, file: Gfid, inodes: Inodes) {
-    let (state, again) = (Arc::clone(state), entrance.clone());
-    entrance.submit_after(GRACE, vec![Key::File(file)], move |turn| {
-        let Ok(store) = state.store() else { return };
-        // Deleted for good meanwhile, or brought back.
-        if !store.is_deleted(file) {
-            return;
-        }
-        match turn.in_time() {
-            Ok(_entered) if !inodes.is_open(file) => {
-                // The next one will.
-                let Ok(_change) = state.begin() else { return };
-                if let Err(error) = store.empty_grave(file) {
-                    tracing::error!("emptying the grave of {file}: {error}");
-                }
-            }
-            _ if again.takes_tasks() => empty_grave(&state, &again, file, inodes),
-            _ => {}
-        }
-    });
 }

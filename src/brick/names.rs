@@ -1,5 +1,6 @@
 //! What an unlink, a rename or a link is about: names, what has them on the disk, and what it means for files with snapshots.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 
 use fsnap_core::{Error, Gfid, Result};
@@ -7,30 +8,8 @@ use fsnap_store::{DirEntry, InodeKind, Store};
 
 use super::pool::{Entrance, Key};
 use super::shared::Shared;
-use super::{handles, heal};
+use super::{handles, heal, rmdir};
 use crate::ffi::{Mark, Spot};
-
-/// Whether a directory may be removed; takes an empty `.fsnap` out of its way.
-///
-/// [`Error::NotEmpty`] (`ENOTEMPTY`) if it holds snapshots.
-pub fn may_go(store: &Store, dir: Gfid, whole_tree: bool, healing: bool) -> Result<()> {
-    if whole_tree && healing {
-        // The other bricks do not have it, at this place. storage/posix keeps it for some minutes: what has another place
-        // comes back from there.
-        return Ok(());
-    }
-    if whole_tree && store.tree_has_snapshots(dir)? {
-        return Err(Error::NotEmpty(format!(
-            "the tree of directory {dir}, which is to be discarded, holds snapshots"
-        )));
-    }
-    match store.clear_snap_dir(dir) {
-        // It is gone, or is none: storage/posix will say so in its own way.
-        Err(Error::Gone | Error::NotRegular) => Ok(()),
-        Err(Error::Os { errno: libc::ENOTDIR, .. }) => Ok(()),
-        other => other,
-    }
-}
 
 /// A name in a directory.
 #[derive(Clone)]
@@ -154,6 +133,8 @@ pub struct OnDisk {
     pub lost: Option<Gfid>,
     /// The directory that is renamed over.
     pub replaced: Option<Gfid>,
+    /// The deleted files that are kept in that.
+    pub kept: BTreeSet<Gfid>,
     /// Both names of a rename are names of one file: it does nothing.
     pub same: Option<Gfid>,
 }
@@ -183,7 +164,8 @@ impl Names {
             DirEntry::Dir(gfid) => (None, moved.and(Some(gfid)), None),
             DirEntry::Nothing | DirEntry::Unnamed => (None, None, None),
         };
-        Ok(OnDisk { moved, lost, replaced, same })
+        let kept = replaced.map(|dir| store.kept_in(dir)).transpose()?.unwrap_or_default();
+        Ok(OnDisk { moved, lost, replaced, kept, same })
     }
 
     /// The same, when the names are ours.
@@ -200,7 +182,7 @@ impl Names {
 
     /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.
     pub fn check(&self, store: &Store, found: &OnDisk) -> Result<()> {
-        found.replaced.map_or(Ok(()), |dir| may_go(store, dir, false, false))
+        found.replaced.map_or(Ok(()), |dir| rmdir::may_go(store, dir))
     }
 
     /// After a rename that did nothing: storage/posix has forgotten a name that the file still has.
@@ -298,7 +280,7 @@ impl Names {
 
 impl OnDisk {
     pub fn files(&self) -> Vec<Gfid> {
-        self.moved.into_iter().chain(self.lost).collect()
+        self.moved.into_iter().chain(self.lost).chain(self.kept.iter().copied()).collect()
     }
 
     pub fn is_within(&self, files: &[Gfid]) -> bool {

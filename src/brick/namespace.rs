@@ -1,9 +1,10 @@
 //! `.fsnap` in the name space: never listed, found by name where it is.
 
 use std::ffi::CStr;
+use std::sync::Arc;
 
-use fsnap_core::{Gfid, SNAP_DIR, is_tombstone};
-
+use fsnap_core::acl::Caller;
+use fsnap_core::{Gfid, SNAP_DIR, is_tombstone, moved_up};
 use fsnap_store::DirEntry;
 
 use super::caller::sees_all;
@@ -22,14 +23,25 @@ impl role::Namespace for Brick {
     }
 }
 
-/// What listings of this directory for this caller leave out: `.fsnap` anywhere, and tombstones in it.
-fn hidden(state: &Shared, call: &Call<'_>) -> Option<Hides> {
+/// What listings of this directory for this caller leave out: `.fsnap` anywhere, and in it tombstones, and what has moved up there
+/// from directories that not all might look into who may look into this one.
+fn hidden(state: &Arc<Shared>, call: &Call<'_>) -> Option<Hides> {
     if sees_all(call) {
         return None;
     }
     let in_snap_dir =
         call.gfid().is_derived() && state.store().is_ok_and(|s| s.entry_in_snap_dir(call.gfid()));
-    Some(if in_snap_dir { is_tombstone } else { |name| name == SNAP_DIR.as_bytes() })
+    if !in_snap_dir {
+        return Some(Box::new(|name| name == SNAP_DIR.as_bytes()));
+    }
+    let (state, who) = (Arc::clone(state), call.caller());
+    Some(Box::new(move |name| is_tombstone(name) || is_others(&state, &who, name)))
+}
+
+/// Whether `name` in a `.fsnap` has moved up there, and is no business of `who`.
+fn is_others(state: &Shared, who: &Caller, name: &[u8]) -> bool {
+    let may = |file| state.store().and_then(|store| store.may_read_snapshots(file, who));
+    moved_up(name).is_some_and(|file| !may(file).unwrap_or(who.uid == 0))
 }
 
 /// `.fsnap` is there where there are snapshots, or were. DHT asks the brick that the name belongs to, and if that has none no
@@ -46,6 +58,11 @@ fn lookup(
 ) -> Option<i32> {
     if is_tombstone(name.to_bytes()) && parent.is_derived() && !sees_all(call) {
         return state.store().is_ok_and(|s| s.entry_in_snap_dir(parent)).then_some(libc::ENOENT);
+    }
+    let is_others =
+        || parent.is_derived() && !sees_all(call) && is_others(state, &call.caller(), name.to_bytes());
+    if is_others() {
+        return Some(libc::ENOENT);
     }
     if parent.is_derived()
         && let Ok(store) = state.store()

@@ -124,7 +124,13 @@ impl Order {
     /// What nobody else may be at work on: the file, and the name that it gets if it is brought back.
     pub fn keys(&self, base: Gfid, command: &Command) -> Vec<Key> {
         let was = match command {
-            Command::Restore(_) => self.state.store().and_then(|store| store.buried_at(base)).ok().flatten(),
+            Command::Restore(_) => self
+                .state
+                .store()
+                .and_then(|store| store.buried_at(base))
+                .ok()
+                .flatten()
+                .and_then(|was| was.link()),
             _ => None,
         };
         std::iter::once(Key::File(base)).chain(was.map(|was| Key::name(was.parent, &was.name))).collect()

@@ -30,7 +30,7 @@ impl ListFop {
 }
 
 /// Says of a name that it is to be left out.
-pub type Hides = fn(&[u8]) -> bool;
+pub type Hides = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// A listing on its way. Owns references to what it needs to be sent again.
 struct Listing {
@@ -142,7 +142,7 @@ unsafe extern "C" fn listed(
         super::provoke::provoked("listing");
         let (dropped, last) = match op_ret {
             // SAFETY: the host's promise: a list of entries, ours to change during the callback.
-            1.. => unsafe { leave_out(entries, listing.hides) },
+            1.. => unsafe { leave_out(entries, &listing.hides) },
             _ => (0, None),
         };
         let left = op_ret.saturating_sub(dropped);
@@ -195,7 +195,7 @@ unsafe fn unwind(
 ///
 /// # Safety
 /// `head` is null or the head of a list of entries that nobody else uses.
-unsafe fn leave_out(head: *mut sys::gf_dirent_t, hides: Hides) -> (i32, Option<i64>) {
+unsafe fn leave_out(head: *mut sys::gf_dirent_t, hides: &Hides) -> (i32, Option<i64>) {
     let (mut dropped, mut offset) = (0, None);
     if head.is_null() {
         return (dropped, offset);

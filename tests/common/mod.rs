@@ -193,6 +193,16 @@ pub fn of_deleted(dir: &Path, name: &str) -> PathBuf {
     dir.join(".fsnap").join(&found[0])
 }
 
+/// The snapshot `NAME` of a deleted file, whose directory was removed as well: `path` leads from `dir`, which is there, to where
+/// it was.
+pub fn of_deleted_below(dir: &Path, path: &str, name: &str) -> PathBuf {
+    let begin = format!("{}@{name}@~", path.replace('%', "%25").replace('/', "%2F"));
+    let found: Vec<_> =
+        ls(dir.join(".fsnap")).into_iter().filter(|entry| entry.starts_with(&begin)).collect();
+    assert_eq!(found.len(), 1, "{begin}: {found:?}");
+    dir.join(".fsnap").join(&found[0])
+}
+
 /// What the checker finds wrong with a brick, which may be in use.
 pub fn problems(volume: &Volume, n: usize) -> Vec<check::Problem> {
     let options = check::Options { pause: Duration::from_secs(1), ..check::Options::default() };

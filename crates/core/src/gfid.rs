@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::{Error, Result, SNAP_DIR, SnapName};
+use crate::{Error, Result, SNAP_DIR, SnapName, last_place};
 
 /// A GlusterFS file id (`uuid_t`, stored in `trusted.gfid`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,9 +81,9 @@ impl Gfid {
         if file.len() + suffix.len() > 255 { suffix } else { [file, &suffix].concat() }
     }
 
-    /// Whether [`tombstone`](Self::tombstone) gives this name for some `file`.
+    /// Whether [`tombstone`](Self::tombstone) gives this name for some `file`, or [`LastPlace::tombstone`](crate::LastPlace::tombstone) for some path.
     pub fn is_tombstone(&self, name: &[u8]) -> bool {
-        name.ends_with(format!("@.{self}").as_bytes())
+        name.ends_with(format!("@.{self}").as_bytes()) || last_place::is_tombstone(*self, name)
     }
 
     fn derive(&self, name: &str) -> Gfid {
@@ -91,7 +91,7 @@ impl Gfid {
     }
 }
 
-/// Whether [`Gfid::tombstone`] gives this name for some file.
+/// Whether it is the name of a tombstone ([`Gfid::is_tombstone`]) of any file.
 pub fn is_tombstone(name: &[u8]) -> bool {
     let gfid = name.last_chunk::<36>().and_then(|g| Gfid::parse(std::str::from_utf8(g).ok()?).ok());
     gfid.is_some_and(|gfid| gfid.is_tombstone(name))

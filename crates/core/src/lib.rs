@@ -11,6 +11,7 @@ pub mod command;
 mod error;
 mod gfid;
 pub mod gfid2path;
+mod last_place;
 pub mod layout;
 pub mod mdata;
 mod name;
@@ -21,6 +22,7 @@ pub mod volume;
 
 pub use error::{Error, Result};
 pub use gfid::{Gfid, is_tombstone};
+pub use last_place::{LastPlace, moved_up};
 pub use name::SnapName;
 pub use time::Timestamp;
 

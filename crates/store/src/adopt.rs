@@ -7,9 +7,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
-use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record, SEQ};
-use fsnap_core::{Error, Gfid, Result, SnapName, afr};
+use fsnap_core::{Error, Gfid, LastPlace, Result, SnapName, afr};
 
 use crate::Store;
 use crate::brick::{Access, BrickDir, OpenFile};
@@ -236,8 +235,7 @@ impl Store {
                         none => none.insert(self.spots(&inode)?),
                     };
                     self.expect_at(base, &name, spots)?;
-                    let in_use =
-                        |spot: &&SnapshotPlace| self.entry_in_snap_dir(spot.link().parent.snap_dir());
+                    let in_use = |spot: &&SnapshotPlace| self.entry_in_snap_dir(spot.parent().snap_dir());
                     want(base, &name, spots.iter().filter(in_use), &mut outstanding.missing);
                     outstanding.awaited.insert(record.gfid);
                 }
@@ -265,7 +263,7 @@ impl Store {
     fn expect_at(&self, base: Gfid, name: &SnapName, spots: &[SnapshotPlace]) -> Result<()> {
         let fits = |spot: &&SnapshotPlace| spot.place(name, base).is_ok();
         let Some(first) = spots.iter().find(fits).or(spots.first()) else { return Ok(()) };
-        let parent = first.link().parent;
+        let parent = first.parent();
         if self.entry_in_snap_dir(parent.snap_dir()) {
             return Ok(());
         }
@@ -324,13 +322,10 @@ impl Store {
     /// [`Error::Damaged`] (`EIO`), or what a system call says.
     pub fn expect_tombstone(&self, base: Gfid, snap_dir: Gfid, name: &[u8]) -> Result<()> {
         let _change = self.change()?;
-        let file = name.len().checked_sub(base.tombstone(b"").len()).map(|len| &name[..len]);
-        let file = file.filter(|file| !file.is_empty() && base.tombstone(file) == name);
         let parent = self.brick.soft_handle_of(snap_dir)?.map(|link| link.parent);
-        let (Some(file), Some(parent)) = (file, parent) else {
+        let Some(was) = parent.and_then(|parent| LastPlace::of_tombstone(parent, base, name)) else {
             return Err(Error::Unhealed("the name of the tombstone does not tell the file's".into()));
         };
-        let was = Link { parent, name: file.to_vec() };
         match self.brick.open_file(base, Access::Read) {
             Err(Error::Gone) => {}
             Err(e) => return Err(e),
@@ -340,7 +335,9 @@ impl Store {
                     return Err(Error::Unhealed("the deleted file is here, under another name".into()));
                 };
                 self.move_grave(&inode, &grave, &was)?;
-                self.follow(base)?;
+                self.follow_rights(base)?;
+                let last = self.bring_all(&inode)?;
+                sys::sync(last.as_ref().unwrap_or(&inode.file))?;
                 return Err(Error::Unhealed(
                     "it was deleted here as well, and its tombstone has moved".into(),
                 ));
@@ -426,10 +423,12 @@ fn want<'a>(
 ) {
     let mut known = false;
     for spot in spots {
-        let link = spot.link();
-        let place = spot.place(name, base).map(|place| place.name);
-        if let Ok(leaf) = place.or_else(|_| name.file_name(&link.name)) {
-            missing.entry(link.parent.snap_dir()).or_default().insert(leaf);
+        let kept = |error| match spot {
+            SnapshotPlace::Grave(was) if !was.has_moved_up() => name.file_name(was.path()),
+            _ => Err(error),
+        };
+        if let Ok(leaf) = spot.place(name, base).map(|place| place.name).or_else(kept) {
+            missing.entry(spot.parent().snap_dir()).or_default().insert(leaf);
             known = true;
         }
     }

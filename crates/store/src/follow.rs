@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use fsnap_core::gfid2path::Link;
-use fsnap_core::{Error, Gfid, Result, SnapName};
+use fsnap_core::{Error, Gfid, LastPlace, Result, SnapName};
 use nix::errno::Errno;
 
 use crate::Store;
@@ -21,25 +21,26 @@ const TRIES: u32 = 3;
 pub(crate) enum SnapshotPlace {
     /// Beside a name of the file.
     Beside(Link),
-    /// Where it had its last name: the file was deleted.
-    Grave(Link),
+    /// Where it was: it was deleted.
+    Grave(LastPlace),
 }
 
 impl SnapshotPlace {
-    /// The name that the file has, or had, there.
-    pub(crate) fn link(&self) -> &Link {
+    /// The directory whose `.fsnap` it is in.
+    pub(crate) fn parent(&self) -> Gfid {
         match self {
-            SnapshotPlace::Beside(link) | SnapshotPlace::Grave(link) => link,
+            SnapshotPlace::Beside(link) => link.parent,
+            SnapshotPlace::Grave(was) => was.dir(),
         }
     }
 
     /// Where snapshot `name` of `base` is then.
     pub(crate) fn place(&self, name: &SnapName, base: Gfid) -> Result<Link> {
-        let (link, name) = match self {
-            SnapshotPlace::Beside(link) => (link, name.file_name(&link.name)?),
-            SnapshotPlace::Grave(was) => (was, name.deleted_file_name(&was.name, base)?),
+        let name = match self {
+            SnapshotPlace::Beside(link) => name.file_name(&link.name)?,
+            SnapshotPlace::Grave(was) => was.snapshot(name, base)?,
         };
-        Ok(Link { parent: link.parent.snap_dir(), name })
+        Ok(Link { parent: self.parent().snap_dir(), name })
     }
 }
 
@@ -74,7 +75,13 @@ impl Store {
         let _change = self.change()?;
         let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
-        self.follow_by(&base, |base| self.spots(base))
+        let moved = self.bring_all(&base)?;
+        moved.as_ref().map_or(Ok(()), sys::sync)
+    }
+
+    /// The same, settled alone. Returns the last that was moved.
+    pub(crate) fn bring_all(&self, base: &OpenFile) -> Result<Option<File>> {
+        self.follow_by(base, |base| self.spots(base))
     }
 
     /// The same where nobody can tell yet where the file is, which was moved from the place `name` in directory `parent`: its
@@ -83,15 +90,16 @@ impl Store {
         let _change = self.change()?;
         let _reserve = self.may_use_reserve();
         let base = self.brick.open_file(base, Access::Read)?;
-        let was = Link { parent, name: name.to_vec() };
-        self.follow_by(&base, |_| Ok(vec![SnapshotPlace::Grave(was.clone())]))
+        let was = LastPlace::at(Link { parent, name: name.to_vec() });
+        let moved = self.follow_by(&base, |_| Ok(vec![SnapshotPlace::Grave(was.clone())]))?;
+        moved.as_ref().map_or(Ok(()), sys::sync)
     }
 
     fn follow_by(
         &self,
         base: &OpenFile,
         spots: impl Fn(&OpenFile) -> Result<Vec<SnapshotPlace>>,
-    ) -> Result<()> {
+    ) -> Result<Option<File>> {
         let mut tries = 0;
         loop {
             match self.follow_once(base, &spots) {
@@ -105,25 +113,27 @@ impl Store {
         &self,
         base: &OpenFile,
         spots: impl Fn(&OpenFile) -> Result<Vec<SnapshotPlace>>,
-    ) -> Result<()> {
+    ) -> Result<Option<File>> {
         let snapshots = XattrNames::of(&base.file)?.snapshots()?;
         if snapshots.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let current = spots(base)?;
-        let (mut homes, mut last, mut result) = (BTreeMap::new(), None, Ok(()));
+        let (mut homes, mut last, mut failed) = (BTreeMap::new(), None, None);
         for name in &snapshots {
             match self.bring(base, name, &current, &mut homes) {
                 Ok(changed) => last = changed.or(last),
                 Err(e) => {
                     tracing::error!("snapshot {name} of {} does not follow its file: {e}", base.gfid);
-                    result = Err(e);
+                    failed = Some(e);
                 }
             }
         }
-        // See `BrickDir::settle`: where the log is one sequence this makes the other moves durable as well.
-        last.as_ref().map_or(Ok(()), sys::sync)?;
-        result
+        match failed {
+            // See `BrickDir::settle`: where the log is one sequence this makes the other moves durable as well.
+            Some(e) => last.as_ref().map_or(Ok(()), sys::sync).and(Err(e)),
+            None => Ok(last),
+        }
     }
 
     /// Which of these names of `base` one of its snapshots lies beside.
@@ -189,7 +199,7 @@ impl Store {
     fn home(&self, base: &OpenFile, first: &SnapshotPlace) -> Result<Home> {
         let parent = match first {
             SnapshotPlace::Beside(link) => self.brick.dir_of(link, &base.stat)?.ok_or(Error::Gone)?,
-            SnapshotPlace::Grave(was) => self.brick.open_dir(was.parent)?,
+            SnapshotPlace::Grave(was) => self.brick.open_dir(was.dir())?,
         };
         Ok(Home { snap_dir: self.ensure_snap_dir(&parent)?, parent })
     }

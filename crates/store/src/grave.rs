@@ -3,7 +3,7 @@
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
-use fsnap_core::{Error, Gfid, Result};
+use fsnap_core::{Error, Gfid, LastPlace, Result};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
@@ -21,13 +21,13 @@ pub(crate) struct Grave {
     pub tombstone: Link,
     /// The `.fsnap` that it is in.
     pub dir: OpenDir,
-    /// The file's last name.
-    pub was: Link,
+    /// Where the file was.
+    pub was: LastPlace,
 }
 
-/// The place of the tombstone of `base`, whose last name was `was`.
-pub(crate) fn tombstone(base: Gfid, was: &Link) -> Link {
-    Link { parent: was.parent.snap_dir(), name: base.tombstone(&was.name) }
+/// The place of the tombstone of `base`, which was at `was`.
+pub(crate) fn tombstone(base: Gfid, was: &LastPlace) -> Link {
+    Link { parent: was.dir().snap_dir(), name: was.tombstone(base) }
 }
 
 impl Store {
@@ -77,7 +77,7 @@ impl Store {
         }
         let (parent, name) = self.place_of(&base, |_| Ok(()))?;
         let snap_dir = self.ensure_snap_dir(&parent)?;
-        let was = Link { parent: parent.gfid, name };
+        let was = LastPlace::at(Link { parent: parent.gfid, name });
         self.buried.set(base.gfid, true);
         self.dig(&base, &was, &parent, &snap_dir).inspect_err(|_| {
             if let Err(e) = self.unbury(base.gfid) {
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// The note comes first: without it a tombstone that a crash leaves would never be found again.
-    fn dig(&self, base: &OpenFile, was: &Link, parent: &OpenDir, snap_dir: &SnapDir) -> Result<()> {
+    fn dig(&self, base: &OpenFile, was: &LastPlace, parent: &OpenDir, snap_dir: &SnapDir) -> Result<()> {
         let tombstone = tombstone(base.gfid, was);
         self.state()?.note_buried(&self.brick, base.gfid, was)?;
         names::note(&base.file, &tombstone)?;
@@ -104,9 +104,9 @@ impl Store {
         sys::sync(&snap_dir.dir)
     }
 
-    /// Moves the tombstone of `base` to where it would be if its last name had been `was`. If a crash comes between, self-heal
-    /// makes the new one: it is why this is called.
-    pub(crate) fn move_grave(&self, base: &OpenFile, grave: &Grave, was: &Link) -> Result<()> {
+    /// Moves the tombstone of `base` to where it is for a file that was at `was`. After a crash the next start finds it, here or
+    /// there. If it fails it is where it was. It is not synced but settled.
+    pub(crate) fn move_grave(&self, base: &OpenFile, grave: &Grave, was: &LastPlace) -> Result<()> {
         let to = tombstone(base.gfid, was);
         if to == grave.tombstone {
             return Ok(());
@@ -115,16 +115,32 @@ impl Store {
         if sys::stat_in(&dir.file, to.name.as_slice())?.is_some() {
             return Err(Error::Damaged(format!("{} is in the way", to.name.escape_ascii())));
         }
-        self.state()?.note_buried(&self.brick, base.gfid, was)?;
         names::note(&base.file, &to)?;
         self.brick.settle(&base.file)?;
-        sys::rename((&grave.dir.file, grave.tombstone.name.as_slice()), (&dir.file, to.name.as_slice()))
-            .doing("move a tombstone")?;
-        for step in [&dir.file, &grave.dir.file] {
-            self.brick.settle(step)?;
+        let (here, there) =
+            ((&grave.dir.file, grave.tombstone.name.as_slice()), (&dir.file, to.name.as_slice()));
+        let moved = sys::rename(here, there).doing("move a tombstone").and_then(|()| {
+            for step in [&dir.file, &grave.dir.file] {
+                self.brick.settle(step)?;
+            }
+            self.state()?.note_buried(&self.brick, base.gfid, was)
+        });
+        if let Err(e) = moved {
+            // What can't be taken back is found where it is.
+            let back = match sys::stat_in(&dir.file, to.name.as_slice()) {
+                Ok(None) => Ok(()),
+                _ => sys::rename(there, here).doing("move a tombstone back"),
+            };
+            if let Err(e) = back.and_then(|()| names::forget(&base.file, &[to])) {
+                tracing::error!(
+                    "the tombstone of {} is between two places until the next start: {e}",
+                    base.gfid
+                );
+            }
+            return Err(e);
         }
         names::forget(&base.file, std::slice::from_ref(&grave.tombstone))?;
-        sys::sync(&base.file)
+        self.brick.settle(&base.file)
     }
 
     /// Takes the tombstone of `base` away, which has kept, or got, another name. It does nothing if there is none. False,
@@ -142,12 +158,14 @@ impl Store {
         };
         let tombstone = tombstone(base.gfid, &was);
         let dir = self.brick.dir_of(&tombstone, &base.stat)?;
-        if dir.is_some() && base.stat.st_nlink <= 2 {
+        if dir.is_some() && self.only_grave(&base)?.is_some() {
             return Ok(false);
         }
         // storage/posix removes the xattr of a name before the name, and does not bring it back when that fails.
-        if self.brick.dir_of(&was, &base.stat)?.is_some() {
-            names::note(&base.file, &was)?;
+        if let Some(name) = was.link()
+            && self.brick.dir_of(&name, &base.stat)?.is_some()
+        {
+            names::note(&base.file, &name)?;
             self.brick.settle(&base.file)?;
         }
         if let Some(dir) = dir {
@@ -187,11 +205,13 @@ impl Store {
         // A rename over the file leaves the xattr of the name that is another file's now.
         let gone: Vec<Link> =
             links(&base.file)?.into_iter().filter(|link| *link != grave.tombstone).collect();
+        // Those that it was discarded with tell that as long as it has them.
+        let gone = if base.stat.st_nlink == 2 { gone } else { Vec::new() };
         if base.stat.st_size == 0 && gone.is_empty() {
             return Ok(());
         }
         // A link may have given it another name since.
-        if fstat(&base.file).doing("stat")?.st_nlink != 2 {
+        if fstat(&base.file).doing("stat")?.st_nlink != base.stat.st_nlink {
             return Ok(());
         }
         names::forget(&base.file, &gone)?;
@@ -206,18 +226,46 @@ impl Store {
     pub(crate) fn grave(&self, base: &OpenFile) -> Result<Option<Grave>> {
         let Some(was) = self.buried_at(base.gfid)? else { return Ok(None) };
         let tombstone = tombstone(base.gfid, &was);
-        Ok(self.brick.dir_of(&tombstone, &base.stat)?.map(|dir| Grave { tombstone, dir, was }))
+        match self.brick.dir_of(&tombstone, &base.stat)? {
+            Some(dir) => Ok(Some(Grave { tombstone, dir, was })),
+            None => self.moved_grave(base),
+        }
     }
 
-    /// The same, if it is the only name that `base` has.
+    /// The same, where it has moved and that was not noted.
+    fn moved_grave(&self, base: &OpenFile) -> Result<Option<Grave>> {
+        for tombstone in links(&base.file)?.into_iter().filter(|link| base.gfid.is_tombstone(&link.name)) {
+            let Some(dir) = self.brick.dir_of(&tombstone, &base.stat)?.filter(OpenDir::is_snap_dir) else {
+                continue;
+            };
+            let above = dir.way.first().map(|place| place.parent);
+            let was = above.and_then(|above| LastPlace::of_tombstone(above, base.gfid, &tombstone.name));
+            if let Some(was) = was {
+                return Ok(Some(Grave { tombstone, dir, was }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same, if it is the only name that `base` has, where anybody can reach it: what self-heal has discarded with the directory
+    /// that it was in storage/posix keeps for some minutes.
     pub(crate) fn only_grave(&self, base: &OpenFile) -> Result<Option<Grave>> {
-        Ok(self.grave(base)?.filter(|_| base.stat.st_nlink == 2))
+        let Some(grave) = self.grave(base)? else { return Ok(None) };
+        let others = base.stat.st_nlink.saturating_sub(2);
+        Ok((others == 0 || others == self.discarded(base)?).then_some(grave))
     }
 
-    /// Where `base` was, if it is buried: there it comes into being again when it is [`revive`](Store::revive)d.
+    /// How many names of `base` are in directories that are gone.
+    fn discarded(&self, base: &OpenFile) -> Result<u64> {
+        let links = links(&base.file)?;
+        let gone = links.iter().filter(|link| matches!(self.brick.open_dir(link.parent), Err(Error::Gone)));
+        Ok(gone.count() as u64)
+    }
+
+    /// Where `base` was, if it is buried.
     ///
     /// [`Error::Damaged`] (`EIO`) if the note can't be read, or what a system call says.
-    pub fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
+    pub fn buried_at(&self, base: Gfid) -> Result<Option<LastPlace>> {
         match self.state.get() {
             Some(state) if self.is_buried(base) => state.buried_at(base),
             _ => Ok(None),
@@ -298,7 +346,7 @@ impl Store {
 
     /// Those of them that were in directory `dir`.
     pub fn untidied_in(&self, dir: Gfid) -> Vec<Gfid> {
-        let was_there = |file: &Gfid| matches!(self.buried_at(*file), Ok(Some(was)) if was.parent == dir);
+        let was_there = |file: &Gfid| matches!(self.buried_at(*file), Ok(Some(was)) if was.dir() == dir);
         self.untidied().into_iter().filter(was_there).collect()
     }
 
@@ -339,13 +387,25 @@ impl Store {
             other => other?,
         };
         let grave = self.grave(&base)?;
+        if let Some(Grave { was, .. }) = &grave
+            && self.buried_at(gfid)?.as_ref() != Some(was)
+        {
+            state.note_buried(&self.brick, gfid, was)?;
+        }
         let names = XattrNames::of(&base.file)?;
         // Without the number as well it may be a metadata heal that was cut short: the entries will come back.
         let unused = names.has(SEQ) && names.raw_starting(ENTRY_PREFIX).next().is_none();
+        let alive = grave.is_some() && self.only_grave(&base)?.is_none();
         match (grave, base.stat.st_nlink) {
-            (Some(_), 3..) => self.unbury(gfid).map(drop),
+            (Some(_), _) if alive => self.unbury(gfid).map(drop),
             (Some(grave), _) if unused => self.abandon(&base, Some(&grave)),
-            (Some(_), _) => self.follow(gfid).and_then(|()| self.empty_grave(gfid)),
+            (Some(grave), _) => {
+                // Before others may find what only its owner may read.
+                if grave.was.has_moved_up() {
+                    self.follow_rights(gfid)?;
+                }
+                self.follow(gfid).and_then(|()| self.empty_grave(gfid))
+            }
             (None, 1) if unused => self.abandon(&base, None),
             (None, 1) => Err(Error::Damaged("it has lost its name".into())),
             // It came back: the note is left, and its snapshots may be.

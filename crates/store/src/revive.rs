@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fsnap_core::gfid2path::Link;
 use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::errno::Errno;
 
@@ -22,8 +23,8 @@ impl Store {
     /// `may` is asked before anything is changed, and when nothing else is in the way, with the gfid of the directory and the name that
     /// the file will have. Its error is returned.
     ///
-    /// Refused, with nothing changed: [`Error::Unsupported`] (`EOPNOTSUPP`: the file was not deleted, and as in
-    /// [`restore`](Store::restore)), [`Error::FileExists`] (`EEXIST`), [`Error::NoSnapshot`] (`ENODATA`), and what else
+    /// Refused, with nothing changed: [`Error::Unsupported`] (`EOPNOTSUPP`: the file was not deleted, its directory was
+    /// removed, and as in [`restore`](Store::restore)), [`Error::FileExists`] (`EEXIST`), [`Error::NoSnapshot`] (`ENODATA`), and what else
     /// [`restore`](Store::restore) refuses. Else what a system call says; then the file stays deleted.
     pub fn revive(
         &self,
@@ -37,14 +38,17 @@ impl Store {
             return Err(Error::unsupported("the file was not deleted"));
         };
         refuse_quota(&XattrNames::of(&base.file)?)?;
-        let parent = self.brick.open_dir(grave.was.parent)?;
-        if sys::stat_in(&parent.file, grave.was.name.as_slice())?.is_some() {
-            return Err(exists(&grave));
+        let was = grave.was.link().ok_or(Error::unsupported(
+            "the directory that the file was in was removed: copy the snapshot to where the file is to be",
+        ))?;
+        let parent = self.brick.open_dir(was.parent)?;
+        if sys::stat_in(&parent.file, was.name.as_slice())?.is_some() {
+            return Err(exists(&was));
         }
         self.restorable(&base, name)?;
-        may(parent.gfid, &grave.was.name)?;
+        may(parent.gfid, &was.name)?;
         let back = self.restore_into(&base, name).and_then(|time| {
-            self.raise(&base, &grave, &parent)?;
+            self.raise(&base, &grave, &was, &parent)?;
             // They are not its owner's any more but its own: what fails here is done when somebody looks.
             if let Err(e) = self.follow_rights(base.gfid) {
                 tracing::warn!("the snapshots of {}, which is back, do not have its rights: {e}", base.gfid);
@@ -62,12 +66,12 @@ impl Store {
 
     /// Moves the tombstone to where the file was. As with a payload's move, there is an xattr too many for a moment, never
     /// one too few.
-    fn raise(&self, base: &OpenFile, grave: &Grave, parent: &OpenDir) -> Result<()> {
-        let Grave { tombstone, dir, was } = grave;
+    fn raise(&self, base: &OpenFile, grave: &Grave, was: &Link, parent: &OpenDir) -> Result<()> {
+        let Grave { tombstone, dir, .. } = grave;
         names::note(&base.file, was)?;
         self.brick.settle(&base.file)?;
         match sys::rename((&dir.file, tombstone.name.as_slice()), (&parent.file, was.name.as_slice())) {
-            Err(Errno::EEXIST) => return Err(exists(grave)),
+            Err(Errno::EEXIST) => return Err(exists(was)),
             other => other.doing("bring a file back")?,
         }
         // It is back: what fails from here on is told, not taken back.
@@ -84,6 +88,6 @@ impl Store {
     }
 }
 
-fn exists(grave: &Grave) -> Error {
-    Error::FileExists(grave.was.name.escape_ascii().to_string())
+fn exists(was: &Link) -> Error {
+    Error::FileExists(was.name.escape_ascii().to_string())
 }

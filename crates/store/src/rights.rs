@@ -74,7 +74,12 @@ impl Store {
     pub(crate) fn rights_of_snapshots(&self, base: &OpenFile) -> Result<Rights> {
         let stat = fstat(&base.file).doing("stat")?;
         let rights = Rights::of(&base.file, &stat)?.limited_to(READ);
-        Ok(if self.only_grave(base)?.is_some() { rights.with_owner(WRITE) } else { rights })
+        Ok(match self.only_grave(base)? {
+            // Not all who may search the directory above could search the one that it was in.
+            Some(grave) if grave.was.has_moved_up() => rights.owners().with_owner(WRITE),
+            Some(_) => rights.with_owner(WRITE),
+            None => rights,
+        })
     }
 
     /// `EACCES` if `who` may not command the snapshots of `base` by way of one of them: its owner may if it was deleted, and root. Else
@@ -84,6 +89,11 @@ impl Store {
             true => Ok(()),
             false => Err(Errno::EACCES).doing("command a snapshot that is not the caller's"),
         }
+    }
+
+    /// Whether `who` may read the snapshots of `base`. Errors as for [`follow_rights`](Store::follow_rights).
+    pub fn may_read_snapshots(&self, base: Gfid, who: &Caller) -> Result<bool> {
+        Ok(self.rights_of_snapshots(&self.brick.open_file(base, Access::Read)?)?.permit(who, READ))
     }
 
     /// `EACCES` if `who` may not make an entry in directory `dir`. Else [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`), or
@@ -154,6 +164,11 @@ impl Rights {
     fn with_owner(&self, perm: u16) -> Self {
         let acl = self.acl.as_ref().map(|acl| acl.with_owner(perm));
         Rights { acl, mode: self.mode | (u32::from(perm) << 6), labels: self.labels.clone(), ..*self }
+    }
+
+    /// The same with nothing for anybody but the owner.
+    fn owners(&self) -> Self {
+        Rights { acl: None, mode: self.mode & 0o700, labels: self.labels.clone(), ..*self }
     }
 
     /// The same with nothing but `perm` (of rwx = 4 2 1) for anybody.

@@ -1,5 +1,7 @@
-//! Directories that are to be removed: an empty `.fsnap` goes with them, a snapshot keeps them.
+//! Directories that are to be removed: an empty `.fsnap` goes with them, what is kept of deleted files moves up, snapshots of other
+//! files keep them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::iter;
 use std::ops::ControlFlow;
@@ -13,11 +15,21 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::Mode;
 
 use crate::Store;
+use crate::adopt::record_of;
 use crate::brick::{Access, MAX_DEPTH, OpenDir, open_leaf};
 use crate::guard::{is_link_file, link_file};
 use crate::snapdir::find_own;
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
+
+/// What [`Store::move_up`] has moved.
+#[derive(PartialEq, Eq, Debug)]
+pub struct MovedUp {
+    /// The directory into whose `.fsnap` it was.
+    pub into: Gfid,
+    /// The files, and the names that their tombstones have there.
+    pub tombstones: Vec<(Gfid, Vec<u8>)>,
+}
 
 impl Store {
     /// Removes the `.fsnap` of directory `dir`, which is about to be removed itself, if nothing but link files of DHT lies
@@ -53,15 +65,137 @@ impl Store {
         }
     }
 
+    /// The deleted files that are kept in the `.fsnap` of directory `dir`, which is to be removed: they are in its way, and
+    /// [`move_up`](Store::move_up) takes them out of it. None if `dir` has other entries as well (storage/posix will refuse to
+    /// remove it), or is no directory, or is the brick's root.
+    ///
+    /// [`Error::NotEmpty`] (`ENOTEMPTY`) if something else is in the way too, or what a system call says.
+    pub fn kept_in(&self, dir: Gfid) -> Result<BTreeSet<Gfid>> {
+        let mut kept = BTreeSet::new();
+        let dir = match self.brick.open_dir(dir) {
+            Err(Error::Gone | Error::Os { errno: libc::ENOTDIR, .. }) => return Ok(kept),
+            other => other?,
+        };
+        let Some(snaps) = find_own(&dir.file, dir.gfid)? else { return Ok(kept) };
+        if dir.way.is_empty() || has_another(&dir.file, SNAP_DIR.as_bytes())? {
+            return Ok(kept);
+        }
+        sys::each_name(&snaps, |name| {
+            if link_file(&snaps, name)?.is_none() {
+                match self.deleted_file_of(&snaps, name)? {
+                    Some(file) => kept.insert(file),
+                    None => return Err(Error::NotEmpty(explain(&dir, &snaps, name))),
+                };
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(kept)
+    }
+
+    /// The deleted file that the entry `name` of a `.fsnap` is kept of.
+    fn deleted_file_of(&self, snaps: &File, name: &[u8]) -> Result<Option<Gfid>> {
+        let file = match open_leaf(snaps, name, Access::Read) {
+            Err(Error::NotRegular) | Ok(None) => return Ok(None),
+            other => other?.map(|(file, _)| file),
+        };
+        let Some(file) = file else { return Ok(None) };
+        let base = match xattrs::payload_record(&file)? {
+            Some(record) => Some(record.base),
+            None => xattrs::gfid(&file)?.filter(|gfid| gfid.is_tombstone(name)),
+        };
+        Ok(base.filter(|&base| self.is_deleted(base)))
+    }
+
+    /// Moves what is kept of the deleted `files` from the `.fsnap` of directory `dir`, which is to be removed, to that of the
+    /// directory above, which is made if it is not there. Its names tell the path that it had, and nobody may read the snapshots any
+    /// more but its owner, and root. When this returns it is durable; after a crash the next start finishes it. It may be repeated.
+    ///
+    /// [`Error::NotEmpty`] (`ENOTEMPTY`) if there can be no `.fsnap` above, [`Error::Gone`] (`ESTALE`), [`Error::Damaged`] (`EIO`),
+    /// or what a system call says.
+    pub fn move_up(&self, dir: Gfid, files: &BTreeSet<Gfid>) -> Result<MovedUp> {
+        let _change = self.change()?;
+        let _reserve = self.may_use_reserve();
+        let dir = self.brick.open_dir(dir)?;
+        let Some(place) = dir.way.first() else {
+            return Err(Error::NotEmpty("it is the brick's root".into()));
+        };
+        match self.snap_dir(place.parent) {
+            Err(Error::Unsupported(why)) => {
+                return Err(Error::NotEmpty(format!("they can't move up: {why}")));
+            }
+            other => other?,
+        };
+        let mut moved = MovedUp { into: place.parent, tombstones: Vec::new() };
+        let mut last = None;
+        for &file in files {
+            let base = self.brick.open_file(file, Access::Read)?;
+            let Some(grave) = self.only_grave(&base)? else { continue };
+            if grave.was.dir() == dir.gfid {
+                let was = grave.was.up(place);
+                self.move_grave(&base, &grave, &was)?;
+                moved.tombstones.push((file, was.tombstone(file)));
+            }
+            self.follow_rights(file)?;
+            last = Some(self.bring_all(&base)?.unwrap_or(base.file));
+        }
+        // See `BrickDir::settle`.
+        last.as_ref().map_or(Ok(()), sys::sync)?;
+        Ok(moved)
+    }
+
     /// Whether a `.fsnap` anywhere below directory `dir`, or in it, holds more than link files of DHT. For whoever is about
     /// to throw away the whole tree; it looks at every directory, and needs memory for the depth of the tree alone.
     ///
     /// [`Error::Gone`] (`ESTALE`), `ENOTDIR`, [`Error::Damaged`] (`EIO`) if the tree is deeper than a path can be long, or
     /// what a system call says.
     pub fn tree_has_snapshots(&self, dir: Gfid) -> Result<bool> {
+        let mut found = false;
+        self.each_snap_dir(dir, |snaps| {
+            found = first_kept(snaps)?.is_some();
+            Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(found)
+    }
+
+    /// The gfids of all snapshots in the `.fsnap`s below directory `dir`, and in its own. Errors as for
+    /// [`tree_has_snapshots`](Store::tree_has_snapshots).
+    pub fn snapshots_below(&self, dir: Gfid) -> Result<Vec<Gfid>> {
+        let mut found = Vec::new();
+        self.each_snap_dir(dir, |snaps| {
+            sys::each_name(snaps, |name| {
+                if let Ok(Some((file, _))) = open_leaf(snaps, name, Access::Read) {
+                    found.extend(xattrs::gfid(&file)?.filter(Gfid::is_derived));
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// Forgets what is noted of snapshot `payload` if that is gone, and no catalogue has it. True if it is gone.
+    ///
+    /// [`Error::Damaged`] (`EIO`), or what a system call says.
+    pub fn forget_if_gone(&self, payload: Gfid) -> Result<bool> {
+        let _change = self.change()?;
+        if self.has(payload) {
+            return Ok(false);
+        }
+        let state = self.state()?;
+        if let Some(note) = state.note_of(payload)?.filter(|note| !note.awaited)
+            && record_of(&self.brick, note.base, payload)?.is_none()
+        {
+            state.forget_base(payload)?;
+        }
+        Ok(true)
+    }
+
+    fn each_snap_dir(&self, dir: Gfid, mut look: impl FnMut(&File) -> Result<ControlFlow<()>>) -> Result<()> {
+        let mut look =
+            |dir: &File| own_snap_dir(dir)?.map_or(Ok(ControlFlow::Continue(())), |snaps| look(&snaps));
         let top = self.brick.open_dir(dir)?.file;
-        if holds_snapshots(&top)? {
-            return Ok(true);
+        if look(&top)?.is_break() {
+            return Ok(());
         }
         let mut open = vec![Level::of(top)?];
         while let Some(level) = open.last_mut() {
@@ -74,12 +208,12 @@ impl Store {
             if open.len() == MAX_DEPTH {
                 return Err(Error::Damaged(format!("the tree below {dir} is too deep")));
             }
-            if holds_snapshots(&below)? {
-                return Ok(true);
+            if look(&below)?.is_break() {
+                return Ok(());
             }
             open.push(Level::of(below)?);
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Of the snapshots in the `.fsnap` of directory `dir` one that no file in it has, because its file was deleted: its path,
@@ -165,14 +299,11 @@ impl Level {
     }
 }
 
-/// Whether `dir` has a `.fsnap` of ours with more than link files in it.
-fn holds_snapshots(dir: &File) -> Result<bool> {
+/// The `.fsnap` of `dir`, if it has one of ours.
+fn own_snap_dir(dir: &File) -> Result<Option<File>> {
     // Without a gfid storage/posix has not met it, nor has fsnap.
-    let Ok(Some(gfid)) = xattrs::gfid(dir) else { return Ok(false) };
-    match find_own(dir, gfid)? {
-        Some(snaps) => Ok(first_kept(&snaps)?.is_some()),
-        None => Ok(false),
-    }
+    let Ok(Some(gfid)) = xattrs::gfid(dir) else { return Ok(None) };
+    find_own(dir, gfid)
 }
 
 fn has_another(dir: &File, known: &[u8]) -> Result<bool> {

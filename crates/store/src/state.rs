@@ -6,7 +6,7 @@
 //! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid, or "awaited " and that
 //! pending/      PAYLOAD-GFID is a symlink whose text is the base's gfid: it is about to enter the catalogue or to leave it
 //! armed/        BASE-GFID is a symlink whose text says what is known of a restore by a carrier that is not over: Armed
-//! buried/       BASE-GFID is a symlink whose text is where the deleted file was: PARENT-GFID/NAME
+//! buried/       BASE-GFID is a symlink whose text is where the deleted file was: LastPlace
 //! lost/         quarantine: what was in the way and might be somebody's data
 //! reserve/      room for a full disk: Reserve
 //! tmp-…         directories and notes that are not finished yet
@@ -17,9 +17,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Armed;
-use fsnap_core::{Error, Gfid, Result};
+use fsnap_core::{Error, Gfid, LastPlace, Result};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 
@@ -179,14 +178,23 @@ impl StateDir {
         sys::unlink_in(&self.pending, payload.to_string().as_str())
     }
 
-    /// Notes that `base` is buried, and where it was.
-    pub(crate) fn note_buried(&self, brick: &BrickDir, base: Gfid, place: &Link) -> Result<()> {
-        set_symlink(&self.buried, base, &place.encode())?;
+    /// Notes that `base` is buried, and where it was. A crash leaves the note that there was, or this one.
+    pub(crate) fn note_buried(&self, brick: &BrickDir, base: Gfid, was: &LastPlace) -> Result<()> {
+        let (name, text) = (base.to_string(), was.encode());
+        match sys::symlink(&text, &self.buried, name.as_str()) {
+            Err(Errno::EEXIST) => {
+                let new = sys::unique(UNFINISHED);
+                sys::symlink(&text, &self.dir, new.as_str()).doing("make a note")?;
+                sys::replace((&self.dir, new.as_str()), (&self.buried, name.as_str()))
+                    .doing("make a note")?;
+            }
+            other => other.doing("make a note")?,
+        }
         brick.settle(&self.buried)
     }
 
     /// Where the buried file `base` was; `None` if it is not noted. [`Error::Damaged`] if the note can't be read.
-    pub(crate) fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
+    pub(crate) fn buried_at(&self, base: Gfid) -> Result<Option<LastPlace>> {
         read_buried(&self.buried, base)
     }
 
@@ -259,9 +267,9 @@ fn read_note(dir: &File, payload: Gfid) -> Result<Option<Note>> {
 }
 
 /// The same, in the directory `buried`.
-pub(crate) fn read_buried(buried: &File, base: Gfid) -> Result<Option<Link>> {
+pub(crate) fn read_buried(buried: &File, base: Gfid) -> Result<Option<LastPlace>> {
     match readlinkat(buried, base.to_string().as_str()) {
-        Ok(text) => Link::decode(text.as_bytes()).map(Some),
+        Ok(text) => LastPlace::decode(text.as_bytes()).map(Some),
         Err(Errno::ENOENT) => Ok(None),
         Err(Errno::EINVAL) => {
             Err(Error::Damaged(format!("the note of the deleted file {base} is no symlink")))

@@ -6,9 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{self, Intent};
-use fsnap_core::{Error, Gfid, Result};
+use fsnap_core::{Error, Gfid, LastPlace, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::FileStat;
@@ -124,7 +123,7 @@ impl Own {
     }
 
     /// Where the deleted file `base` was, if it is noted. [`Error::Damaged`] if the note can't be read.
-    pub(super) fn buried_at(&self, base: Gfid) -> Result<Option<Link>> {
+    pub(super) fn buried_at(&self, base: Gfid) -> Result<Option<LastPlace>> {
         self.buried.as_ref().map_or(Ok(None), |dir| state::read_buried(dir, base))
     }
 
@@ -248,7 +247,7 @@ impl Scan<'_> {
         let was = match gfid_of(name).map(|gfid| self.own.buried_at(gfid).map(|was| Some((gfid, was?)))) {
             Some(Err(Error::Damaged(_))) | None => {
                 let text = "this is no note of a deleted file (a symlink named by its gfid, to \
-                         PARENT-GFID/FILE): a file that it is to tell of can't come back";
+                         GFID/PATH): a file that it is to tell of can't come back";
                 finds.add(ProblemKind::BuriedDamaged, path, gfid_of(name), text, None);
                 return Ok(());
             }
@@ -273,8 +272,8 @@ impl Scan<'_> {
     }
 
     /// By the name `.fsnap`, whatever its handle says.
-    fn stat_tombstone(&self, gfid: Gfid, was: &Link) -> Result<Option<FileStat>> {
-        let parent = match self.brick.open_dir(was.parent) {
+    fn stat_tombstone(&self, gfid: Gfid, was: &LastPlace) -> Result<Option<FileStat>> {
+        let parent = match self.brick.open_dir(was.dir()) {
             Err(Error::Gone | Error::Damaged(_)) => return Ok(None),
             other => other?,
         };

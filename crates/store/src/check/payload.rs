@@ -11,6 +11,7 @@ use nix::sys::stat::FileStat;
 use super::{Finds, Fix, ProblemKind, Scan, walk};
 use crate::adopt;
 use crate::brick::{Access, OpenFile};
+use crate::follow::SnapshotPlace;
 use crate::state::Note;
 use crate::sys;
 use crate::xattrs::{self, XattrNames};
@@ -284,7 +285,7 @@ impl Scan<'_> {
             return Ok(homes);
         }
         let was = self.own.buried_at(base.gfid)?;
-        Ok(was.iter().map(|was| place(was, record.name.deleted_file_name(&was.name, base.gfid))).collect())
+        Ok(was.into_iter().map(|was| SnapshotPlace::Grave(was).place(&record.name, base.gfid)).collect())
     }
 
     /// Whether nothing but a tombstone is left of `base`.

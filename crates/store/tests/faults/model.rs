@@ -404,7 +404,7 @@ fn see<'a>(b: &TestBrick, store: &Store, gfids: impl Iterator<Item = &'a Gfid>) 
         assert_eq!(store.is_deleted(gfid), file.names.is_empty());
         if file.names.is_empty() {
             let was = store.buried_at(gfid).unwrap().unwrap();
-            file.was = (0..NAMES.len()).find(|&n| b.link_of(NAMES[n].as_ref()) == was);
+            file.was = (0..NAMES.len()).find(|&n| Some(b.link_of(NAMES[n].as_ref())) == was.link());
             file.content.clear();
         }
         model.insert(gfid, file);

@@ -25,7 +25,7 @@ pub struct Operation {
     pub finish: Option<Finish>,
 }
 
-pub const OPERATIONS: [Operation; 26] = [
+pub const OPERATIONS: [Operation; 27] = [
     Operation {
         name: "the first snapshot of a brick",
         prepare: |b| vec![file(b, "d/f", 1)],
@@ -274,7 +274,25 @@ pub const OPERATIONS: [Operation; 26] = [
             adopt(b, store, files[0])
         }),
     },
+    Operation {
+        name: "the directory of deleted files goes",
+        prepare: |b| {
+            b.make_dir("d");
+            b.make_dir("d/sub");
+            vec![deleted(b, "d/sub/f", 1), deleted(b, "d/sub/g", 1)]
+        },
+        run: move_up,
+        // Whoever removes it comes again.
+        finish: Some(move_up),
+    },
 ];
+
+/// Before the rmdir of the directory that a file was deleted in.
+fn move_up(b: &TestBrick, store: &Store, _: &[Gfid]) -> Result<()> {
+    let dir = b.gfid("d/sub");
+    store.move_up(dir, &store.kept_in(dir)?).map(drop)?;
+    store.clear_snap_dir(dir)
+}
 
 /// `struct vfs_cap_data`: CAP_NET_RAW, permitted and effective.
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -1,12 +1,14 @@
 //! Directories that are to go, and their `.fsnap`.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use fsnap_core::{Error, Gfid};
+use fsnap_store::Store;
 use fsnap_testbed::{Fs, setx};
 
 use crate::common::*;
+use crate::healing::sound;
 
 fn gone(b: &TestBrick, dir: Gfid) -> bool {
     !b.handle(dir.snap_dir()).is_symlink()
@@ -70,8 +72,13 @@ fn snapshots_keep_their_directory() {
         b.unlink("a b/d/k");
         let error = b.refuses(libc::ENOTEMPTY, || store.clear_snap_dir(dir));
         assert!(error.to_string().contains("-v tue 'MOUNT/a b/d/.fsnap/k@tue'"), "{error}");
+        assert_eq!(store.kept_in(dir), Ok([kept].into()));
+        b.make_file("a b/d/another", b"x");
+        assert_eq!(store.kept_in(dir), Ok([].into()), "it stays anyway");
+        b.unlink("a b/d/another");
         store.delete(kept, &name("tue")).unwrap();
         store.clear_snap_dir(dir).unwrap();
+        assert_eq!(store.kept_in(dir), Ok([].into()));
 
         // Whatever somebody has put there.
         store.snap_dir(dir).unwrap();
@@ -81,6 +88,116 @@ fn snapshots_keep_their_directory() {
         fs::remove_file(b.join("a b/d/.fsnap/note")).unwrap();
         fs::create_dir(b.join("a b/d/.fsnap/dir")).unwrap();
         b.refuses(libc::ENOTEMPTY, || store.clear_snap_dir(dir));
+        b.refuses(libc::ENOTEMPTY, || store.kept_in(dir));
+    });
+}
+
+/// What rm -r does, as the translator goes with it.
+fn remove_dir(b: &TestBrick, store: &Store, at: &str) {
+    let dir = b.gfid(at);
+    store.move_up(dir, &store.kept_in(dir).unwrap()).unwrap();
+    store.clear_snap_dir(dir).unwrap();
+    fs::remove_dir(b.join(at)).unwrap();
+    fs::remove_file(b.handle(dir)).unwrap();
+}
+
+fn delete_file(b: &TestBrick, store: &Store, at: &str) -> Gfid {
+    let file = b.gfid(at);
+    store.bury(file).unwrap();
+    b.unlink(at);
+    store.follow(file).unwrap();
+    store.empty_grave(file).unwrap();
+    file
+}
+
+#[test]
+fn what_is_kept_of_deleted_files_moves_up_with_the_path_that_it_had() {
+    on_both(|b| {
+        let store = b.store();
+        for dir in ["top", "top/d", "top/d/50 %"] {
+            b.make_dir(dir);
+        }
+        let long = "l".repeat(235);
+        let files = ["top/f", "top/d/f", "top/d/50 %/f", "top/d/50 %/g", &format!("top/d/50 %/{long}")];
+        for at in files {
+            let file = b.make_file(at, at.as_bytes());
+            fs::set_permissions(b.join(at), fs::Permissions::from_mode(0o664)).unwrap();
+            snap(&store, file, "a");
+            fs::write(b.join(at), b"more").unwrap();
+            snap(&store, file, "b");
+        }
+        let files = files.map(|at| delete_file(&b, &store, at));
+        let [here, f, deep, g, cut] = files;
+        remove_dir(&b, &store, "top/d/50 %");
+        let below = |path: &str, file: Gfid| {
+            [format!("{path}@..{file}"), format!("{path}@a@~{file}"), format!("{path}@b@~{file}")]
+        };
+        let shown = format!("...%2F{}", &long[..146]);
+        let mut all = [below("50 %25%2Ff", deep), below("50 %25%2Fg", g), below(&shown, cut)].concat();
+        let digits = &f.to_string()[..8];
+        all.extend([format!("f@.{f}"), format!("f@a@{digits}"), format!("f@b@{digits}")]);
+        all.sort();
+        assert_eq!(names(&b.join("top/d/.fsnap")), all);
+
+        // It is the owner's alone, and can be commanded as before.
+        let payload = b.record(deep, "a").gfid;
+        assert_eq!(fs::metadata(b.handle(payload)).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read(b.handle(payload)).unwrap(), b"top/d/50 %/f");
+        store.hold(deep, &name("a"), true).unwrap();
+        b.refuses(libc::EBUSY, || store.delete(deep, &name("a")));
+        store.hold(deep, &name("a"), false).unwrap();
+        let error = b.refuses(libc::EOPNOTSUPP, || store.revive(deep, &name("a"), |_, _| Ok(())));
+        assert!(error.to_string().contains("copy the snapshot"), "{error}");
+        drop(store);
+        let (before, store) = (b.tree(), b.store());
+        assert!(files.iter().all(|&file| store.is_deleted(file)));
+        store.untidied().into_iter().for_each(|file| store.tidy(file));
+        assert_eq!(b.tree(), before, "nothing to do at the next start");
+
+        remove_dir(&b, &store, "top/d");
+        let digits = &here.to_string()[..8];
+        let shown = format!("...%2F{}", &long[..146]);
+        let mut all = [
+            below("d%2Ff", f),
+            below("d%2F50 %25%2Ff", deep),
+            below("d%2F50 %25%2Fg", g),
+            below(&shown, cut),
+            [format!("f@.{here}"), format!("f@a@{digits}"), format!("f@b@{digits}")],
+        ]
+        .concat();
+        all.sort();
+        assert_eq!(names(&b.join("top/.fsnap")), all);
+        assert_eq!(b.names_of(payload, &["top/.fsnap"]), [format!("top/.fsnap/d%2F50 %25%2Ff@a@~{deep}")]);
+        let was = store.buried_at(deep).unwrap().unwrap();
+        assert_eq!((was.dir(), was.path()), (b.gfid("top"), &b"d/50 %/f"[..]));
+        sound(&b);
+
+        // All of it can go.
+        remove_dir(&b, &store, "top");
+        for file in files {
+            for snapshot in ["a", "b"] {
+                store.delete(file, &name(snapshot)).unwrap();
+            }
+            assert!(!b.handle(file).exists());
+        }
+        assert!(names(&b.join(".fsnap")).is_empty() && b.buried().is_empty());
+        assert_eq!(store.kept_in(Gfid::ROOT), Ok([].into()));
+    });
+}
+
+#[test]
+fn where_it_can_not_move_up_the_directory_stays() {
+    on_both(|b| {
+        let store = b.store();
+        b.make_dir("top");
+        fs::create_dir(b.join("top/.fsnap")).unwrap();
+        fs::write(b.join("top/.fsnap/mine"), b"x").unwrap();
+        let dir = b.make_dir("top/d");
+        snap(&store, b.make_file("top/d/f", b"x"), "a");
+        let file = delete_file(&b, &store, "top/d/f");
+        let kept = store.kept_in(dir).unwrap();
+        assert_eq!(kept, [file].into());
+        b.refuses(libc::ENOTEMPTY, || store.move_up(dir, &kept));
     });
 }
 

@@ -1,0 +1,179 @@
+//! Directories that go: rmdir, and a rename over one. An empty `.fsnap` goes with them, and what is kept of deleted files moves to
+//! the one above.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fsnap_core::{Error, Gfid, Result};
+use fsnap_store::{MovedUp, Store};
+
+use super::instance::Brick;
+use super::pool::{Entered, Entrance, Key};
+use super::shared::Shared;
+use super::{handles, heal, tidy};
+use crate::ffi::{HeldRemoval, Mark, Route, Ticket};
+
+/// How often it looks again because other files were deleted in the directory before it had the right ones to itself.
+const TRIES: u32 = 8;
+
+/// Whether a directory may be removed; takes an empty `.fsnap` out of its way.
+///
+/// [`Error::NotEmpty`] (`ENOTEMPTY`) if it holds snapshots.
+pub fn may_go(store: &Store, dir: Gfid) -> Result<()> {
+    match store.clear_snap_dir(dir) {
+        // It is gone, or is none: storage/posix will say so in its own way.
+        Err(Error::Gone | Error::NotRegular) => Ok(()),
+        Err(Error::Os { errno: libc::ENOTDIR, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// rmdir of the directory `dir`, which the host says to be at `path`. Hands the ticket back if there is nothing for us to do.
+pub fn remove<'a>(brick: &Brick, dir: Gfid, path: Option<&[u8]>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+    let ready = || {
+        let store = brick.state.store()?;
+        if let (true, Some(path), Ok(false)) = (store.is_used(), path, store.has_handle(dir)) {
+            handles::mend(store, &brick.pool, path);
+        }
+        match may_go(store, dir) {
+            Ok(()) => Ok(BTreeSet::new()),
+            Err(Error::NotEmpty(_)) => {
+                tidy::those_in(&brick.state, &brick.pool, dir);
+                let kept = store.kept_in(dir)?;
+                if kept.is_empty() { may_go(store, dir).map(|()| kept) } else { Ok(kept) }
+            }
+            Err(error) => Err(error),
+        }
+    };
+    match ready() {
+        Ok(kept) if kept.is_empty() => return Some(ticket),
+        Ok(kept) => {
+            if let Some(held) = ticket.hold() {
+                let job = Job { state: Arc::clone(&brick.state), entrance: (*brick.pool).clone(), dir };
+                job.wait(kept, held, TRIES);
+            }
+        }
+        Err(error) => {
+            tracing::warn!("{error}");
+            ticket.fail(error.errno());
+        }
+    }
+    None
+}
+
+/// The same of all that it holds at once (`posix_rmdir` moves it into the landfill). Self-heal may: the other bricks do not have it, at
+/// this place, and what has another place comes back from there.
+pub fn discard<'a>(brick: &Brick, dir: Gfid, healing: bool, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+    let refused = |error: Error, ticket: Ticket<'a>| {
+        tracing::warn!("{error}");
+        ticket.fail(error.errno());
+        None
+    };
+    let store = match brick.state.store() {
+        Ok(store) => store,
+        Err(error) => return refused(error, ticket),
+    };
+    if healing {
+        let snapshots = store.snapshots_below(dir).unwrap_or_default();
+        if snapshots.is_empty() {
+            return Some(ticket);
+        }
+        let (state, entrance) = (Arc::clone(&brick.state), (*brick.pool).clone());
+        ticket.proceed(brick.state.host, Route::AsGiven, move |done| {
+            if done {
+                forget(&state, &entrance, snapshots, KEPT_FOR);
+            }
+        });
+        return None;
+    }
+    let may = match store.tree_has_snapshots(dir) {
+        Ok(false) => may_go(store, dir),
+        Ok(true) => Err(Error::NotEmpty(format!(
+            "the tree of directory {dir}, which is to be discarded, holds snapshots"
+        ))),
+        Err(error) => Err(error),
+    };
+    match may {
+        Ok(()) => Some(ticket),
+        Err(error) => refused(error, ticket),
+    }
+}
+
+/// For how long storage/posix may keep what was discarded, and more (`janitor-sleep-duration`, 10 minutes).
+const KEPT_FOR: u32 = 15 * 60;
+
+/// Forgets what is noted of these `snapshots` when they are gone, for so many seconds.
+fn forget(state: &Arc<Shared>, entrance: &Entrance, snapshots: Vec<Gfid>, left: u32) {
+    let (state, again) = (Arc::clone(state), entrance.clone());
+    // The first time soon, then less and less often.
+    let pause = (KEPT_FOR - left).clamp(1, 60);
+    entrance.submit_after(Duration::from_secs(pause.into()), Vec::new(), move |_| {
+        let Ok(store) = state.store() else { return };
+        let is_there = |snapshot: &Gfid| !store.forget_if_gone(*snapshot).unwrap_or(true);
+        let there: Vec<Gfid> = snapshots.into_iter().filter(is_there).collect();
+        if !there.is_empty() && left > pause && again.takes_tasks() {
+            forget(&state, &again, there, left - pause);
+        }
+    });
+}
+
+/// Where self-heal has to look, on bricks that are away, for what has moved up.
+pub fn marks(state: &Shared, moved: MovedUp) -> Vec<Mark> {
+    let MovedUp { into, tombstones } = moved;
+    let marks = state.store().and_then(|store| heal::missed_tombstones(store, into, tombstones));
+    marks.unwrap_or_else(|error| {
+        tracing::error!("self-heal can't be told what has moved into the .fsnap of {into}: {error}");
+        Vec::new()
+    })
+}
+
+/// A directory that holds what is kept of deleted files, in the hands of a worker.
+struct Job {
+    state: Arc<Shared>,
+    entrance: Entrance,
+    dir: Gfid,
+}
+
+impl Job {
+    /// Waits until nobody is at work on these `files`.
+    fn wait(self, files: BTreeSet<Gfid>, held: HeldRemoval, tries: u32) {
+        let (entrance, keys) = (self.entrance.clone(), files.iter().map(|&file| Key::File(file)).collect());
+        entrance.submit_short(keys, move |turn| match turn.in_time() {
+            Ok(entered) => self.run(entered, &files, held, tries),
+            Err(error) => self.refuse(held, &error),
+        });
+    }
+
+    fn refuse(&self, held: HeldRemoval, error: &Error) {
+        tracing::warn!("directory {} stays: {error}", self.dir);
+        held.fail(error.errno());
+    }
+
+    fn run(self, entered: Entered, files: &BTreeSet<Gfid>, held: HeldRemoval, tries: u32) {
+        let ready = || {
+            let (store, change) = (self.state.store()?, self.state.begin()?);
+            let kept = store.kept_in(self.dir)?;
+            if !kept.is_subset(files) {
+                return Ok(Err(kept));
+            }
+            let moved = store.move_up(self.dir, &kept)?;
+            may_go(store, self.dir).map(|()| Ok((moved, change)))
+        };
+        match ready() {
+            Err(error) => self.refuse(held, &error),
+            Ok(Err(others)) => {
+                drop(entered);
+                match tries.checked_sub(1) {
+                    Some(left) => self.wait(others, held, left),
+                    None => self.refuse(held, &Error::Renamed),
+                }
+            }
+            // They stay there if the directory stays after all.
+            Ok(Ok((moved, change))) => held.proceed(self.state.host, move |_| {
+                drop((entered, change));
+                Ok(marks(&self.state, moved))
+            }),
+        }
+    }
+}
