@@ -198,7 +198,7 @@ fn allowed(state: &Shared, plan: &Plan) -> Result<()> {
 
 /// Whether a worker has what it needs.
 enum Ready {
-    Now(OnDisk, Plan, Option<Prepared>, Option<MovedUp>, Option<Change>),
+    Now(Box<OnDisk>, Plan, Option<Prepared>, Option<MovedUp>, Option<Change>),
     /// It should have other files to itself.
     Not(Vec<Gfid>),
 }
@@ -286,7 +286,7 @@ impl Job {
             store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
         }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
-        Ok(Ready::Now(found, plan, prepared, moved_up, change))
+        Ok(Ready::Now(Box::new(found), plan, prepared, moved_up, change))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.

@@ -21,6 +21,8 @@ use crate::view::{discard, sound};
 
 /// Names that files can have.
 const NAMES: [&str; 5] = ["d/f", "d/g", "e/f", "e/g", "e/h"];
+/// Where a deleted file was whose directory was removed as well.
+const FURTHER_UP: usize = NAMES.len();
 /// Names that snapshots can have.
 const SNAPSHOTS: [&str; 3] = ["a", "b", "c"];
 
@@ -39,6 +41,8 @@ enum Step {
     /// By somebody who says where to (or does not: trash goes by path).
     Rename(usize, usize, bool),
     Unlink(usize),
+    /// Of the directory of this name, if no file is in it; one of the name is made at once.
+    Rmdir(usize),
     /// Of a deleted file.
     Revive(usize, usize),
     Forget(usize, usize),
@@ -71,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => name.clone().prop_map(Step::SetUid),
         2 => name.clone().prop_map(Step::Strip),
         2 => (name.clone(), any::<bool>()).prop_map(|(n, dir)| Step::LoseHandle(n, dir)),
+        2 => name.clone().prop_map(Step::Rmdir),
         3 => name.prop_map(Step::Unlink),
         2 => (any::<usize>(), snapshot.clone()).prop_map(|(n, s)| Step::Revive(n, s)),
         2 => (any::<usize>(), snapshot).prop_map(|(n, s)| Step::Forget(n, s)),
@@ -293,9 +298,16 @@ impl World<'_> {
                     store.follow(gfid)
                 });
             }
+            Step::Rmdir(n) => self.rmdir(&NAMES[n][..1]),
             Step::Revive(n, s) => {
                 let Some(gfid) = deleted(&after, n) else { return };
                 let was = after[&gfid].was.unwrap();
+                if was == FURTHER_UP {
+                    let store = self.store.as_ref().unwrap();
+                    let refused = store.revive(gfid, &name(SNAPSHOTS[s]), |_, _| Ok(()));
+                    assert_eq!(refused.unwrap_err().errno(), libc::EOPNOTSUPP);
+                    return;
+                }
                 let taken = at(&after, was).is_some();
                 let file = after.get_mut(&gfid).unwrap();
                 let Some((bytes, _)) = file.snapshots.get(&s).cloned() else { return };
@@ -335,6 +347,29 @@ impl World<'_> {
             Step::Fail(at) => self.ordered = Some((at, Fault::Fail(Errno::ENOSPC))),
             Step::Full(at) => self.ordered = Some((at, Fault::FailFrom(Errno::ENOSPC))),
         }
+    }
+
+    fn rmdir(&mut self, at: &str) {
+        let dir = self.b.gfid(at);
+        let Ok(kept) = self.store.as_ref().unwrap().kept_in(dir) else { return };
+        if names(&self.b.join(at)).iter().any(|name| name != ".fsnap") {
+            assert!(kept.is_empty());
+            return;
+        }
+        for file in kept {
+            let mut after = self.model.clone();
+            after.get_mut(&file).unwrap().was = Some(FURTHER_UP);
+            self.run(after, |_, store| store.move_up(dir, &[file].into()).map(drop));
+        }
+        let store = self.store.as_ref().unwrap();
+        // What failed stays, and so does the directory.
+        if store.clear_snap_dir(dir).is_err() {
+            assert!(!store.kept_in(dir).unwrap().is_empty());
+            return;
+        }
+        fs::remove_dir(self.b.join(at)).unwrap();
+        fs::remove_file(self.b.handle(dir)).unwrap();
+        self.b.make_dir(at);
     }
 
     fn delete(&mut self, mut after: Model, gfid: Gfid, s: usize) {
@@ -404,7 +439,8 @@ fn see<'a>(b: &TestBrick, store: &Store, gfids: impl Iterator<Item = &'a Gfid>) 
         assert_eq!(store.is_deleted(gfid), file.names.is_empty());
         if file.names.is_empty() {
             let was = store.buried_at(gfid).unwrap().unwrap();
-            file.was = (0..NAMES.len()).find(|&n| Some(b.link_of(NAMES[n].as_ref())) == was.link());
+            let there = |&n: &usize| was.link().is_some_and(|link| b.link_of(NAMES[n].as_ref()) == link);
+            file.was = if was.has_moved_up() { Some(FURTHER_UP) } else { (0..NAMES.len()).find(there) };
             file.content.clear();
         }
         model.insert(gfid, file);
@@ -427,14 +463,8 @@ fn history(b: &TestBrick, steps: &[Step]) {
     assert_eq!(seen, settled(world.model.clone()));
     let payloads: usize = seen.values().map(|file| file.snapshots.len()).sum();
     let graves = seen.values().filter(|file| file.names.is_empty()).count();
-    let entries = names(&b.join("d/.fsnap")).len() + names(&b.join("e/.fsnap")).len();
-    assert_eq!(
-        entries,
-        payloads + graves,
-        "{:?} {:?}",
-        names(&b.join("d/.fsnap")),
-        names(&b.join("e/.fsnap"))
-    );
+    let entries: Vec<_> = ["d", "e", ""].iter().flat_map(|at| names(&b.join(at).join(".fsnap"))).collect();
+    assert_eq!(entries.len(), payloads + graves, "{entries:?}");
     assert_eq!(b.intents(), Vec::<String>::new());
     let unexpected = |lost: &String| !world.aside.iter().any(|aside| lost.starts_with(aside));
     assert_eq!(b.lost().into_iter().find(unexpected), None);
