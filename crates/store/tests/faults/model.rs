@@ -41,8 +41,8 @@ enum Step {
     /// By somebody who says where to (or does not: trash goes by path).
     Rename(usize, usize, bool),
     Unlink(usize),
-    /// Of the directory of this name, if no file is in it; one of the name is made at once.
-    Rmdir(usize),
+    /// As rm -r does it, of the directory that this name is in; one of the name is made at once.
+    RemoveTree(usize),
     /// Of a deleted file.
     Revive(usize, usize),
     Forget(usize, usize),
@@ -75,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => name.clone().prop_map(Step::SetUid),
         2 => name.clone().prop_map(Step::Strip),
         2 => (name.clone(), any::<bool>()).prop_map(|(n, dir)| Step::LoseHandle(n, dir)),
-        2 => name.clone().prop_map(Step::Rmdir),
+        3 => name.clone().prop_map(Step::RemoveTree),
         3 => name.prop_map(Step::Unlink),
         2 => (any::<usize>(), snapshot.clone()).prop_map(|(n, s)| Step::Revive(n, s)),
         2 => (any::<usize>(), snapshot).prop_map(|(n, s)| Step::Forget(n, s)),
@@ -298,7 +298,14 @@ impl World<'_> {
                     store.follow(gfid)
                 });
             }
-            Step::Rmdir(n) => self.rmdir(&NAMES[n][..1]),
+            Step::RemoveTree(n) => {
+                let (dir, ordered) = (&NAMES[n][..1], self.ordered.take());
+                (0..NAMES.len())
+                    .filter(|n| NAMES[*n].starts_with(dir))
+                    .for_each(|n| self.step(&Step::Unlink(n)));
+                self.ordered = ordered;
+                self.rmdir(dir);
+            }
             Step::Revive(n, s) => {
                 let Some(gfid) = deleted(&after, n) else { return };
                 let was = after[&gfid].was.unwrap();
