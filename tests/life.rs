@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{MIB, Setup, distribute, fsnap, ls, names, of_deleted, of_deleted_below, sees, sound};
 use fsnap_core::Gfid;
 use fsnap_core::gfid2path::Link;
-use fsnap_testbed::{Errno, checksum, content, df_used, fill, getx, removex, setx, wait_until};
+use fsnap_testbed::{Errno, VolumeType, checksum, content, df_used, fill, getx, removex, setx, wait_until};
 
 #[track_caller]
 fn refused<T>(result: std::io::Result<T>, errno: Errno) {
@@ -566,4 +566,56 @@ fn what_a_crash_leaves_of_deleted_files() {
         common::counter(&setup.volume.statedump(0), "deleted.to_look_at") == 0
     });
     common::sound(&setup.volume);
+}
+
+/// Their time, what a brick takes until it looks again, and what clients have cached, on a busy machine.
+const GOES_WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn deleted_files_are_kept_for_as_long_as_the_option_says() {
+    let kinds = [
+        (VolumeType::Distribute, 2, "off"),
+        (VolumeType::Replicate(3), 3, "on"),
+        (VolumeType::Disperse { data: 2, redundancy: 1 }, 3, "on"),
+    ];
+    for (kind, bricks, ctime) in kinds {
+        println!("{kind:?}, ctime {ctime}");
+        let setup = common::volume(kind, bricks, 1024 * MIB, |volume| volume.option("features.ctime", ctime));
+        let root = setup.mount.path();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        let files: Vec<_> = ["f", "a/f", "a/b/f", "alive", "held"].iter().map(|at| root.join(at)).collect();
+        for (n, file) in files.iter().enumerate() {
+            snapped(file, n as u64);
+            fsnap(file, "create", "t").unwrap();
+        }
+        fsnap(root.join("held"), "hold", "t").unwrap();
+        files.iter().filter(|file| !file.ends_with("alive")).for_each(|file| fs::remove_file(file).unwrap());
+        fs::remove_dir(root.join("a/b")).unwrap();
+        let kept = |dir: &Path| ls(dir.join(".fsnap")).len();
+        // For ever.
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!((kept(&root), kept(&root.join("a"))), (2 + 2 + 2, 2 + 2));
+        setup.volume.set("user.xlator.fsnap.keep-deleted", "1h");
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!((kept(&root), kept(&root.join("a"))), (2 + 2 + 2, 2 + 2));
+        setup.volume.set("user.xlator.fsnap.keep-deleted", "10s");
+        wait_until("what was deleted goes", GOES_WITHIN, || {
+            (kept(&root), kept(&root.join("a"))) == (2 + 1, 0)
+        });
+        assert_eq!(names(root.join("alive")), ["s", "t"]);
+        let held = of_deleted(&root, "held@t");
+        fsnap(&held, "release", "t").unwrap();
+        wait_until("what was held goes", GOES_WITHIN, || kept(&root) == 2);
+        // A file that is deleted now has its time.
+        fs::remove_file(root.join("alive")).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(kept(&root), 2);
+        wait_until("and goes then", GOES_WITHIN, || kept(&root) == 0);
+        let gone = |n| ls(setup.volume.brick_path(n).join(".glusterfs/fsnap/buried")).is_empty();
+        wait_until("on all bricks", GOES_WITHIN, || (0..bricks).all(gone));
+        sound(&setup.volume);
+        if kind != VolumeType::Distribute {
+            setup.volume.await_healed(Duration::from_secs(60));
+        }
+    }
 }

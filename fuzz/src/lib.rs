@@ -312,6 +312,7 @@ pub fn reread(options: &Options) -> (Options, Vec<String>) {
             "min-free" => format!("{}%", options.min_free),
             "browse" => switch(options.browse),
             "on-unlink" => on_unlink(options.on_unlink).into(),
+            "keep-deleted" => format!("{}s", options.keep_deleted),
             "direct-restore" => direct_restore(options.direct_restore).into(),
             "volume-type" => volume_type(options.volume_type?).into(),
             other => panic!("{other}"),
@@ -350,6 +351,7 @@ fn status(options: Options) {
         "options": {
             "enabled": options.enabled, "max-snapshots": options.max_snapshots, "min-free": options.min_free,
             "browse": options.browse, "on-unlink": on_unlink(options.on_unlink),
+            "keep-deleted": options.keep_deleted,
             "direct-restore": direct_restore(options.direct_restore),
         },
     });
@@ -493,6 +495,15 @@ fn set_option(options: &mut Options, name: &str, data: &[u8]) -> Option<()> {
         "on-unlink" => {
             let values = [OnUnlink::Keep, OnUnlink::Purge, OnUnlink::Refuse];
             options.on_unlink = values.into_iter().find(|value| on_unlink(*value) == text)?;
+        }
+        "keep-deleted" => {
+            const UNITS: [(&str, u64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
+            let unit = UNITS.iter().find(|(unit, _)| text.ends_with(unit));
+            let number = unit.map_or(text, |(unit, _)| text.strip_suffix(unit).unwrap());
+            let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+            let number: u128 = number.parse().ok().filter(|_| digits)?;
+            let seconds = number.checked_mul(unit.map_or(1, |(_, seconds)| u128::from(*seconds)))?;
+            options.keep_deleted = seconds.try_into().ok()?;
         }
         // What can't be read forbids.
         "direct-restore" if text == "auto" => options.direct_restore = DirectRestore::Auto,

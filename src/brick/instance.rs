@@ -10,6 +10,7 @@ use std::time::Instant;
 use fsnap_core::options::NAMES;
 use fsnap_core::{Error, Gfid};
 
+use super::expiry::{self, Looker};
 use super::pausing;
 use super::pool::{self, Pool};
 use super::shared::Shared;
@@ -23,6 +24,8 @@ pub struct Brick {
     pub state: Arc<Shared>,
     /// Who does what takes time.
     pub pool: Pool,
+    /// Who looks which deleted files were kept for long enough.
+    looker: Arc<Looker>,
     /// Until the brick is this instance's.
     waiting: Waiting,
     /// Files whose catalogue self-heal is about to bring: it has removed the old one, as it believes.
@@ -54,13 +57,17 @@ impl role::Instance for Brick {
         let known = Arc::downgrade(&state);
         let pool = Pool::new(move || host.adopt_thread(), move |keys| tidy::first(&known, keys));
         let (known, entrance) = (Arc::downgrade(&state), (*pool).clone());
+        let looker = Arc::new(Looker::default());
+        let looks = Arc::clone(&looker);
         state.when_open(move || {
             pausing::start(&known, &entrance);
             tidy::start(&known, &entrance);
+            expiry::start(&known, &entrance, &looks);
         });
         Ok(Brick {
             state,
             pool,
+            looker,
             waiting: Waiting::default(),
             healing: Mutex::default(),
             mended: Mutex::default(),
@@ -69,6 +76,7 @@ impl role::Instance for Brick {
 
     fn reconfigure(&self, get: &dyn Fn(&str) -> Option<Vec<u8>>) {
         self.state.reconfigure(get);
+        expiry::restart(&Arc::downgrade(&self.state), &self.pool, &self.looker);
     }
 
     /// storage/posix has found the brick to be in order: now what a crash interrupted is finished, before clients come.

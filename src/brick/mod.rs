@@ -6,6 +6,7 @@ mod caller;
 mod commands;
 mod counters;
 mod errand;
+mod expiry;
 mod graves;
 mod guard;
 mod handles;

@@ -89,7 +89,7 @@ static mut DUMPOPS: sys::xlator_dumpops = sys::xlator_dumpops {
 };
 
 // All are declared as strings: the host would refuse to start a brick over a value of another type.
-static mut OPTIONS: [sys::volume_option_t; 8] = [
+static mut OPTIONS: [sys::volume_option_t; 9] = [
     option(c"enabled", c"on", c"Take commands. Off refuses them and leaves everything else as it is."),
     option(c"max-snapshots", c"256", c"Snapshots that one file may have, 1 to 256."),
     option(c"min-free", c"5", c"Percent of the brick that must be free for a new snapshot, 0 to 99."),
@@ -98,6 +98,11 @@ static mut OPTIONS: [sys::volume_option_t; 8] = [
         c"on-unlink",
         c"keep",
         c"The snapshots of a file that is deleted: keep, purge, or refuse to delete it.",
+    ),
+    option(
+        c"keep-deleted",
+        c"0",
+        c"For how long the snapshots of deleted files are kept that are not held: 30d, 12h; 0 for ever.",
     ),
     option(c"direct-restore", c"auto", c"Restore by plain setfattr: auto (on distribute volumes) or off."),
     option(c"volume-type", c"", c"For volfiles without a glusterd only: distribute, replicate or disperse."),

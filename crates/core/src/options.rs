@@ -22,6 +22,8 @@ pub struct Options {
     pub browse: bool,
     /// What becomes of the snapshots of a file whose last name goes.
     pub on_unlink: OnUnlink,
+    /// For how long the snapshots of a deleted file are kept that are not held, in seconds. 0: until somebody deletes them.
+    pub keep_deleted: u64,
     /// How `restore` as a bare setxattr is treated.
     pub direct_restore: DirectRestore,
     /// The type of the volume, where no glusterd tells it (hand-written volfiles).
@@ -59,6 +61,7 @@ impl Default for Options {
             min_free: 5,
             browse: true,
             on_unlink: OnUnlink::Keep,
+            keep_deleted: 0,
             direct_restore: DirectRestore::Auto,
             volume_type: None,
         }
@@ -66,8 +69,16 @@ impl Default for Options {
 }
 
 /// The names of all options, as in `gluster volume set VOL user.xlator.fsnap.NAME VALUE`.
-pub const NAMES: [&str; 7] =
-    ["enabled", "max-snapshots", "min-free", "browse", "on-unlink", "direct-restore", "volume-type"];
+pub const NAMES: [&str; 8] = [
+    "enabled",
+    "max-snapshots",
+    "min-free",
+    "browse",
+    "on-unlink",
+    "keep-deleted",
+    "direct-restore",
+    "volume-type",
+];
 
 impl Options {
     /// Reads the options that `get` finds by name. What can't be read is left at its default and returned as a text
@@ -107,6 +118,9 @@ impl Options {
                     _ => return Err("keep, purge or refuse"),
                 }
             }
+            "keep-deleted" => {
+                self.keep_deleted = seconds(text).ok_or("a time (30d, 12h, 90m, 45s, 2w), or 0 for ever")?;
+            }
             "direct-restore" => {
                 self.direct_restore = match text {
                     "auto" => DirectRestore::Auto,
@@ -133,6 +147,23 @@ fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// A number and its unit: s (or none), m, h, d or w.
+fn seconds(text: &str) -> Option<u64> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd', 'w']) {
+        Some(number) => (number, text.as_bytes()[text.len() - 1]),
+        None => (text, b's'),
+    };
+    let unit = match unit {
+        b'w' => 7 * 86_400,
+        b'd' => 86_400,
+        b'h' => 3600,
+        b'm' => 60,
+        _ => 1,
+    };
+    let number: u64 = number.parse().ok().filter(|_| number.bytes().all(|b| b.is_ascii_digit()))?;
+    number.checked_mul(unit)
+}
+
 fn number(text: &str, range: std::ops::RangeInclusive<u16>) -> Option<u16> {
     text.parse().ok().filter(|n| range.contains(n))
 }
@@ -156,13 +187,19 @@ mod tests {
             ("min-free", "10%"),
             ("browse", "No"),
             ("on-unlink", "purge"),
+            ("keep-deleted", "30d"),
             ("direct-restore", "off"),
             ("volume-type", "replicate"),
             ("something-else", "x"),
         ]);
         assert_eq!(bad, 0);
         assert_eq!((o.enabled, o.max_snapshots, o.min_free, o.browse), (false, 3, 10, false));
-        assert_eq!(o.on_unlink, OnUnlink::Purge);
+        assert_eq!((o.on_unlink, o.keep_deleted), (OnUnlink::Purge, 30 * 86_400));
+        for (text, seconds) in
+            [("0", 0), ("90", 90), ("45s", 45), ("2m", 120), ("12h", 43_200), ("1w", 604_800)]
+        {
+            assert_eq!(read(&[("keep-deleted", text)]).0.keep_deleted, seconds, "{text}");
+        }
         assert_eq!((o.direct_restore, o.volume_type), (DirectRestore::Off, Some(VolumeType::Replicate)));
     }
 
@@ -178,6 +215,12 @@ mod tests {
             ("min-free", "five"),
             ("browse", "2"),
             ("on-unlink", "Keep"),
+            ("keep-deleted", "d"),
+            ("keep-deleted", "-1d"),
+            ("keep-deleted", "+1"),
+            ("keep-deleted", "1y"),
+            ("keep-deleted", "99999999999999999999"),
+            ("keep-deleted", "9999999999999999999w"),
             ("volume-type", "x"),
         ] {
             assert_eq!(read(&[(name, value)]), (Options::default(), 1), "{name}={value}");

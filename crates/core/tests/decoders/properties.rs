@@ -69,14 +69,22 @@ fn volume_type() -> impl Strategy<Value = VolumeType> {
 fn settings() -> impl Strategy<Value = Options> {
     let on_unlink = select(vec![OnUnlink::Keep, OnUnlink::Purge, OnUnlink::Refuse]);
     let direct_restore = select(vec![DirectRestore::Auto, DirectRestore::Off]);
-    let rest = (on_unlink, direct_restore, option::of(volume_type()));
+    let keep_deleted = prop_oneof![0..1000u64, any::<u64>()];
+    let rest = (on_unlink, keep_deleted, direct_restore, option::of(volume_type()));
     (any::<bool>(), 1..=256u16, 0..100u8, any::<bool>(), rest).prop_map(
-        |(enabled, max_snapshots, min_free, browse, (on_unlink, direct_restore, volume_type))| Options {
+        |(
+            enabled,
+            max_snapshots,
+            min_free,
+            browse,
+            (on_unlink, keep_deleted, direct_restore, volume_type),
+        )| Options {
             enabled,
             max_snapshots,
             min_free,
             browse,
             on_unlink,
+            keep_deleted,
             direct_restore,
             volume_type,
         },
@@ -130,8 +138,20 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
         vec(any::<u8>(), 57),
         any::<[u8; 16]>().prop_map(|x| x.to_vec()),
         word(&SWITCHES).prop_map(Into::into),
-        word(&["keep", "purge", "refuse", "auto", "distribute", "replicate", "disperse", "256", "99 %"])
-            .prop_map(Into::into),
+        word(&[
+            "keep",
+            "purge",
+            "refuse",
+            "auto",
+            "distribute",
+            "replicate",
+            "disperse",
+            "256",
+            "99 %",
+            "30d",
+            "12h"
+        ])
+        .prop_map(Into::into),
         volume_info().prop_map(Into::into),
     ]
 }

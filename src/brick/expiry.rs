@@ -1,0 +1,100 @@
+//! Deleted files go for good when they were kept for as long as the option `keep-deleted` says.
+//!
+//! Each brick sees to that by itself, and by its own clock. When a file was deleted is noted on it, and the same on all bricks. So those
+//! of a set agree but for the time between two looks; until then what one of them has no more is in no other's way: self-heal makes no
+//! snapshot that the catalogue on a brick does not have.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use fsnap_core::Gfid;
+
+use super::pool::{Entrance, Key};
+use super::shared::Shared;
+
+/// Until it looks again whether files are to go, in seconds: a tenth of the time that they are kept, and no more than this.
+const SELDOM: u64 = 3600;
+
+/// Who looks now and then. There is one, as long as somebody has what this leads to.
+#[derive(Default)]
+pub struct Looker(Mutex<Weak<()>>);
+
+impl Looker {
+    fn now(&self) -> MutexGuard<'_, Weak<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is(&self, token: &Arc<()>) -> bool {
+        Weak::ptr_eq(&self.now(), &Arc::downgrade(token))
+    }
+}
+
+/// Begins to look, if nobody does.
+pub fn start(state: &Weak<Shared>, entrance: &Entrance, looker: &Arc<Looker>) {
+    if looker.now().upgrade().is_none() {
+        restart(state, entrance, looker);
+    }
+}
+
+/// Begins anew: the options are others.
+pub fn restart(state: &Weak<Shared>, entrance: &Entrance, looker: &Arc<Looker>) {
+    let token = Arc::new(());
+    *looker.now() = Arc::downgrade(&token);
+    go_on(Weak::clone(state), entrance.clone(), Arc::clone(looker), token);
+}
+
+fn go_on(known: Weak<Shared>, entrance: Entrance, looker: Arc<Looker>, token: Arc<()>) {
+    let Some(kept) = known.upgrade().map(|state| state.options().keep_deleted) else { return };
+    if kept == 0 {
+        return;
+    }
+    let again = entrance.clone();
+    entrance.submit_after(Duration::from_secs((kept / 10).clamp(1, SELDOM)), Vec::new(), move |_| {
+        if !again.takes_tasks() || !looker.is(&token) {
+            return;
+        }
+        if let Some(state) = known.upgrade() {
+            look(&state, &again);
+        }
+        go_on(known, again, looker, token);
+    });
+}
+
+fn look(state: &Arc<Shared>, entrance: &Entrance) {
+    let Some(store) = state.store.get().filter(|_| state.options().keep_deleted > 0) else { return };
+    for file in store.buried() {
+        if is_due(state, file) {
+            let (state, host) = (Arc::clone(state), state.host);
+            entrance.submit_short(vec![Key::File(file)], move |turn| {
+                // Else the next look finds it.
+                if let (Ok(_entered), Ok(_change), false) = (turn.in_time(), state.begin(), host.is_going()) {
+                    expire(&state, file);
+                }
+            });
+        }
+    }
+}
+
+fn is_due(state: &Shared, file: Gfid) -> bool {
+    let keep = Duration::from_secs(state.options().keep_deleted);
+    let deleted = state.store().and_then(|store| store.deleted_at(file));
+    let age = |then| SystemTime::now().duration_since(then).unwrap_or_default();
+    !keep.is_zero() && deleted.is_ok_and(|then| then.is_some_and(|then| age(then) >= keep))
+}
+
+fn expire(state: &Shared, file: Gfid) {
+    if !is_due(state, file) {
+        return;
+    }
+    match state.store().and_then(|store| store.expire(file)) {
+        Ok(0) => {}
+        Ok(count) => {
+            tracing::info!(
+                "{count} snapshots of the deleted file {file} were kept for as long as keep-deleted says, and are deleted"
+            );
+        }
+        Err(error) => {
+            tracing::error!("the deleted file {file} was kept for long enough, and does not go: {error}")
+        }
+    }
+}
