@@ -106,6 +106,7 @@ fn get(key: &[u8]) {
         (Ok(Question::List), _) => assert_eq!(verb, b"list"),
         (Ok(Question::Status), _) => assert_eq!(verb, b"status"),
         (Ok(Question::Armed), _) => assert_eq!(verb, b"armed"),
+        (Ok(Question::Deleted), _) => assert_eq!(verb, b"deleted"),
         (Ok(other), None) => panic!("{other:?}"),
         (Err(e), Some(_)) => refused(&e, libc::EINVAL),
         (Err(e), None) => refused(&e, libc::EOPNOTSUPP),

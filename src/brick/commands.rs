@@ -231,7 +231,7 @@ fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<Ge
 fn keys_of(base: Gfid, question: &Question) -> Vec<Key> {
     match question {
         Question::List | Question::Info(_) | Question::Status => Vec::new(),
-        Question::Armed | Question::Marks(_) => vec![Key::File(base)],
+        Question::Armed | Question::Deleted | Question::Marks(_) => vec![Key::File(base)],
     }
 }
 

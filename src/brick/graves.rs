@@ -24,7 +24,7 @@ pub fn empty(state: &Arc<Shared>, entrance: &Entrance, file: Gfid, inodes: Inode
             return;
         }
         match turn.in_time() {
-            Ok(_entered) if !inodes.is_open(file) => {
+            Ok(_entered) if !inodes.is_open(file) && !state.claims.has(file) => {
                 // The next one will.
                 let Ok(_change) = state.begin() else { return };
                 if let Err(error) = store.empty_grave(file) {

@@ -33,7 +33,8 @@ impl role::Guard for Brick {
             // The journal has what self-heal makes in `.fsnap`: what is gone geo-replication passes over, at once with this errno.
             return Some(libc::ENOENT);
         }
-        (!finds_deleted(call) && store.is_deleted(file)).then_some(libc::ESTALE)
+        (!finds_deleted(call) && store.is_deleted(file) && !is_claimed(&self.state, call, file))
+            .then_some(libc::ESTALE)
     }
 
     fn refuse(&self, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
@@ -119,7 +120,9 @@ fn refuse(state: &Shared, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
     }
     let store = state.store().ok()?;
     let allowed = match change.place {
-        Target::File(gfid) if store.is_deleted(gfid) => return Some(libc::ESTALE),
+        Target::File(gfid) if store.is_deleted(gfid) && !is_claimed(state, call, gfid) => {
+            return Some(libc::ESTALE);
+        }
         Target::File(gfid) | Target::Open(gfid) => {
             let kind = store.what_is(gfid);
             let reads = match change.place {
@@ -135,6 +138,11 @@ fn refuse(state: &Shared, call: &Call<'_>, change: &Change<'_>) -> Option<i32> {
         Target::Entry(parent, name) => entry_allowed(store, parent, name, change),
     };
     (!allowed).then_some(libc::EROFS)
+}
+
+/// Whether who asks is about to bring the deleted `file` back.
+fn is_claimed(state: &Shared, call: &Call<'_>, file: Gfid) -> bool {
+    state.claims.has_by(file, || call.connection())
 }
 
 fn file_allowed(kind: InodeKind, how: How<'_>) -> bool {

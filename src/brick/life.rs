@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fsnap_core::acl::Caller;
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{Catalogue, Change, MovedUp, Store};
@@ -12,7 +13,7 @@ use super::names::{HealRemoval, Names, OnDisk, Place, Plan};
 use super::pool::{Entered, Entrance, Key};
 use super::shared::Shared;
 use super::{graves, heal, rmdir};
-use crate::ffi::{Call, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
+use crate::ffi::{Call, Connection, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
@@ -69,7 +70,7 @@ fn remove<'a>(
         }
         Removal::Link { file, to } => {
             match Place::new(store, &to, file) {
-                Ok(to) => link(brick, to, file, heals(call), ticket),
+                Ok(to) => link(brick, to, file, call, ticket),
                 Err(error) => ticket.fail(error.errno()),
             }
             None
@@ -86,35 +87,91 @@ fn remove<'a>(
 
 /// Passes a link on when nobody is at work on the file or the name: storage/posix notes the name on the file a moment after
 /// it has given it, and neither a removal nor a command is to see the file without. `ESTALE` if the file has lost its last
-/// name meanwhile: storage/posix would find the inode, which is kept.
-fn link(brick: &Brick, to: Place, file: Gfid, heals: bool, ticket: Ticket<'_>) {
+/// name meanwhile: storage/posix would find the inode, which is kept. Who is about to bring it back gives it a name again so.
+fn link(brick: &Brick, to: Place, file: Gfid, call: &Call<'_>, ticket: Ticket<'_>) {
+    let linking = Linking {
+        state: Arc::clone(&brick.state),
+        parent: to.parent,
+        file,
+        heals: heals(call),
+        by: call.connection(),
+        caller: call.caller(),
+    };
     let (host, keys) = (brick.state.host, vec![to.key(), Key::File(file)]);
-    let is_gone = move |state: &Shared| !heals && state.store().is_ok_and(|store| store.is_deleted(file));
     if let Some(entered) = brick.pool.enter(&keys) {
-        return match is_gone(&brick.state) {
-            true => ticket.fail(libc::ESTALE),
-            false => ticket.proceed(host, Route::AsGiven, move |_| drop(entered)),
+        return match linking.may() {
+            Err(error) => ticket.fail(error.errno()),
+            Ok(rises) => ticket.proceed(host, Route::AsGiven, move |done| {
+                linking.done(rises && done);
+                drop(entered);
+            }),
         };
     }
     let Some(held) = ticket.hold() else { return };
-    let (state, entrance) = (Arc::clone(&brick.state), (*brick.pool).clone());
-    brick.pool.submit_short(keys, move |turn| match turn.in_time() {
-        Ok(_) if is_gone(&state) => held.fail(libc::ESTALE),
-        Ok(entered) => {
-            if let Ok(store) = state.store() {
-                // What it finds does not matter, but that there is a way to it.
-                let _ = to.entry(store, &entrance);
+    let entrance = (*brick.pool).clone();
+    brick.pool.submit_short(keys, move |turn| {
+        let ready = turn.in_time().and_then(|entered| Ok((entered, linking.may()?)));
+        match ready {
+            Ok((entered, rises)) => {
+                if let Ok(store) = linking.state.store() {
+                    // What it finds does not matter, but that there is a way to it.
+                    let _ = to.entry(store, &entrance);
+                }
+                held.proceed(host, move |done| {
+                    linking.done(rises && done);
+                    drop(entered);
+                    Ok(Vec::new())
+                });
             }
-            held.proceed(host, move |_| {
-                drop(entered);
-                Ok(Vec::new())
-            });
-        }
-        Err(error) => {
-            tracing::warn!("no link is made: {error}");
-            held.fail(error.errno());
+            Err(error) => {
+                tracing::warn!("no link is made: {error}");
+                held.fail(error.errno());
+            }
         }
     });
+}
+
+/// A link of a file to a name in directory `parent`.
+struct Linking {
+    state: Arc<Shared>,
+    parent: Gfid,
+    file: Gfid,
+    heals: bool,
+    by: Connection,
+    caller: Caller,
+}
+
+impl Linking {
+    /// Whether the file comes back by it. [`Error::Gone`] (`ESTALE`) if it was deleted and does not, `EACCES` if it must not there: a
+    /// private graph has no kernel that has looked at the directory's rights.
+    fn may(&self) -> Result<bool> {
+        let store = match self.state.store() {
+            Ok(store) if !self.heals && store.is_deleted(self.file) => store,
+            _ => return Ok(false),
+        };
+        if !self.state.claims.has_by(self.file, || self.by.clone()) {
+            return Err(Error::Gone);
+        }
+        store.may_make_entry(self.parent, &self.caller).map(|()| true)
+    }
+
+    /// After the link. What fails here is logged: the next start does it.
+    fn done(&self, rises: bool) {
+        if !rises {
+            return;
+        }
+        let rise = || {
+            let _change = self.state.begin()?;
+            let store = self.state.store()?;
+            store.rise(self.file)?;
+            store.follow_rights(self.file)
+        };
+        match rise() {
+            Ok(()) => tracing::info!("the deleted file {} is back, in directory {}", self.file, self.parent),
+            Err(error) => tracing::error!("{} is back, and its snapshots do not know: {error}", self.file),
+        }
+        self.state.claims.remove(self.file);
+    }
 }
 
 /// How a file was prepared for the loss of a name.

@@ -3,6 +3,7 @@
 //! One file per concern. The translator holds the store of its brick, runs commands on its own workers, and answers.
 
 mod caller;
+mod claims;
 mod commands;
 mod counters;
 mod errand;

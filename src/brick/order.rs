@@ -43,6 +43,7 @@ pub fn question_kind(question: &Question) -> &'static str {
         Question::Info(_) => "info",
         Question::Status => "status",
         Question::Armed => "armed",
+        Question::Deleted => "deleted",
         Question::Marks(_) => "marks",
     }
 }
@@ -108,7 +109,7 @@ impl Order {
     pub fn base_for_question(&self, call: &Call<'_>, question: &Question) -> Result<Option<Gfid>> {
         match question {
             Question::Status => Ok(None),
-            Question::List | Question::Info(_) | Question::Armed | Question::Marks(_) => {
+            Question::List | Question::Info(_) | Question::Armed | Question::Deleted | Question::Marks(_) => {
                 self.base(call).map(|(base, _)| Some(base))
             }
         }
@@ -136,8 +137,14 @@ impl Order {
         std::iter::once(Key::File(base)).chain(was.map(|was| Key::name(was.parent, &was.name))).collect()
     }
 
+    /// Whether it is deleted, and not there for who asks.
     pub fn is_deleted(&self, base: Gfid) -> bool {
-        self.state.store().is_ok_and(|store| store.is_deleted(base))
+        self.state.store().is_ok_and(|store| store.is_deleted(base)) && !self.is_claimed(base)
+    }
+
+    /// Whether who asks is about to bring it back.
+    pub fn is_claimed(&self, base: Gfid) -> bool {
+        self.state.claims.has_by(base, || self.by.clone())
     }
 
     /// [`Error::Gone`] (`ESTALE`, upon which the client looks again) if the file was deleted, or brought back, while this waited for
@@ -227,6 +234,7 @@ impl Order {
                 self.state.counters.cloned(time);
             }
             Command::Hold(name, held) => store.hold(base, name, *held)?,
+            Command::Arm(_) if self.is_deleted(base) => return Err(Error::Gone),
             Command::Arm(Arming { name, id }) => {
                 volume::allow_carried_restore(self.state.volume_id)?;
                 // On a distribute volume nothing can make a bare truncate of a carrier: nobody has to be kept away.
@@ -281,6 +289,16 @@ impl Order {
             }
             Question::Status => Ok(self.status()),
             Question::Marks(name) => Ok(answer::marks(&store.marks(base, name)?)),
+            Question::Deleted => {
+                store.may_command_snapshots(base, &self.caller)?;
+                if self.file == base || !store.is_deleted(base) {
+                    return Err(Error::unsupported("this is no snapshot of a deleted file"));
+                }
+                match self.state.claims.add(base, self.by.clone()) {
+                    true => Ok(answer::deleted(base)),
+                    false => Err(Error::Restoring),
+                }
+            }
             Question::Armed => {
                 let arms = &self.state.arms;
                 Ok(answer::armed(arms.is_taken(base, self.caller.uid), arms.over(base)))

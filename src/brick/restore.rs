@@ -8,6 +8,7 @@ use fsnap_core::command::parse_id;
 use fsnap_core::{Error, Gfid, Result};
 
 use super::caller::is_heal;
+use super::graves;
 use super::instance::Brick;
 use super::pool::Key;
 use super::shared::Shared;
@@ -181,7 +182,7 @@ fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
         Ok(id) => id,
         Err(error) => return held.fail(error.errno()),
     };
-    let state = Arc::clone(&brick.state);
+    let (state, entrance, inodes) = (Arc::clone(&brick.state), (*brick.pool).clone(), call.inodes());
     brick.pool.submit(vec![Key::File(file)], move |turn| {
         let done = turn.in_time().and_then(|turn| {
             let (change, store) = (state.begin()?, state.store()?);
@@ -193,6 +194,12 @@ fn carry(brick: &Brick, call: &Call<'_>, id: &[u8], held: HeldTruncate) {
                 state.halves.add(file, Some(by));
             }
             // Once more: its owner may have given them back meanwhile.
+            if store.is_deleted(file)
+                && let Some(inodes) = inodes
+            {
+                // It may not come back after all.
+                graves::empty(&state, &entrance, file, inodes);
+            }
             let carried = store.strip_privileges(file, &caller).and_then(|()| store.carry(file, id));
             let restored = carried.inspect_err(|_| {
                 // By an earlier one, or because it can't be taken back.

@@ -8,6 +8,7 @@ use fsnap_core::options::Options;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::Store;
 
+use super::claims::Claims;
 use super::counters::Counters;
 use super::restores::{Arms, Halves};
 use super::sent::Sent;
@@ -38,6 +39,7 @@ pub struct Shared {
     pub halves: Halves,
     pub sent_on: SentOn,
     pub pauses: Pauses,
+    pub claims: Claims,
 }
 
 impl Shared {
@@ -59,6 +61,7 @@ impl Shared {
             halves: Halves::default(),
             sent_on: SentOn::default(),
             pauses: Pauses::default(),
+            claims: Claims::default(),
         }
     }
 

@@ -29,11 +29,21 @@ const BRICKS: &[u8] = b"glusterfs.fsnap.bricks.";
 /// A question to this role, answered with nothing as soon as nobody is in the middle of a change of the file.
 const TURN: &[u8] = b"glusterfs.fsnap.turn";
 
+/// A question to this role, set on a snapshot of a deleted file: which file that is. From then on this graph finds it by its gfid.
+const DELETED: &[u8] = b"glusterfs.fsnap.deleted";
+
 /// The translator of a private client graph.
 pub struct Client {
     host: Host,
     /// How long to wait until all writers of a file have stopped.
     patience: Duration,
+}
+
+/// What this role is asked.
+enum Asked {
+    Bricks(fsnap_core::Result<SnapName>),
+    Turn,
+    Deleted,
 }
 
 impl Client {
@@ -71,15 +81,17 @@ impl Client {
     pub fn get(&self, file: ClientFile, key: &CStr, reply: GetReply) -> Option<GetReply> {
         let what = key.to_bytes();
         let asked = match what.strip_prefix(BRICKS) {
-            Some(name) => Some(SnapName::parse(name)),
-            None if what == TURN => None,
+            Some(name) => Asked::Bricks(SnapName::parse(name)),
+            None if what == TURN => Asked::Turn,
+            None if what == DELETED => Asked::Deleted,
             None => return Some(reply),
         };
         let (patience, key) = (self.patience, key.to_owned());
         let work = move |work: &mut Work| match asked {
-            Some(Ok(name)) => Ok(work.set.describe(&mut work.file, &name)),
-            Some(Err(error)) => Err(error.errno()),
-            None => work.await_turn(patience).map(|()| String::new()),
+            Asked::Bricks(Ok(name)) => Ok(work.set.describe(&mut work.file, &name)),
+            Asked::Bricks(Err(error)) => Err(error.errno()),
+            Asked::Turn => work.await_turn(patience).map(|()| String::new()),
+            Asked::Deleted => work.claim(),
         };
         self.run(file, reply, work, move |reply, answer| match answer {
             Ok(answer) => reply.value(&key, answer.as_bytes()),

@@ -52,10 +52,11 @@ Examples:
   fsnap restore vm.img@monday                        asks first
   fsnap restore vm.img@monday --yes                  for scripts
   fsnap restore .fsnap/vm.img@monday@1b4e28ba        brings a deleted file back
+  fsnap restore .fsnap/vm.img@monday@1b4e28ba --to new/vm.img
 
 Stop what uses the file first. The file stays the same, with its owner, mode and xattrs; its other snapshots stay. What
 it was before is kept as a snapshot before-restore-TIME, unless --no-backup. Bricks that are away are healed when they are
-back. A deleted file comes back on distribute volumes only; elsewhere copy the snapshot out of .fsnap.";
+back. A deleted file comes back where it was, or --to another path on the volume: the same file, with all its snapshots.";
 
 const CHECK: &str = "\
 The same as fsnap-check, for several bricks one after the other. Root only, on the server that has them.
@@ -119,6 +120,9 @@ pub enum Command {
     Restore {
         #[command(flatten)]
         snapshot: One,
+        /// Where a deleted file is to be: a path on the same volume [default: where it was]
+        #[arg(long, value_name = "PATH")]
+        to: Option<PathBuf>,
         /// Don't ask
         #[arg(long, short)]
         yes: bool,
@@ -217,6 +221,7 @@ mod tests {
             &["fsnap", "list"],
             &["fsnap", "list", "-r", "--json", "a", "b"],
             &["fsnap", "restore", "-y", "d/f@a@b"],
+            &["fsnap", "restore", "d/.fsnap/f@a@0123abcd", "--to", "e/f"],
             &["fsnap", "check", "--repair", "/b1", "/b2"],
             &["fsnap", "check", "--empty-quarantine", "/b1"],
         ] {

@@ -1,7 +1,8 @@
 //! What has to be done by way of a private client graph: it is safe on every copy of a file. See docs/architecture.md,
 //! "The private client graph".
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -133,17 +134,45 @@ impl Graphs {
             // that has the snapshot wrong gets it right by the data of the others.
             opened.file(file, gfid, &away, name).map(|(object, _)| object)
         })?;
-        let begun = Instant::now();
-        loop {
-            // Bricks that one was tried on do not take it again.
-            let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
-            let arming = Arming { name: name.clone(), id }.to_string();
-            match undisturbed(file, || object.set(&key("arm"), arming.as_bytes()))? {
-                Err(Errno::EBUSY) if begun.elapsed() < UNDER_WAY => {
-                    std::thread::sleep(Duration::from_secs(1));
-                }
-                done => return Ok(done),
-            }
+        carried(file, &object, name)
+    }
+
+    /// Brings the deleted file back that `found` is the snapshot `name` of, with the content of that, as `to` in the directory `dir`.
+    pub fn bring_back(
+        &mut self,
+        found: &Found,
+        name: &SnapName,
+        dir: &Found,
+        to: &OsStr,
+    ) -> Result<Result<(), Errno>, Failure> {
+        let file = &found.shown;
+        let (gfid, opened) = self.opened(found)?;
+        if dir.place.mount().volume().as_ref() != Some(&opened.volume) {
+            return Err(Failure::new(
+                &dir.shown,
+                "it is on another volume, or mounted another way: a file comes back on its own",
+            ));
+        }
+        let path = dir.place.in_volume().map_err(|error| Failure::finding(&dir.shown, error))?;
+        let new = CString::new(to.as_bytes()).map_err(|_| dir.failed(Deed::Look, Errno::EINVAL))?;
+        let graph = within(file, LIMIT, move || {
+            let (_, bricks) = opened.file(file, gfid, &[], name)?;
+            let away = left_out(file, &bricks.bricks)?;
+            opened.graph(file, &away)
+        })?;
+        let looked_up = within(file, LIMIT, || {
+            let dir = graph.directory(&path).map_err(|errno| dir.failed(Deed::Look, errno))?;
+            let claimed = graph.file(gfid).and_then(|snapshot| snapshot.get(&key("deleted")));
+            Ok(claimed.and_then(|answer| graph.file(file_of(&answer)?)).map(|object| (dir, object)))
+        })?;
+        let (dir, object) = match looked_up {
+            Ok(found) => found,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        match carried(file, &object, name)? {
+            // The bricks take what it has now from it again if it does not get its name.
+            Ok(()) => within(file, LIMIT, || Ok(object.link(&dir, &new))),
+            refused => Ok(refused),
         }
     }
 
@@ -218,6 +247,32 @@ impl Opened {
         let answer = volume::again_if_healed_meanwhile(|| object.get(&question)).map_err(answered)?;
         let bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;
         Ok((object, bricks))
+    }
+}
+
+/// The file that an answer to `deleted` names.
+fn file_of(answer: &[u8]) -> Result<Gfid, Errno> {
+    #[derive(Deserialize)]
+    struct Answer {
+        file: String,
+    }
+    let answer: Answer = serde_json::from_slice(answer).map_err(|_| Errno::EPROTO)?;
+    Gfid::parse(&answer.file).map_err(|_| Errno::EPROTO)
+}
+
+/// A restore of `object`, which is tried again while another one is under way.
+fn carried(file: &Path, object: &Object<'_>, name: &SnapName) -> Result<Result<(), Errno>, Failure> {
+    let begun = Instant::now();
+    loop {
+        // Bricks that one was tried on do not take it again.
+        let id = Gfid::from_bytes(Uuid::new_v4().into_bytes());
+        let arming = Arming { name: name.clone(), id }.to_string();
+        match undisturbed(file, || object.set(&key("arm"), arming.as_bytes()))? {
+            Err(Errno::EBUSY) if begun.elapsed() < UNDER_WAY => {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            done => return Ok(done),
+        }
     }
 }
 

@@ -187,7 +187,7 @@ pub fn show(target: &Target) -> Result<Entry, Failure> {
 }
 
 /// The path that the file of a snapshot in `.fsnap` had.
-fn former(snapshot: &Found, file: &OsStr) -> PathBuf {
+pub fn former(snapshot: &Found, file: &Path) -> PathBuf {
     let real = snapshot.place.path().unwrap_or_default();
     above(&snapshot.shown, mount::parent(&real)).join(file)
 }

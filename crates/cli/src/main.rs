@@ -54,8 +54,8 @@ fn main() -> ExitCode {
         Command::Delete(many) => change_all(many.named, Deed::Delete, "delete", "deleted"),
         Command::Hold(many) => change_all(many.named, Deed::Hold, "hold", "held"),
         Command::Release(many) => change_all(many.named, Deed::Release, "release", "released"),
-        Command::Restore { snapshot, yes, no_backup } => {
-            let wishes = restore::Wishes { yes, backup: !no_backup };
+        Command::Restore { snapshot, to, yes, no_backup } => {
+            let wishes = restore::Wishes { to, yes, backup: !no_backup };
             told(
                 Target::resolve(snapshot.named)
                     .and_then(|target| restore::restore(&mut graphs, target, &wishes)),

@@ -1,7 +1,7 @@
 //! Restoring.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fsnap_check::escaped;
 use fsnap_core::{SNAP_DIR, SnapName};
@@ -12,8 +12,10 @@ use crate::cluster::Graphs;
 use crate::create::{Wish, create};
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
-use crate::list::show;
-use crate::target::{Target, argument};
+use crate::found::Found;
+use crate::list::{former, show};
+use crate::mount;
+use crate::target::{Deleted, Target, argument};
 use crate::text::{self, quoted};
 use crate::volume;
 
@@ -34,6 +36,8 @@ const REFUSALS: [Errno; 8] = [
 
 /// What the caller wants besides.
 pub struct Wishes {
+    /// Where a deleted file is to be.
+    pub to: Option<PathBuf>,
     /// Not to be asked.
     pub yes: bool,
     /// A snapshot of what the file is now.
@@ -42,14 +46,20 @@ pub struct Wishes {
 
 /// Restores a file, or brings a deleted one back: what is to be said then.
 ///
-/// A file is restored by way of a private client graph. One that was deleted comes back where it was alone: on a distribute
-/// volume.
+/// By way of a private client graph.
 pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<String, Failure> {
     let entry = look(graphs, &target)?;
+    if let Some(deleted) = &target.deleted {
+        return bring_back(graphs, &target, deleted, &entry, wishes);
+    }
+    if wishes.to.is_some() {
+        let why = format!("the file is not deleted: copy the snapshot (cp {})", quoted(&as_file(&target)));
+        return Err(Failure::new(&target.typed, why));
+    }
     // A snapshot by itself has no snapshots; the volume refuses it if its file is elsewhere.
     let backup = wishes.backup && !target.is_by_itself();
     if !wishes.yes {
-        confirm(&target, &entry, backup)?;
+        confirm(&target, &entry, None, backup)?;
     }
     let saved = if backup { Some(save(graphs, &target)?) } else { None };
     if saved.is_none() && !target.is_by_itself() {
@@ -70,6 +80,49 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
     }
 }
 
+/// A deleted file, to where it was or is to be.
+fn bring_back(
+    graphs: &mut Graphs,
+    target: &Target,
+    deleted: &Deleted,
+    entry: &Entry,
+    wishes: &Wishes,
+) -> Result<String, Failure> {
+    let to = match &wishes.to {
+        // As mv does it.
+        Some(to) if to.is_dir() => to.join(deleted.file.file_name().unwrap_or_default()),
+        Some(to) => to.clone(),
+        None if deleted.is_cut => {
+            return Err(Failure::new(
+                &target.typed,
+                "not all of the path that it had is known: give --to PATH",
+            ));
+        }
+        None => former(&target.file, &deleted.file),
+    };
+    let Some(name) = to.file_name() else { return Err(Failure::new(&to, "this is not a name for a file")) };
+    let dir = Found::at(mount::parent(&to)).map_err(|failure| match failure.errno {
+        Some(Errno::ENOENT) => Failure {
+            text: "there is no such directory (any more): make it, or give --to PATH".into(),
+            ..failure
+        },
+        _ => failure,
+    })?;
+    if dir.place.below(name).is_ok() {
+        return Err(Failure {
+            subject: escaped(&to),
+            ..Failure::of(Deed::Restore, &to, &dir.place, Errno::EEXIST)
+        });
+    }
+    if !wishes.yes {
+        confirm(target, entry, Some(&to), false)?;
+    }
+    match graphs.bring_back(&target.file, &target.name, &dir, name)? {
+        Ok(()) => Ok(format!("{} is back, as of snapshot {}\n", escaped(&to), target.name)),
+        Err(errno) => Err(refused(target, errno, None)),
+    }
+}
+
 /// The snapshot; by way of the graph if the mount's answer is `EIO`, which it is on a disperse volume in the midst of heal.
 fn look(graphs: &mut Graphs, target: &Target) -> Result<Entry, Failure> {
     match show(target) {
@@ -82,14 +135,14 @@ fn look(graphs: &mut Graphs, target: &Target) -> Result<Entry, Failure> {
 }
 
 /// Asks on a terminal.
-fn confirm(target: &Target, entry: &Entry, backup: bool) -> Result<(), Failure> {
+fn confirm(target: &Target, entry: &Entry, to: Option<&Path>, backup: bool) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         let why = "nobody can be asked (the input is no terminal): give --yes if it is to be restored";
         return Err(Failure::new(&target.typed, why));
     }
     let (file, created) = (shown(target, entry), text::time(entry.snapshot.created.as_deref()));
-    let question = match (&target.deleted, backup) {
-        (Some(_), _) => format!("Bring {file} back as of {created}?"),
+    let question = match (to, backup) {
+        (Some(to), _) => format!("Bring {} back as of {created}?", escaped(to)),
         (None, true) => format!(
             "Restore {file} to {} of {created}? Stop what uses it first. Its present content is kept as a snapshot.",
             target.name
@@ -132,9 +185,6 @@ fn save(graphs: &mut Graphs, target: &Target) -> Result<SnapName, Failure> {
 
 fn told(target: &Target, entry: &Entry, saved: Option<&SnapName>) -> String {
     let file = shown(target, entry);
-    if target.deleted.is_some() {
-        return format!("{file} is back, as of snapshot {}\n", target.name);
-    }
     let back = match saved {
         Some(name) => {
             format!("to go back: fsnap restore {}\n", quoted(&argument(&target.file.shown, name.as_str())))

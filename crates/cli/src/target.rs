@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use fsnap_core::SnapName;
+use fsnap_core::{MovedUpName, SnapName};
 
 use crate::failure::{Deed, Failure};
 use crate::found::Found;
@@ -28,6 +28,9 @@ impl Named {
     pub fn parse(typed: OsString) -> Result<Named, String> {
         let bytes = typed.as_bytes();
         let slash = bytes.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+        if let Some(MovedUpName { name, .. }) = MovedUpName::parse(&bytes[slash..]) {
+            return Ok(Named { file: typed.clone().into(), typed: typed.into(), name });
+        }
         match bytes[slash..].iter().rposition(|&b| b == b'@') {
             Some(at) if at > 0 => {
                 let name = SnapName::parse(&bytes[slash + at + 1..]).map_err(|why| why.to_string())?;
@@ -108,20 +111,24 @@ fn base_name<'a>(file_name: &'a OsStr, name: &SnapName) -> Option<&'a OsStr> {
     file_name.as_bytes().strip_suffix(format!("@{name}").as_bytes()).map(OsStr::from_bytes)
 }
 
-/// The name of a snapshot of a deleted file: `FILE@NAME@XXXXXXXX`.
+/// The name of a snapshot of a deleted file: `FILE@NAME@XXXXXXXX`, or `PATH@NAME@~GFID` if its directory was removed as well.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Deleted {
-    /// The name that the file had.
-    pub file: OsString,
+    /// The name that the file had, or its path from the directory that is there.
+    pub file: PathBuf,
     /// The snapshot's name.
     pub name: SnapName,
-    /// The first digits of the file's gfid.
-    pub digits: String,
+    /// Whether the path is not known from its beginning.
+    pub is_cut: bool,
 }
 
 impl Deleted {
     /// Reads such a name. A snapshot of a file `FILE@NAME` may have one too.
     pub fn parse(file_name: &OsStr) -> Option<Deleted> {
+        if let Some(moved) = MovedUpName::parse(file_name.as_bytes()) {
+            let is_cut = moved.is_cut();
+            return Some(Deleted { file: OsString::from_vec(moved.path).into(), name: moved.name, is_cut });
+        }
         let mut parts = file_name.as_bytes().rsplitn(3, |&b| b == b'@');
         let (digits, name, file) = (parts.next()?, parts.next()?, parts.next()?);
         let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
@@ -129,9 +136,9 @@ impl Deleted {
             return None;
         }
         Some(Deleted {
-            file: OsStr::from_bytes(file).to_owned(),
+            file: OsStr::from_bytes(file).into(),
             name: SnapName::parse(name).ok()?,
-            digits: String::from_utf8_lossy(digits).into_owned(),
+            is_cut: false,
         })
     }
 }
@@ -174,9 +181,14 @@ mod tests {
     #[test]
     fn names_of_deleted_files() {
         let parse =
-            |name: &str| Deleted::parse(OsStr::new(name)).map(|d| (d.file, d.name.to_string(), d.digits));
-        assert_eq!(parse("f@a@0123abcd"), Some(("f".into(), "a".into(), "0123abcd".into())));
-        assert_eq!(parse("f@x@a@0123abcd"), Some(("f@x".into(), "a".into(), "0123abcd".into())));
+            |name: &str| Deleted::parse(OsStr::new(name)).map(|d| (d.file, d.name.to_string(), d.is_cut));
+        assert_eq!(parse("f@a@0123abcd"), Some(("f".into(), "a".into(), false)));
+        assert_eq!(parse("f@x@a@0123abcd"), Some(("f@x".into(), "a".into(), false)));
+        let gfid = "3f0c1e5a-0000-4000-8000-00000000ffff";
+        assert_eq!(parse(&format!("d%2Ff@a@~{gfid}")), Some(("d/f".into(), "a".into(), false)));
+        assert_eq!(parse(&format!("...%2Fd%2Ff@a@~{gfid}")), Some((".../d/f".into(), "a".into(), true)));
+        let named = Named::parse(format!("m/.fsnap/d%2Ff@a@~{gfid}").into()).unwrap();
+        assert_eq!((named.name.to_string(), named.file == named.typed), ("a".into(), true));
         for no in
             ["f@a", "f@0123abcd", "@a@0123abcd", "f@a@0123abc", "f@a@0123ABCD", "f@-@0123abcd", "f@@0123abcd"]
         {

@@ -93,6 +93,16 @@ pub fn armed(live: bool, over: Option<Gfid>) -> String {
     json(&Answer { version: VERSION, live, over: over.map(|id| id.to_string()) })
 }
 
+/// The answer to `deleted`: the gfid of the file.
+pub fn deleted(file: Gfid) -> String {
+    #[derive(Serialize)]
+    struct Answer {
+        version: u32,
+        file: String,
+    }
+    json(&Answer { version: VERSION, file: file.to_string() })
+}
+
 /// The answer to `marks.NAME`: names of xattrs.
 pub fn marks(marks: &[String]) -> String {
     #[derive(Serialize)]

@@ -79,6 +79,9 @@ pub enum Question {
     Status,
     /// `armed`: whether this brick takes a restore of the file by a carrier for being under way.
     Armed,
+    /// `deleted`: set on a snapshot, the deleted file that it is of, which the connection that asks then finds by its gfid, for a
+    /// while, to bring it back.
+    Deleted,
     /// `marks.NAME`: the marks of the replicate translator that a snapshot has on this brick.
     Marks(SnapName),
 }
@@ -108,6 +111,7 @@ pub fn parse_get(key: &[u8]) -> Option<Result<Question>> {
         b"list" => Ok(Question::List),
         b"status" => Ok(Question::Status),
         b"armed" => Ok(Question::Armed),
+        b"deleted" => Ok(Question::Deleted),
         other => match (other.strip_prefix(b"info."), other.strip_prefix(b"marks.")) {
             (Some(name), _) => SnapName::parse(name).map(Question::Info),
             (_, Some(name)) => SnapName::parse(name).map(Question::Marks),

@@ -110,6 +110,33 @@ impl LastPlace {
     }
 }
 
+/// The name of a snapshot in `.fsnap` that has moved up there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MovedUpName {
+    /// The path that the file had from the directory that the `.fsnap` is in: see [`LastPlace::path`].
+    pub path: Vec<u8>,
+    /// The snapshot's name.
+    pub name: SnapName,
+    /// The file.
+    pub file: Gfid,
+}
+
+impl MovedUpName {
+    /// `None` if `name` is none of those that [`LastPlace::snapshot`] gives.
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        let file = moved_up(name)?;
+        let before = &name[..name.len() - SNAPSHOT_MARK.len() - 36];
+        let at = before.iter().rposition(|&byte| byte == b'@')?;
+        let path = decoded(&before[..at]).filter(|path| is_path(path) && path.contains(&b'/'))?;
+        Some(MovedUpName { path, name: SnapName::parse(&before[at + 1..]).ok()?, file })
+    }
+
+    /// Whether the beginning of the path is not known: it was too long.
+    pub fn is_cut(&self) -> bool {
+        self.path.starts_with(CUT) && self.path.get(CUT.len()) == Some(&b'/')
+    }
+}
+
 /// The file whose snapshot has the name `name` in `.fsnap`, if that is the name of one that has moved up.
 pub fn moved_up(name: &[u8]) -> Option<Gfid> {
     let (before, gfid) = name.split_last_chunk::<36>()?;
@@ -206,6 +233,11 @@ mod tests {
         assert_eq!(place.encode(), b"00000000-0000-0000-0000-000000000001/a b/100%/vm.img");
         let shown = place.snapshot(&name, file).unwrap();
         assert_eq!(shown, b"a b%2F100%25%2Fvm.img@monday@~04f48f30-a50a-5cc9-bce1-eb58d1ec3f8a");
+        let parsed = MovedUpName::parse(&shown).unwrap();
+        assert_eq!(
+            (&parsed.path[..], &parsed.name, parsed.file, parsed.is_cut()),
+            (place.path(), &name, file, false)
+        );
         assert_eq!((moved_up(&shown), moved_up(&place.tombstone(file))), (Some(file), None));
         assert_eq!(place.tombstone(file), b"a b%2F100%25%2Fvm.img@..04f48f30-a50a-5cc9-bce1-eb58d1ec3f8a");
     }
@@ -224,6 +256,7 @@ mod tests {
         for file_name in [vec![b'f'; 255], "ä".repeat(127).into_bytes(), vec![b'%'; 255], vec![0xbf; 255]] {
             let place = at(&file_name).up(&above(&[b'd'; 255]));
             agrees(&place, file);
+            assert!(MovedUpName::parse(&place.snapshot(&name, file).unwrap()).unwrap().is_cut());
             assert!(place.path().starts_with(b".../") && place.snapshot(&name, file).unwrap().len() <= 255);
             if file_name[0] == 0xc3 {
                 assert!(std::str::from_utf8(place.path()).is_ok());
@@ -245,6 +278,9 @@ mod tests {
         }
         for bad in ["", "x", &root.to_string(), "00000000-0000-0000-0000-000000000000/a/b"] {
             assert!(LastPlace::decode(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for bad in ["a%2Fb@~", "a@x@~", "a%2Fb@-@~", "a%2F..@x@~", "@x@~", "a%2Fb@x@"] {
+            assert_eq!(MovedUpName::parse(format!("{bad}{root}").as_bytes()), None, "{bad}");
         }
         assert_eq!((moved_up(b""), moved_up(b"vm.img@monday"), moved_up(&[0xff; 40])), (None, None, None));
     }

@@ -22,7 +22,7 @@ pub mod volume;
 
 pub use error::{Error, Result};
 pub use gfid::{Gfid, is_tombstone};
-pub use last_place::{LastPlace, moved_up};
+pub use last_place::{LastPlace, MovedUpName, moved_up};
 pub use name::SnapName;
 pub use time::Timestamp;
 

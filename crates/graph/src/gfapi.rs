@@ -95,6 +95,27 @@ impl Glfs {
     /// `EINVAL` if something else is there.
     pub fn find(&self, path: &CStr) -> Result<Gfid, Errno> {
         let mut gfid = [0; 16];
+        let (object, kind) = self.look_up(path)?;
+        if kind != libc::S_IFREG {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: an object, a buffer of that size.
+        match unsafe { sys::glfs_h_extract_handle(object.object.as_ptr(), gfid.as_mut_ptr(), 16) } {
+            16 => Ok(Gfid::from_bytes(gfid)),
+            _ => Err(Errno::last()),
+        }
+    }
+
+    /// The directory at `path`, likewise. `ENOTDIR` if something else is there.
+    pub fn directory(&self, path: &CStr) -> Result<Object<'_>, Errno> {
+        match self.look_up(path)? {
+            (object, libc::S_IFDIR) => Ok(object),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    /// What is at `path`, and its file type.
+    fn look_up(&self, path: &CStr) -> Result<(Object<'_>, u32), Errno> {
         // SAFETY: plain data, filled in by the host.
         let mut stat: sys::stat = unsafe { std::mem::zeroed() };
         // SAFETY: a connected mount, whose root is meant by null, a C string, and writable attributes.
@@ -102,14 +123,7 @@ impl Glfs {
             sys::glfs_h_lookupat(self.0.as_ptr(), std::ptr::null_mut(), path.as_ptr(), &raw mut stat, 0)
         };
         let object = NonNull::new(object).ok_or_else(Errno::last)?;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
-            return Err(Errno::EINVAL);
-        }
-        // SAFETY: an object, a buffer of that size.
-        match unsafe { sys::glfs_h_extract_handle(object.as_ptr(), gfid.as_mut_ptr(), 16) } {
-            16 => Ok(Gfid::from_bytes(gfid)),
-            _ => Err(Errno::last()),
-        }
+        Ok((Object { mount: self, object }, stat.st_mode & libc::S_IFMT))
     }
 
     /// The file with this gfid. `ESTALE` or `ENOENT` if there is none.
@@ -131,6 +145,13 @@ impl Object<'_> {
         done(unsafe {
             sys::glfs_h_setxattrs(mount, object, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
         })
+    }
+
+    /// Gives it the name `name` in `dir`, of the same mount. `EEXIST` if something has that.
+    pub fn link(&self, dir: &Object<'_>, name: &CStr) -> Result<(), Errno> {
+        let mount = self.mount.0.as_ptr();
+        // SAFETY: objects of that mount, a C string.
+        done(unsafe { sys::glfs_h_link(mount, self.object.as_ptr(), dir.object.as_ptr(), name.as_ptr()) })
     }
 
     /// getxattr. `ERANGE` for more than 64 KiB.

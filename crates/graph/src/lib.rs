@@ -200,6 +200,13 @@ impl Graph {
         self.0.find(&path)
     }
 
+    /// The directory at `path`, which begins at the volume's root and has no symbolic links. `ENOTDIR` if something else is there, or
+    /// what the volume says.
+    pub fn directory(&self, path: &Path) -> Result<Object<'_>, Errno> {
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+        self.0.directory(&path)
+    }
+
     /// The file with this gfid. `ESTALE` or `ENOENT` if there is none.
     pub fn file(&self, gfid: Gfid) -> Result<Object<'_>, Errno> {
         self.0.object(gfid)

@@ -13,7 +13,8 @@ use crate::sys;
 use crate::xattrs::XattrNames;
 
 impl Store {
-    /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten.
+    /// Gets ready for restore `id` of `base` to its snapshot `name`. An earlier one is forgotten. It may be a deleted file, which then
+    /// [rises](Store::rise), or else is [emptied](Store::empty_grave).
     ///
     /// Refused, with nothing changed, as [`restore`](Store::restore). For quota, which counts what a carrier does, only where a file
     /// of a disperse volume becomes shorter: that translator then writes to its new end once more (`ec_truncate_clean`), and if a
@@ -32,9 +33,6 @@ impl Store {
     /// Whether it could be armed for that now, and nothing more: what [`arm`](Store::arm) refuses.
     pub fn may_arm(&self, base: Gfid, name: &SnapName) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
-        if self.only_grave(&live)?.is_some() {
-            return Err(Error::unsupported("the file was deleted: copy the snapshot out of .fsnap"));
-        }
         let payload = self.restorable(&live, name)?;
         let names = XattrNames::of(&live.file)?;
         if names.is_dispersed() && names.has_quota() && content_size(&payload)? < content_size(&live)? {
