@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use common::agree::converges;
 use common::stage::Stage;
-use common::{MIB, Setup, Single, distribute, fsnap, ls, names, sees, single, volume};
+use common::{MIB, Setup, Single, distribute, fsnap, ls, names, of_deleted, sees, single, sound, volume};
 use fsnap_testbed::{
-    Disk, Errno, Fs, VOLFILE_FSNAP, VolumeType, checksum, content, fill, try_checksum, try_wait_until,
+    Disk, Errno, Fs, VOLFILE_FSNAP, VolumeType, checksum, content, fill, getx, try_checksum, try_wait_until,
     wait_until,
 };
 
@@ -505,4 +505,76 @@ fn a_torn_file_of_one_brick() {
         wait_until("it is whole again", Duration::from_secs(20), whole);
     }
     assert!(torn > 2, "{torn}");
+}
+
+/// What `fsnap` is told of the only deleted file of a directory of the mount.
+fn deleted(dir: &Path) -> String {
+    let name = of_deleted(dir, "f@a");
+    let below = name.strip_prefix(dir.parent().unwrap()).unwrap();
+    below.to_str().unwrap().to_owned()
+}
+
+/// The command dies on its way: the file is deleted as before, holds no data, and comes back when it is asked for again.
+#[test]
+fn a_command_that_brings_back_is_killed() {
+    for (layout, bricks) in [
+        (VolumeType::Distribute, 1),
+        (VolumeType::Replicate(3), 3),
+        (VolumeType::Disperse { data: 2, redundancy: 1 }, 3),
+    ] {
+        println!("{layout:?}");
+        let stage = Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume));
+        fs::create_dir(stage.file("d")).unwrap();
+        let (dir, file) = (stage.file("d"), stage.file("d/f"));
+        fill(&file, MIB, 1);
+        fsnap(&file, "create", "a").unwrap();
+        let sum = checksum(&file);
+        for step in ["armed", "carried", "settled"] {
+            println!("{step}");
+            fs::remove_file(&file).unwrap();
+            let snapshot = deleted(&dir);
+            let args = ["/run/scene/fsnap", "restore", "--yes", &snapshot];
+            let killed = with_fault(&stage, &format!("{step}:kill:0"), &args).output().unwrap();
+            assert_eq!(killed.status.signal(), Some(libc::SIGKILL), "{killed:?}");
+            assert!(!file.exists());
+            assert_eq!(names(stage.file(&snapshot)), ["a"]);
+            let empty = |n: usize| {
+                let graves = fs::read_dir(stage.0.volume.brick_path(n).join("d/.fsnap")).unwrap();
+                let grave =
+                    graves.map(Result::unwrap).find(|e| e.file_name().to_string_lossy().contains("@."));
+                grave.is_some_and(|grave| grave.metadata().unwrap().len() == 0)
+            };
+            wait_until("the data goes", Duration::from_secs(30), || (0..bricks).all(empty));
+            stage.ok(["restore", "--yes", &snapshot]);
+            sees(&file, sum);
+            assert_eq!(names(&file), ["a"]);
+        }
+        if layout != VolumeType::Distribute {
+            converges(&stage.0.volume, layout);
+        }
+        sound(&stage.0.volume);
+    }
+}
+
+/// Nobody but who brings it back comes by its gfid before it is.
+#[test]
+fn nobody_else_finds_what_comes_back() {
+    let stage = Stage::new(volume(VolumeType::Replicate(3), 3, 1024 * MIB, |volume| volume));
+    let aux = stage.0.volume.mount_with("/run/scene/aux", &["--aux-gfid-mount"]);
+    fs::create_dir(stage.file("d")).unwrap();
+    fill(stage.file("d/f"), MIB, 1);
+    fsnap(stage.file("d/f"), "create", "a").unwrap();
+    let sum = checksum(stage.file("d/f"));
+    let gfid = getx(stage.file("d/f"), "glusterfs.gfid.string").unwrap();
+    let by_gfid = aux.path().join(".gfid").join(String::from_utf8_lossy(&gfid).trim_end_matches('\0'));
+    fs::remove_file(stage.file("d/f")).unwrap();
+    let args = ["/run/scene/fsnap", "restore", "--yes", &deleted(&stage.file("d"))];
+    let mut child = with_fault(&stage, "settled:wait:3000000", &args).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    for _ in 0..10 {
+        assert!(fs::read(&by_gfid).is_err(), "by its gfid");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(child.wait().unwrap().success());
+    sees(stage.file("d/f"), sum);
 }

@@ -49,14 +49,14 @@ fn to_where_it_was_and_elsewhere() {
         }
         // So many that names belong to all sets.
         for n in 0..4 {
-            let file = stage.file(&format!("d/f{n}"));
+            let file = stage.file(format!("d/f{n}"));
             let sum = snapped(&file, n);
             fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
             setx(&file, "user.x", b"y").unwrap();
             let (inode, gfid) =
                 (fs::metadata(&file).unwrap().ino(), getx(&file, "glusterfs.gfid.string").unwrap());
             for (round, to) in [None, Some(format!("e/new{n}")), Some("e".into())].into_iter().enumerate() {
-                let was = if round == 2 { stage.file(&format!("e/new{n}")) } else { file.clone() };
+                let was = if round == 2 { stage.file(format!("e/new{n}")) } else { file.clone() };
                 fs::remove_file(&was).unwrap();
                 let dir = was.parent().unwrap();
                 let snapshot = of_deleted(dir, &format!("{}@a", was.file_name().unwrap().to_str().unwrap()));
@@ -160,7 +160,7 @@ fn while_a_brick_is_away() {
         for dir in ["d", "e"] {
             fs::create_dir(root.join(dir)).unwrap();
         }
-        let sums: Vec<_> = (0..2).map(|n| snapped(&stage.file(&format!("d/f{n}")), n)).collect();
+        let sums: Vec<_> = (0..2).map(|n| snapped(&stage.file(format!("d/f{n}")), n)).collect();
         fs::remove_file(stage.file("d/f0")).unwrap();
         volume.kill_brick(2);
         stage.0.mount.wait_connected(2);
