@@ -176,8 +176,7 @@ fn unsupported(deed: Deed, place: &Place) -> String {
         }
         .into();
     }
-    "not possible here: features.trash is on, bitrot has signed the file, or the file was deleted and can't come back on a \
-     volume with copies or where its name belongs to another brick; or it is under quota on a disperse volume, where it must \
+    "not possible here: features.trash is on, bitrot has signed the file, or it is under quota on a disperse volume, where it must \
      not be longer than the snapshot (`truncate` it first); the log of its brick says which"
         .into()
 }
