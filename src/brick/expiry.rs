@@ -1,8 +1,8 @@
 //! Deleted files go for good when they were kept for as long as the option `keep-deleted` says.
 //!
-//! Each brick sees to that by itself, and by its own clock. When a file was deleted is noted on it, and the same on all bricks. So those
-//! of a set agree but for the time between two looks; until then what one of them has no more is in no other's way: self-heal makes no
-//! snapshot that the catalogue on a brick does not have.
+//! Each brick sees to that by itself, and by its own clock: what counts is when it has noted that the file is deleted. So those of a set
+//! agree but for the time between two looks, and but for what one of them has learnt later, by heal. Until then what one has no more is in
+//! no other's way.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};

@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_prefix_covers_all_our_xattrs() {
-        for name in [record::SEQ, record::DELETED, record::ENTRY_PREFIX, record::PAYLOAD] {
+        for name in [record::SEQ, record::ENTRY_PREFIX, record::PAYLOAD] {
             assert!(is_ours(name.as_bytes()), "{name}");
         }
         assert!(!is_ours(b"trusted.fsnapx"));

@@ -46,14 +46,10 @@ fn remove<'a>(
         }
     };
     let healing = is_heal(call);
-    // Of what self-heal removes the other bricks know since when it is gone.
-    let time = call.time().filter(|_| !healing);
     match *removal {
         Removal::Unlink { at, file, internal } => {
             match Place::new(store, &at, file) {
-                Ok(to) => {
-                    take(brick, store, Names { from: None, to, time, internal, healing }, &[file], ticket)
-                }
+                Ok(to) => take(brick, store, Names { from: None, to, internal, healing }, &[file], ticket),
                 Err(error) => ticket.fail(error.errno()),
             }
             None
@@ -62,7 +58,7 @@ fn remove<'a>(
             let from = Place::new(store, &from, files[0]).map(Some);
             match from.and_then(|from| Ok((from, Place::new(store, &to, files[1])?))) {
                 Ok((from, to)) => {
-                    take(brick, store, Names { from, to, time, internal: false, healing }, &files, ticket);
+                    take(brick, store, Names { from, to, internal: false, healing }, &files, ticket);
                 }
                 Err(error) => ticket.fail(error.errno()),
             }
@@ -347,11 +343,6 @@ impl Job {
             store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
         }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
-        if let (Some(lost), Some(Prepared::Buried)) = (plan.lost, prepared)
-            && let Err(error) = store.note_deletion(lost, self.names.time)
-        {
-            tracing::warn!("when {lost} was deleted counts from when this brick has learnt of it: {error}");
-        }
         Ok(Ready::Now(Box::new(found), plan, prepared, moved_up, change))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 
-use fsnap_core::{Error, Gfid, Result, Timestamp};
+use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{DirEntry, InodeKind, Store};
 
 use super::pool::{Entrance, Key};
@@ -118,8 +118,6 @@ pub struct Names {
     pub from: Option<Place>,
     /// The name that an unlink takes from a file, or a rename gives to another one.
     pub to: Place,
-    /// When it was asked for, if the client tells.
-    pub time: Option<Timestamp>,
     /// DHT's own unlink.
     pub internal: bool,
     /// Self-heal's.

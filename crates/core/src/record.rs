@@ -9,8 +9,6 @@ use crate::{Error, Gfid, Result, SnapName, Timestamp};
 
 /// On the base file: the number of the last snapshot taken, in decimal. Never goes back.
 pub const SEQ: &str = "trusted.fsnap.seq";
-/// On the base file, if it is kept as a deleted one: when it was deleted, a [`Timestamp`] by the clock of the client.
-pub const DELETED: &str = "trusted.fsnap.deleted";
 /// On the base file: the catalogue entry of the snapshot whose name follows.
 pub const ENTRY_PREFIX: &str = "trusted.fsnap.snap.";
 /// On a snapshot: which file's snapshot it is.

@@ -25,11 +25,6 @@ impl Timestamp {
         }
     }
 
-    /// The whole seconds.
-    pub fn seconds(&self) -> u64 {
-        self.seconds
-    }
-
     /// Reads `SECONDS.NANOS`: 1 to 12 digits, a dot, 9 digits. [`Error::BadValue`] (`EINVAL`) otherwise.
     pub fn parse(text: &str) -> Result<Self> {
         const BAD: Error = Error::bad("a time is SECONDS.NANOS with 9 digits behind the dot");

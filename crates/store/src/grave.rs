@@ -2,7 +2,7 @@
 //! tombstone. That it has, and where the file was, is noted in `.glusterfs/fsnap/buried`.
 
 use fsnap_core::gfid2path::Link;
-use fsnap_core::record::{DELETED, ENTRY_PREFIX, PAYLOAD, SEQ};
+use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, LastPlace, Result};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -186,7 +186,6 @@ impl Store {
     /// Removes what tells of a tombstone that is gone.
     pub(crate) fn forget_grave(&self, base: &OpenFile, tombstone: &Link) -> Result<()> {
         names::forget(&base.file, std::slice::from_ref(tombstone))?;
-        xattrs::remove(&base.file, DELETED)?;
         self.brick.settle(&base.file)?;
         self.state()?.forget_buried(base.gfid)?;
         self.buried.set(base.gfid, false);

@@ -9,7 +9,7 @@
 //! [`delete`](Store::delete), [`purge`](Store::purge), [`restore`](Store::restore), [`arm`](Store::arm),
 //! [`carry`](Store::carry), [`tidy`](Store::tidy), [`settle`](Store::settle), [`hold`](Store::hold),
 //! [`strip_privileges`](Store::strip_privileges), [`follow`](Store::follow), [`adopt`](Store::adopt), [`seed`](Store::seed), [`bury`](Store::bury), [`unbury`](Store::unbury), [`empty_grave`](Store::empty_grave) and
-//! [`revive`](Store::revive), [`note_deletion`](Store::note_deletion), [`expire`](Store::expire), and of all of its files [`move_up`](Store::move_up). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
+//! [`revive`](Store::revive), [`expire`](Store::expire), and of all of its files [`move_up`](Store::move_up). From `bury` on this includes the unlink that it prepares, up to `empty_grave` or `unbury`.
 //! Different bases, in the same directory too, and all calls that only ask need no such care; nor do
 //! [`snap_dir`](Store::snap_dir) and [`clear_snap_dir`](Store::clear_snap_dir), of any number of threads.
 //!

@@ -178,13 +178,18 @@ impl StateDir {
         sys::unlink_in(&self.pending, payload.to_string().as_str())
     }
 
-    /// Notes that `base` is buried, and where it was. A crash leaves the note that there was, or this one.
+    /// Notes that `base` is buried, and where it was: since when is the note's mtime, which stays. A crash leaves the note that there was, or
+    /// this one.
     pub(crate) fn note_buried(&self, brick: &BrickDir, base: Gfid, was: &LastPlace) -> Result<()> {
         let (name, text) = (base.to_string(), was.encode());
         match sys::symlink(&text, &self.buried, name.as_str()) {
             Err(Errno::EEXIST) => {
                 let new = sys::unique(UNFINISHED);
                 sys::symlink(&text, &self.dir, new.as_str()).doing("make a note")?;
+                // It is not deleted anew.
+                if let Some(old) = sys::stat_in(&self.buried, name.as_str())? {
+                    sys::set_mtime(&self.dir, new.as_str(), &old).doing("date a note")?;
+                }
                 sys::replace((&self.dir, new.as_str()), (&self.buried, name.as_str()))
                     .doing("make a note")?;
             }

@@ -14,7 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{
     AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, openat, renameat, renameat2,
 };
-use nix::sys::stat::{FileStat, Mode, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, UtimensatFlags, fstatat, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, symlinkat, unlinkat};
 
 use crate::fault;
@@ -110,6 +111,13 @@ pub(crate) fn remove_dir<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::
 #[track_caller]
 pub(crate) fn symlink<P: NixPath + ?Sized>(text: &[u8], dir: impl AsFd, name: &P) -> nix::Result<()> {
     change!("symlink", symlinkat(text, &dir, name))
+}
+
+/// Gives the symlink `name` the mtime of `of`.
+#[track_caller]
+pub(crate) fn set_mtime(dir: impl AsFd, name: &str, of: &FileStat) -> nix::Result<()> {
+    let (atime, mtime) = (TimeSpec::UTIME_OMIT, TimeSpec::new(of.st_mtime, of.st_mtime_nsec));
+    change!("utimensat", utimensat(&dir, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink))
 }
 
 /// Renames what has the name `old`. `EEXIST` if the new name is taken.

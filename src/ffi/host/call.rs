@@ -4,8 +4,8 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use fsnap_core::Gfid;
 use fsnap_core::acl::Caller;
-use fsnap_core::{Gfid, Timestamp};
 
 use super::sys;
 
@@ -121,15 +121,6 @@ impl<'a> Call<'a> {
             let groups = if groups.is_null() { &[] } else { std::slice::from_raw_parts(groups, count) };
             Caller { uid: (*root).uid, gid: (*root).gid, groups: groups.to_vec() }
         }
-    }
-
-    /// When it was asked, by the clock of the client: the same on all bricks. `None` if it does not tell (`features.ctime off`, and of
-    /// setxattr).
-    pub fn time(&self) -> Option<Timestamp> {
-        // SAFETY: the frame is valid until it is answered, and a call is not kept beyond that.
-        let time = unsafe { (*(*self.frame.as_ptr()).root).ctime };
-        let (seconds, nanos) = (time.tv_sec.try_into().ok()?, time.tv_nsec.try_into().ok()?);
-        Timestamp::new(seconds, nanos).ok().filter(|_| seconds > 0)
     }
 
     /// The process id that the client put into the request: negative for the cluster's own traffic (`GF_CLIENT_PID_*`

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Intent;
-use fsnap_core::{Error, Gfid, Result, Timestamp};
+use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{InodeKind, Store};
-use fsnap_testbed::{Fs, content, getx, removex, setx};
+use fsnap_testbed::{Fs, content, getx, removex, run, setx};
 
 use crate::common::*;
 
@@ -541,25 +542,26 @@ fn how_long_a_file_is_deleted_is_known() {
         delete_file(&b, &store, base, "d/f");
         let noted = store.deleted_at(base).unwrap().unwrap();
         assert!(noted.elapsed().unwrap() < Duration::from_secs(60));
-        let at = |seconds| Timestamp::new(seconds, 5).unwrap();
-        store.note_deletion(base, Some(at(1_000_000))).unwrap();
-        assert_eq!(getx(b.handle(base), "trusted.fsnap.deleted").unwrap(), b"1000000.000000005");
-        assert_eq!(store.deleted_at(base), Ok(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000))));
-        // Nobody keeps it for longer by a clock that is wrong, or by what is none.
-        store.note_deletion(base, Some(at(200_000_000_000))).unwrap();
-        assert_eq!(store.deleted_at(base), Ok(Some(noted)));
-        setx(b.handle(base), "trusted.fsnap.deleted", b"yesterday").unwrap();
-        assert_eq!(store.deleted_at(base), Ok(Some(noted)));
-        store.note_deletion(base, None).unwrap();
-        assert_eq!(store.deleted_at(base), Ok(Some(noted)));
-        store.note_deletion(base, Some(at(1))).unwrap();
+        // It is as old when it has moved up.
+        let note = b.join(format!(".glusterfs/fsnap/buried/{base}"));
+        run(Command::new("touch").args(["-h", "-d", "@1000000"]).arg(&note));
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert_eq!(store.deleted_at(base), Ok(Some(then)));
+        b.make_dir("d/e");
+        let deep = b.make_file("d/e/f", b"x");
+        snap(&store, deep, "a");
+        delete_file(&b, &store, deep, "d/e/f");
+        let old = b.join(format!(".glusterfs/fsnap/buried/{deep}"));
+        run(Command::new("touch").args(["-h", "-d", "@1000000"]).arg(&old));
+        store.move_up(b.gfid("d/e"), &[deep].into()).unwrap();
+        assert_eq!(store.deleted_at(deep), Ok(Some(then)));
+        store.delete(deep, &name("a")).unwrap();
 
         store.hold(base, &name("b"), true).unwrap();
         assert_eq!(store.expire(base), Ok(1));
         assert_eq!((listed(&store, base), store.expire(base)), (vec!["b".to_string()], Ok(0)));
         store.revive(base, &name("b"), anywhere).unwrap();
         assert_eq!(store.deleted_at(base), Ok(None));
-        assert!(getx(b.join("d/f"), "trusted.fsnap.deleted").is_err(), "it was not");
         store.hold(base, &name("b"), false).unwrap();
         delete_file(&b, &store, base, "d/f");
         assert_eq!(store.expire(base), Ok(1));
