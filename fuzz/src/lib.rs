@@ -14,7 +14,9 @@ use fsnap_core::layout::{Layout, hashed_part};
 use fsnap_core::options::{DirectRestore, NAMES, OnUnlink, Options};
 use fsnap_core::record::{self, Armed, Intent, PayloadRecord, Record, decode_seq};
 use fsnap_core::volume::{VolumeInfo, VolumeType};
-use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, is_tombstone, mdata};
+use fsnap_core::{
+    Error, Gfid, LastPlace, MovedUpName, Result, SnapName, Timestamp, is_tombstone, mdata, moved_up,
+};
 use serde_json::{Value, json};
 
 /// A fuzz target: its name, which is also that of its directory in `corpus/`, and what it checks.
@@ -230,7 +232,8 @@ fn read_json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
-/// Intents, notes of restores, gfid2path values, the handles of directories, gfids as bytes, the names of tombstones.
+/// Intents, notes of restores, gfid2path values, the handles of directories, gfids as bytes, the names of tombstones, where deleted
+/// files were.
 pub fn intents_and_links(data: &[u8]) {
     if let Some(Intent { base, payload, name }) = canonical(data, Intent::decode) {
         assert_eq!(data, format!("v1 restore base={base} payload={payload} name={name}").as_bytes());
@@ -270,7 +273,62 @@ pub fn intents_and_links(data: &[u8]) {
         }
     }
     let gfid = data.last_chunk::<36>().filter(|end| is_gfid(*end) && !end.iter().any(u8::is_ascii_uppercase));
-    assert_eq!(is_tombstone(data), gfid.is_some() && data[..data.len() - 36].ends_with(b"@."));
+    let before = &data[..data.len().saturating_sub(36)];
+    let marked = before.ends_with(b"@.") || before.ends_with(b"@..");
+    assert_eq!(is_tombstone(data), gfid.is_some() && marked);
+    last_places(data);
+}
+
+/// Where deleted files were: notes, and the names of what is kept of them.
+fn last_places(data: &[u8]) {
+    match LastPlace::decode(data) {
+        Ok(place) => {
+            let plain = [data[..36].to_ascii_lowercase().as_slice(), &data[36..]].concat();
+            assert_eq!(place.encode(), plain);
+            assert_eq!(place.link().is_none(), data[37..].contains(&b'/'));
+            placed(&place);
+        }
+        Err(e) => refused(&e, libc::EIO),
+    }
+    let file = data.last_chunk::<36>().and_then(|end| Gfid::parse(std::str::from_utf8(end).ok()?).ok());
+    if let Some(place) = file.and_then(|file| LastPlace::of_tombstone(Gfid::ROOT, file, data)) {
+        assert!(is_tombstone(data));
+        placed(&place);
+    }
+    if let Some(MovedUpName { path, name, file }) = MovedUpName::parse(data) {
+        assert_eq!(moved_up(data), Some(file));
+        let note = [Gfid::ROOT.to_string().as_bytes(), b"/", &path].concat();
+        let place = LastPlace::decode(&note).expect("a path that a name tells");
+        let plain = [&data[..data.len() - 36], file.to_string().as_bytes()].concat();
+        assert_eq!(place.snapshot(&name, file), Ok(plain));
+    }
+}
+
+/// Its names are fit to be files', tell it, and are no others'; so it is further up.
+fn placed(place: &LastPlace) {
+    let (file, name) = (Gfid::ROOT.snap_dir(), SnapName::parse(&[b'n'; 64]).expect("a name"));
+    let mut place = place.clone();
+    for dir in [&b"100% of it"[..], &[b'd'; 255]] {
+        let tombstone = place.tombstone(file);
+        assert!(tombstone.len() <= 255 && !tombstone.iter().any(|b| b"/\0".contains(b)));
+        assert!(is_tombstone(&tombstone) && moved_up(&tombstone).is_none());
+        // That of a very long name does not tell it.
+        if tombstone != file.tombstone(&[]) {
+            assert_eq!(LastPlace::of_tombstone(place.dir(), file, &tombstone).as_ref(), Some(&place));
+        }
+        match (place.has_moved_up(), place.snapshot(&name, file)) {
+            (true, snapshot) => {
+                let snapshot = snapshot.expect("always short enough");
+                assert!(snapshot.len() <= 255 && !is_tombstone(&snapshot));
+                let told = MovedUpName::parse(&snapshot).expect("its name");
+                assert_eq!((&told.path[..], &told.name, told.file), (place.path(), &name, file));
+            }
+            (false, Ok(snapshot)) => assert!(moved_up(&snapshot).is_none() && !is_tombstone(&snapshot)),
+            (false, Err(e)) => assert_eq!(e, Error::NameTooLong),
+        }
+        place = place.up(&Link { parent: Gfid::ROOT, name: dir.to_vec() });
+        assert!(place.has_moved_up() && place.dir() == Gfid::ROOT);
+    }
 }
 
 /// A file of any name can be given a tombstone.

@@ -7,7 +7,7 @@ use fsnap_core::layout::Layout;
 use fsnap_core::options::{DirectRestore, OnUnlink, Options};
 use fsnap_core::record::{Intent, PayloadRecord, Record, decode_seq};
 use fsnap_core::volume::{VolumeInfo, VolumeType};
-use fsnap_core::{Gfid, SnapName, Timestamp, mdata};
+use fsnap_core::{Gfid, LastPlace, SnapName, Timestamp, mdata};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -134,6 +134,11 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
         link().prop_map(|x| x.encode()),
         link().prop_map(|x| x.soft_handle()),
         link().prop_map(|x| x.parent.tombstone(&x.name)),
+        (link(), link()).prop_map(|(x, above)| LastPlace::at(x).up(&above).encode()),
+        (link(), link()).prop_map(|(x, above)| LastPlace::at(x).up(&above).tombstone(above.parent)),
+        (link(), link(), name()).prop_map(|(x, above, name)| {
+            LastPlace::at(x).up(&above).snapshot(&name, above.parent).unwrap()
+        }),
         acl().prop_map(|x| x.encode()),
         vec(any::<u8>(), 57),
         any::<[u8; 16]>().prop_map(|x| x.to_vec()),
