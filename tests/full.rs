@@ -168,9 +168,15 @@ fn deleting_makes_room() {
     let other = fs::File::create(setup.mount.path().join("g")).unwrap();
     // The brick closes a file a moment after the application, and XFS takes back then what it has reserved beyond its end.
     std::thread::sleep(Duration::from_secs(3));
-    setup.disks[0].fill(Full::Blocks);
-    let writes = |size: u64| other.write_all_at(&vec![1; size as usize], 0).and_then(|()| other.sync_all());
-    assert!(writes(MIB).is_err());
+    let writes = |size: u64| {
+        other.set_len(0)?;
+        other.write_all_at(&vec![1; size as usize], 0).and_then(|()| other.sync_all())
+    };
+    // Or later, when the disk is full already.
+    wait_until("there is no room", Duration::from_secs(60), || {
+        setup.disks[0].fill(Full::Blocks);
+        writes(MIB).is_err()
+    });
     fsnap(&file, "delete", "a").unwrap();
     wait_until("there is room", Duration::from_secs(20), || writes(30 * MIB).is_ok());
     drop(other);

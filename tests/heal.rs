@@ -98,7 +98,7 @@ const CASES: [&str; 12] = [
 
 #[test]
 fn names_changed_while_a_brick_was_away() {
-    for (layout, bricks) in [(DISPERSE, 6), (DISPERSE, 3)] {
+    for (layout, bricks) in [(REPLICA, 6), (DISPERSE, 6), (VolumeType::Arbiter, 3)] {
         println!("{layout:?}");
         let Setup { mount, volume, .. } = setup(layout, bricks);
         let at = |path: &str| mount.path().join(path);

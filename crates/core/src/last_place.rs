@@ -49,6 +49,11 @@ impl LastPlace {
         (!self.has_moved_up()).then(|| Link { parent: self.dir, name: self.path.clone() })
     }
 
+    /// Whether the beginning of the path is not known: it was too long.
+    pub fn is_cut(&self) -> bool {
+        is_cut(&self.path)
+    }
+
     /// Whether the directory that the file was in was removed as well.
     pub fn has_moved_up(&self) -> bool {
         self.path.contains(&b'/')
@@ -56,6 +61,9 @@ impl LastPlace {
 
     /// The same place when [`dir`](Self::dir), whose own place is `dir`, is removed.
     pub fn up(&self, dir: &Link) -> Self {
+        if self.is_cut() {
+            return LastPlace { dir: dir.parent, path: self.path.clone() };
+        }
         LastPlace { dir: dir.parent, path: shortened([&dir.name, &b"/"[..], &self.path].concat()) }
     }
 
@@ -93,7 +101,7 @@ impl LastPlace {
         let before = |mark: &str| name.strip_suffix(format!("{mark}{file}").as_bytes());
         let path = match before(TOMBSTONE_MARK) {
             Some(path) => decoded(path).filter(|path| is_path(path) && path.contains(&b'/'))?,
-            None => before("@.").filter(|name| !name.is_empty())?.to_vec(),
+            None => before("@.").filter(|name| is_name(name))?.to_vec(),
         };
         let place = LastPlace { dir, path };
         (place.tombstone(file) == name).then_some(place)
@@ -133,7 +141,7 @@ impl MovedUpName {
 
     /// Whether the beginning of the path is not known: it was too long.
     pub fn is_cut(&self) -> bool {
-        self.path.starts_with(CUT) && self.path.get(CUT.len()) == Some(&b'/')
+        is_cut(&self.path)
     }
 }
 
@@ -149,9 +157,16 @@ pub(crate) fn is_tombstone(file: Gfid, name: &[u8]) -> bool {
     name.ends_with(format!("{TOMBSTONE_MARK}{file}").as_bytes())
 }
 
+fn is_cut(path: &[u8]) -> bool {
+    path.strip_prefix(CUT).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|byte| b"/\0".contains(byte))
+}
+
 fn is_path(path: &[u8]) -> bool {
-    let fits = |name: &[u8]| !name.is_empty() && name != b"." && name != b".." && !name.contains(&0);
-    path.split(|&byte| byte == b'/').all(fits) && encoded(path).len() <= MAX_PATH
+    path.split(|&byte| byte == b'/').all(is_name) && encoded(path).len() <= MAX_PATH
 }
 
 fn encoded(path: &[u8]) -> Vec<u8> {
@@ -253,6 +268,8 @@ mod tests {
         }
         assert!(place.path().starts_with(b".../d") && place.path().ends_with(b"/d0/f"), "{place:?}");
 
+        assert_eq!(at(b"f").up(&above(&[b'd'; 250])).up(&above(b"top")).path(), b".../f");
+
         for file_name in [vec![b'f'; 255], "ä".repeat(127).into_bytes(), vec![b'%'; 255], vec![0xbf; 255]] {
             let place = at(&file_name).up(&above(&[b'd'; 255]));
             agrees(&place, file);
@@ -267,8 +284,19 @@ mod tests {
     #[test]
     fn what_only_looks_so() {
         let file = Gfid::ROOT.snap_dir();
-        for bad in ["a%2F@..", "%2Fa@..", "a@..", "a%2f@..", "a%2Fb%@..", "a%2F..@..", "a/b@..", "@.", "a@~"]
-        {
+        for bad in [
+            "a%2F@..",
+            "%2Fa@..",
+            "a@..",
+            "a%2f@..",
+            "a%2Fb%@..",
+            "a%2F..@..",
+            "a/b@..",
+            "@.",
+            "a@~",
+            "a\0@.",
+            "..@.",
+        ] {
             let name = format!("{bad}{file}");
             assert_eq!(LastPlace::of_tombstone(Gfid::ROOT, file, name.as_bytes()), None, "{bad}");
         }

@@ -190,8 +190,8 @@ impl Store {
     pub fn rise(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
         let _reserve = self.may_use_reserve();
-        if self.is_buried(base) {
-            self.unbury(base)?;
+        if self.is_buried(base) && !self.unbury(base)? {
+            return Err(Error::Damaged("it has got no name".into()));
         }
         self.follow(base)
     }
@@ -329,7 +329,8 @@ impl Store {
         match self.brick.open_file(base, Access::Read) {
             Err(Error::Gone) => {}
             Err(e) => return Err(e),
-            Ok(inode) if !self.is_buried(base) && self.brick.current_names(&inode)?.is_empty() => {}
+            // It was put aside, or it was discarded with its directory: who has its tombstone there is found by nobody.
+            Ok(inode) if self.grave(&inode)?.is_none() && self.brick.current_names(&inode)?.is_empty() => {}
             Ok(inode) => {
                 let Some(grave) = self.only_grave(&inode)? else {
                     return Err(Error::Unhealed("the deleted file is here, under another name".into()));

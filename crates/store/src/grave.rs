@@ -123,7 +123,7 @@ impl Store {
             for step in [&dir.file, &grave.dir.file] {
                 self.brick.settle(step)?;
             }
-            self.state()?.note_buried(&self.brick, base.gfid, was)
+            self.state()?.note_moved(&self.brick, base.gfid, was)
         });
         if let Err(e) = moved {
             // What can't be taken back is found where it is.
@@ -169,6 +169,13 @@ impl Store {
             self.brick.settle(&base.file)?;
         }
         if let Some(dir) = dir {
+            // Not ahead of the name that it has now.
+            if !self.brick.ordered {
+                for link in self.brick.current_names(&base)? {
+                    sys::sync(&self.brick.open_dir(link.parent)?.file)?;
+                }
+                sys::sync(&base.file)?;
+            }
             sys::unlink_if_same(&dir.file, tombstone.name.as_slice(), &base.stat)?;
             self.brick.settle(&dir.file)?;
         }
@@ -252,14 +259,24 @@ impl Store {
     pub(crate) fn only_grave(&self, base: &OpenFile) -> Result<Option<Grave>> {
         let Some(grave) = self.grave(base)? else { return Ok(None) };
         let others = base.stat.st_nlink.saturating_sub(2);
-        Ok((others == 0 || others == self.discarded(base)?).then_some(grave))
+        Ok((others == 0 || self.are_discarded(base, &grave, others)?).then_some(grave))
     }
 
-    /// How many names of `base` are in directories that are gone.
-    fn discarded(&self, base: &OpenFile) -> Result<u64> {
-        let links = links(&base.file)?;
-        let gone = links.iter().filter(|link| matches!(self.brick.open_dir(link.parent), Err(Error::Gone)));
-        Ok(gone.count() as u64)
+    /// Whether the other names of `base`, so many, are all in directories that are gone. One that is not noted may be anywhere.
+    fn are_discarded(&self, base: &OpenFile, grave: &Grave, others: u64) -> Result<bool> {
+        let mut gone = 0;
+        for link in links(&base.file)?.into_iter().filter(|link| *link != grave.tombstone) {
+            match self.brick.open_dir(link.parent) {
+                Err(Error::Gone) => gone += 1,
+                other => {
+                    let there = sys::stat_in(&other?.file, link.name.as_slice())?;
+                    if there.is_some_and(|there| sys::same_inode(&there, &base.stat)) {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(gone == others)
     }
 
     /// Where `base` was, if it is buried.
@@ -390,7 +407,7 @@ impl Store {
         if let Some(Grave { was, .. }) = &grave
             && self.buried_at(gfid)?.as_ref() != Some(was)
         {
-            state.note_buried(&self.brick, gfid, was)?;
+            state.note_moved(&self.brick, gfid, was)?;
         }
         let names = XattrNames::of(&base.file)?;
         // Without the number as well it may be a metadata heal that was cut short: the entries will come back.

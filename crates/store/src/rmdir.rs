@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::PoisonError;
 
 use fsnap_core::gfid2path::Link;
-use fsnap_core::{Error, Gfid, Result, SNAP_DIR, is_tombstone};
+use fsnap_core::{Error, Gfid, LastPlace, Result, SNAP_DIR, is_tombstone};
 use nix::dir::{self, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
@@ -17,7 +17,9 @@ use nix::sys::stat::Mode;
 use crate::Store;
 use crate::adopt::record_of;
 use crate::brick::{Access, MAX_DEPTH, OpenDir, open_leaf};
+use crate::grave::tombstone;
 use crate::guard::{is_link_file, link_file};
+use crate::names::{self, links};
 use crate::snapdir::find_own;
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
@@ -119,13 +121,16 @@ impl Store {
         let Some(place) = dir.way.first() else {
             return Err(Error::NotEmpty("it is the brick's root".into()));
         };
+        let mut moved = MovedUp { into: place.parent, tombstones: Vec::new() };
+        if files.is_empty() {
+            return Ok(moved);
+        }
         match self.snap_dir(place.parent) {
             Err(Error::Unsupported(why)) => {
                 return Err(Error::NotEmpty(format!("they can't move up: {why}")));
             }
             other => other?,
         };
-        let mut moved = MovedUp { into: place.parent, tombstones: Vec::new() };
         let mut last = None;
         for &file in files {
             let base = self.brick.open_file(file, Access::Read)?;
@@ -133,13 +138,41 @@ impl Store {
             if grave.was.dir() == dir.gfid {
                 let was = grave.was.up(place);
                 self.move_grave(&base, &grave, &was)?;
-                moved.tombstones.push((file, was.tombstone(file)));
+                if base.stat.st_nlink == 2 {
+                    // What a rename over the file has left: it would lead nowhere, or to what has the name next.
+                    let tombstone = tombstone(file, &was);
+                    let others: Vec<Link> =
+                        links(&base.file)?.into_iter().filter(|link| *link != tombstone).collect();
+                    names::forget(&base.file, &others)?;
+                }
             }
             self.follow_rights(file)?;
             last = Some(self.bring_all(&base)?.unwrap_or(base.file));
         }
         // See `BrickDir::settle`.
         last.as_ref().map_or(Ok(()), sys::sync)?;
+        // Also what moved before, when the directory stayed after all: nobody may have been told.
+        moved.tombstones = self.moved_from(place)?;
+        Ok(moved)
+    }
+
+    /// The tombstones in the `.fsnap` above of what has moved up from the directory at `place`.
+    fn moved_from(&self, place: &Link) -> Result<Vec<(Gfid, Vec<u8>)>> {
+        let snaps = self.brick.open_dir(place.parent.snap_dir())?.file;
+        let mut moved = Vec::new();
+        sys::each_name(&snaps, |name| {
+            let file =
+                name.last_chunk::<36>().and_then(|end| Gfid::parse(std::str::from_utf8(end).ok()?).ok());
+            let was = file.and_then(|file| Some((file, LastPlace::of_tombstone(place.parent, file, name)?)));
+            let from = |was: &LastPlace| {
+                let below = was.path().strip_prefix(place.name.as_slice());
+                was.is_cut() || below.is_some_and(|below| below.first() == Some(&b'/'))
+            };
+            if let Some((file, _)) = was.filter(|(_, was)| from(was)) {
+                moved.push((file, name.to_vec()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(moved)
     }
 

@@ -21,6 +21,7 @@ use fsnap_core::record::Armed;
 use fsnap_core::{Error, Gfid, LastPlace, Result};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
+use nix::sys::stat::FileStat;
 
 use crate::brick::{Access, BrickDir, ensure_dir, open_leaf};
 use crate::reserve::Reserve;
@@ -178,23 +179,30 @@ impl StateDir {
         sys::unlink_in(&self.pending, payload.to_string().as_str())
     }
 
-    /// Notes that `base` is buried, and where it was: since when is the note's mtime, which stays. A crash leaves the note that there was, or
-    /// this one.
+    /// Notes that `base` is buried, and where it was: since when is the note's mtime. A crash leaves the note that there was, or this one.
     pub(crate) fn note_buried(&self, brick: &BrickDir, base: Gfid, was: &LastPlace) -> Result<()> {
-        let (name, text) = (base.to_string(), was.encode());
-        match sys::symlink(&text, &self.buried, name.as_str()) {
-            Err(Errno::EEXIST) => {
-                let new = sys::unique(UNFINISHED);
-                sys::symlink(&text, &self.dir, new.as_str()).doing("make a note")?;
-                // It is not deleted anew.
-                if let Some(old) = sys::stat_in(&self.buried, name.as_str())? {
-                    sys::set_mtime(&self.dir, new.as_str(), &old).doing("date a note")?;
-                }
-                sys::replace((&self.dir, new.as_str()), (&self.buried, name.as_str()))
-                    .doing("make a note")?;
-            }
-            other => other.doing("make a note")?,
+        self.replace_buried(brick, base, was, None)
+    }
+
+    /// The same of one that is buried already, as long as before.
+    pub(crate) fn note_moved(&self, brick: &BrickDir, base: Gfid, was: &LastPlace) -> Result<()> {
+        let old = sys::stat_in(&self.buried, base.to_string().as_str())?;
+        self.replace_buried(brick, base, was, old.as_ref())
+    }
+
+    fn replace_buried(
+        &self,
+        brick: &BrickDir,
+        base: Gfid,
+        was: &LastPlace,
+        since: Option<&FileStat>,
+    ) -> Result<()> {
+        let (name, new) = (base.to_string(), sys::unique(UNFINISHED));
+        sys::symlink(&was.encode(), &self.dir, new.as_str()).doing("make a note")?;
+        if let Some(since) = since {
+            sys::set_mtime(&self.dir, new.as_str(), since).doing("date a note")?;
         }
+        sys::replace((&self.dir, new.as_str()), (&self.buried, name.as_str())).doing("make a note")?;
         brick.settle(&self.buried)
     }
 

@@ -3,23 +3,22 @@
 use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{InodeKind, Store};
-use fsnap_testbed::{Fs, content, getx, removex, run, setx};
+use fsnap_testbed::{Fs, content, getx, removex, setx};
 
 use crate::common::*;
 
-fn anywhere(_: Gfid, _: &[u8]) -> Result<()> {
+pub fn anywhere(_: Gfid, _: &[u8]) -> Result<()> {
     Ok(())
 }
 
 /// A brick with a file `d/f` that has the snapshots `a` and `b`.
-fn scene(b: &TestBrick) -> (Store, Gfid) {
+pub fn scene(b: &TestBrick) -> (Store, Gfid) {
     let store = b.store();
     b.make_dir("d");
     let base = b.make_file("d/f", &content(20_000, 1));
@@ -30,7 +29,7 @@ fn scene(b: &TestBrick) -> (Store, Gfid) {
 }
 
 /// The whole of an unlink, as the translator does it.
-fn delete_file(b: &TestBrick, store: &Store, base: Gfid, at: &str) {
+pub fn delete_file(b: &TestBrick, store: &Store, base: Gfid, at: &str) {
     assert!(store.is_last_name(base).unwrap());
     store.bury(base).unwrap();
     b.unlink(at);
@@ -532,39 +531,4 @@ fn notes_that_make_no_sense() {
     let store = b.store();
     assert_eq!(fs::read(b.handle(base)).unwrap(), b"x");
     assert_eq!(listed(&store, base), ["a", "b"]);
-}
-
-#[test]
-fn how_long_a_file_is_deleted_is_known() {
-    on_both(|b| {
-        let (store, base) = scene(&b);
-        assert_eq!(store.deleted_at(base), Ok(None));
-        delete_file(&b, &store, base, "d/f");
-        let noted = store.deleted_at(base).unwrap().unwrap();
-        assert!(noted.elapsed().unwrap() < Duration::from_secs(60));
-        // It is as old when it has moved up.
-        let note = b.join(format!(".glusterfs/fsnap/buried/{base}"));
-        run(Command::new("touch").args(["-h", "-d", "@1000000"]).arg(&note));
-        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert_eq!(store.deleted_at(base), Ok(Some(then)));
-        b.make_dir("d/e");
-        let deep = b.make_file("d/e/f", b"x");
-        snap(&store, deep, "a");
-        delete_file(&b, &store, deep, "d/e/f");
-        let old = b.join(format!(".glusterfs/fsnap/buried/{deep}"));
-        run(Command::new("touch").args(["-h", "-d", "@1000000"]).arg(&old));
-        store.move_up(b.gfid("d/e"), &[deep].into()).unwrap();
-        assert_eq!(store.deleted_at(deep), Ok(Some(then)));
-        store.delete(deep, &name("a")).unwrap();
-
-        store.hold(base, &name("b"), true).unwrap();
-        assert_eq!(store.expire(base), Ok(1));
-        assert_eq!((listed(&store, base), store.expire(base)), (vec!["b".to_string()], Ok(0)));
-        store.revive(base, &name("b"), anywhere).unwrap();
-        assert_eq!(store.deleted_at(base), Ok(None));
-        store.hold(base, &name("b"), false).unwrap();
-        delete_file(&b, &store, base, "d/f");
-        assert_eq!(store.expire(base), Ok(1));
-        assert!(!b.handle(base).exists() && b.buried().is_empty());
-    });
 }

@@ -17,5 +17,6 @@ mod places;
 mod real;
 mod refusals;
 mod restoring;
+mod returning;
 mod tenancy;
 mod xattrs;
