@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -104,6 +104,10 @@ fn to_where_it_was_and_elsewhere() {
         stage.refused(["restore", "--yes", &snapshot, "--to", "e/new0"], "rename that one");
         let listed = stage.ok(["list", "."]);
         assert!(listed.contains("gone%2Fsub%2Ff@a@~"), "{listed}");
+        // Where others may have put one the command does not go by itself.
+        symlink("/run/scene/m/e", root.join("gone")).unwrap();
+        stage.refused(["restore", "--yes", &snapshot], "symbolic link");
+        fs::remove_file(root.join("gone")).unwrap();
         fs::create_dir_all(root.join("gone/sub")).unwrap();
         stage.ok(["restore", "--yes", &snapshot]);
         sees(stage.file("gone/sub/f"), sum);

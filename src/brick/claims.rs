@@ -32,9 +32,15 @@ impl Claims {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// From now on `file` is there for `by`. False if somebody else is about to bring it back.
-    pub fn add(&self, file: Gfid, by: Connection) -> bool {
-        self.change(|known| known.entry(file).or_insert((by.clone(), Instant::now())).0 == by)
+    /// From now on `file` is there for `by`. False if somebody else is about to bring it back, from whom root takes it.
+    pub fn add(&self, file: Gfid, by: Connection, is_root: bool) -> bool {
+        self.change(|known| {
+            let free = is_root || known.get(&file).is_none_or(|(other, _)| *other == by);
+            if free {
+                known.insert(file, (by, Instant::now()));
+            }
+            free
+        })
     }
 
     /// Whether it is there for `by`. A look at memory if nobody brings anything back.

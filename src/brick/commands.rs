@@ -9,7 +9,7 @@ use fsnap_core::{Error, Gfid, Result};
 use super::instance::Brick;
 use super::order::{Order, command_kind, question_kind};
 use super::pool::Key;
-use super::{errand, guard, volume};
+use super::{errand, graves, guard, volume};
 use crate::ffi::{Call, Dict, GetReply, HeldTruncate, Inode, Inodes, SetReply, role};
 
 impl role::Commands for Brick {
@@ -214,6 +214,11 @@ fn get(brick: &Brick, call: &Call<'_>, key: &CStr, reply: GetReply) -> Option<Ge
         },
         Ok((Some(base), question)) => {
             let key = key.to_owned();
+            // Whoever has it then may write to it, and not bring it back after all.
+            let claims = question == Question::Deleted && !brick.state.claims.has(base);
+            if let Some(inodes) = call.inodes().filter(|_| claims) {
+                graves::empty(&brick.state, &brick.pool, base, inodes);
+            }
             brick.pool.submit_question(keys_of(base, &question), move |turn| {
                 match order.account(turn.in_time().and_then(|_turn| order.answer(base, &question))) {
                     Ok(answer) => reply.value(&key, answer.as_bytes()),

@@ -1,9 +1,9 @@
 //! Deleted files go for good when they were kept for as long as the option `keep-deleted` says.
 //!
 //! Each brick sees to that by itself, and by its own clock: what counts is when it has noted that the file is deleted. So those of a set
-//! agree but for the time between two looks, and but for what one of them has learnt later, by heal. Until then what one has no more is in
-//! no other's way.
+//! agree but for the time between two looks, and but for what one of them has learnt later, by heal.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -60,19 +60,38 @@ fn go_on(known: Weak<Shared>, entrance: Entrance, looker: Arc<Looker>, token: Ar
     });
 }
 
+/// How many are looked at in one go.
+const AT_ONCE: usize = 256;
+
 fn look(state: &Arc<Shared>, entrance: &Entrance) {
-    let Some(store) = state.store.get().filter(|_| state.options().keep_deleted > 0) else { return };
-    for file in store.buried() {
-        if is_due(state, file) {
-            let (state, host) = (Arc::clone(state), state.host);
-            entrance.submit_short(vec![Key::File(file)], move |turn| {
-                // Else the next look finds it.
-                if let (Ok(_entered), Ok(_change), false) = (turn.in_time(), state.begin(), host.is_going()) {
-                    expire(&state, file);
-                }
-            });
-        }
+    if let Some(store) = state.store.get().filter(|_| state.options().keep_deleted > 0) {
+        go_through(Arc::clone(state), entrance, store.buried().into());
     }
+}
+
+/// One after the other, so that nobody else waits for many of them.
+fn go_through(state: Arc<Shared>, entrance: &Entrance, mut left: VecDeque<Gfid>) {
+    let mut looked = 0;
+    let due = loop {
+        match left.pop_front() {
+            None => return,
+            Some(file) if is_due(&state, file) => break Some(file),
+            Some(_) => looked += 1,
+        }
+        if looked == AT_ONCE {
+            break None;
+        }
+    };
+    let again = entrance.clone();
+    entrance.submit_short(due.map(Key::File).into_iter().collect(), move |turn| {
+        // Else the next look finds it.
+        if let (Ok(_entered), Ok(_change), Some(file)) = (turn.in_time(), state.begin(), due) {
+            expire(&state, file);
+        }
+        if again.takes_tasks() && !state.host.is_going() {
+            go_through(state, &again, left);
+        }
+    });
 }
 
 fn is_due(state: &Shared, file: Gfid) -> bool {
@@ -83,7 +102,11 @@ fn is_due(state: &Shared, file: Gfid) -> bool {
 }
 
 fn expire(state: &Shared, file: Gfid) {
-    if !is_due(state, file) {
+    let store = state.store();
+    // It is coming back, or is not whole: the next look finds what becomes of it.
+    let in_use =
+        state.claims.has(file) || state.arms.has(file) || store.is_ok_and(|store| store.is_torn(file));
+    if in_use || !is_due(state, file) {
         return;
     }
     match state.store().and_then(|store| store.expire(file)) {

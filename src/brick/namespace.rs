@@ -1,7 +1,8 @@
 //! `.fsnap` in the name space: never listed, found by name where it is.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fsnap_core::acl::Caller;
 use fsnap_core::{Gfid, SNAP_DIR, is_tombstone, moved_up};
@@ -35,13 +36,29 @@ fn hidden(state: &Arc<Shared>, call: &Call<'_>) -> Option<Hides> {
         return Some(Box::new(|name| name == SNAP_DIR.as_bytes()));
     }
     let (state, who) = (Arc::clone(state), call.caller());
-    Some(Box::new(move |name| is_tombstone(name) || is_others(&state, &who, name)))
+    if who.uid == 0 {
+        return Some(Box::new(is_tombstone));
+    }
+    // Of the snapshots of a file one after the other is asked for.
+    let known = Mutex::<HashMap<Gfid, bool>>::default();
+    Some(Box::new(move |name| {
+        let is_others = |file| {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            *known.entry(file).or_insert_with(|| !may_see(&state, &who, file))
+        };
+        is_tombstone(name) || moved_up(name).is_some_and(is_others)
+    }))
+}
+
+/// Whether `who` may see what has moved up of the deleted `file`.
+fn may_see(state: &Shared, who: &Caller, file: Gfid) -> bool {
+    let may = state.store().and_then(|store| store.may_read_snapshots(file, who));
+    may.unwrap_or(who.uid == 0)
 }
 
 /// Whether `name` in a `.fsnap` has moved up there, and is no business of `who`.
 fn is_others(state: &Shared, who: &Caller, name: &[u8]) -> bool {
-    let may = |file| state.store().and_then(|store| store.may_read_snapshots(file, who));
-    moved_up(name).is_some_and(|file| !may(file).unwrap_or(who.uid == 0))
+    moved_up(name).is_some_and(|file| !may_see(state, who, file))
 }
 
 /// `.fsnap` is there where there are snapshots, or were. DHT asks the brick that the name belongs to, and if that has none no

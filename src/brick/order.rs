@@ -294,7 +294,7 @@ impl Order {
                 if self.file == base || !store.is_deleted(base) {
                     return Err(Error::unsupported("this is no snapshot of a deleted file"));
                 }
-                match self.state.claims.add(base, self.by.clone()) {
+                match self.state.claims.add(base, self.by.clone(), self.caller.uid == 0) {
                     true => Ok(answer::deleted(base)),
                     false => Err(Error::Restoring),
                 }

@@ -116,7 +116,9 @@ pub struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut queue = self.shared.lock();
-        queue.busy.retain(|key| !self.keys.contains(key));
+        for key in &self.keys {
+            queue.busy.remove(key);
+        }
         if !queue.waiting.is_empty() {
             // Whoever waited for these may go on, on any worker.
             self.shared.changed.notify_all();

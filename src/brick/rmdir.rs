@@ -31,27 +31,18 @@ pub fn may_go(store: &Store, dir: Gfid) -> Result<()> {
 
 /// rmdir of the directory `dir`, which the host says to be at `path`. Hands the ticket back if there is nothing for us to do.
 pub fn remove<'a>(brick: &Brick, dir: Gfid, path: Option<&[u8]>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
-    let ready = || {
-        let store = brick.state.store()?;
+    let may = brick.state.store().and_then(|store| {
         if let (true, Some(path), Ok(false)) = (store.is_used(), path, store.has_handle(dir)) {
             handles::mend(store, &brick.pool, path);
         }
-        match may_go(store, dir) {
-            Ok(()) => Ok(BTreeSet::new()),
-            Err(Error::NotEmpty(_)) => {
-                tidy::those_in(&brick.state, &brick.pool, dir);
-                let kept = store.kept_in(dir)?;
-                if kept.is_empty() { may_go(store, dir).map(|()| kept) } else { Ok(kept) }
-            }
-            Err(error) => Err(error),
-        }
-    };
-    match ready() {
-        Ok(kept) if kept.is_empty() => return Some(ticket),
-        Ok(kept) => {
+        may_go(store, dir)
+    });
+    match may {
+        Ok(()) => return Some(ticket),
+        Err(Error::NotEmpty(_)) => {
             if let Some(held) = ticket.hold() {
                 let job = Job { state: Arc::clone(&brick.state), entrance: (*brick.pool).clone(), dir };
-                job.wait(kept, held, TRIES);
+                job.wait(BTreeSet::new(), held, TRIES);
             }
         }
         Err(error) => {
@@ -145,14 +136,18 @@ impl Job {
         });
     }
 
+    /// What has moved up stays there.
     fn refuse(&self, held: HeldRemoval, error: &Error) {
         tracing::warn!("directory {} stays: {error}", self.dir);
-        held.fail(error.errno());
+        let moved = self.state.store().and_then(|store| store.moved_up(self.dir));
+        let marks = moved.map(|moved| marks(&self.state, moved)).unwrap_or_default();
+        held.fail_with(self.state.host, error.errno(), &marks);
     }
 
     fn run(self, entered: Entered, files: &BTreeSet<Gfid>, held: HeldRemoval, tries: u32) {
         let ready = || {
             let (store, change) = (self.state.store()?, self.state.begin()?);
+            tidy::those_in(&self.state, &self.entrance, self.dir);
             let kept = store.kept_in(self.dir)?;
             if !kept.is_subset(files) {
                 return Ok(Err(kept));

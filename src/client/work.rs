@@ -23,16 +23,15 @@ impl Work {
     /// Asks every brick which deleted file this is a snapshot of, upon which each lets this graph find it. Not by way of the cluster
     /// translators, which would ask one, or note on the snapshot which brick has not answered. What the first says that answers.
     ///
-    /// What a brick says if it refuses; `ENOTCONN` if none answers.
+    /// What a brick says that refuses, if all do; `ENOTCONN` if none answers.
     pub fn claim(&mut self) -> Result<String, i32> {
-        let mut known = Err(libc::ENOTCONN);
-        for brick in self.set.bricks() {
-            match self.ask(brick, "deleted") {
-                Ok(answer) => known = known.or(Ok(answer.to_string())),
-                Err(libc::ENOTCONN | libc::ENOENT | libc::ESTALE) => {}
-                Err(errno) => return Err(errno),
-            }
+        let answers: Vec<_> = self.set.bricks().into_iter().map(|brick| self.ask(brick, "deleted")).collect();
+        // One that has missed the deletion refuses it: it has the file, and needs no leave.
+        if let Some(answer) = answers.iter().flatten().next() {
+            return Ok(answer.to_string());
         }
-        known
+        let away = |errno: &i32| [libc::ENOTCONN, libc::ENOENT, libc::ESTALE].contains(errno);
+        let refused = answers.into_iter().filter_map(Result::err).find(|errno| !away(errno));
+        Err(refused.unwrap_or(libc::ENOTCONN))
     }
 }

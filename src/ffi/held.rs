@@ -87,6 +87,20 @@ impl<K: FopKind> Held<K> {
         self.arguments.inodes()
     }
 
+    /// Answers with an error, when self-heal was told of `marks`.
+    pub fn fail_with(self, host: Host, errno: i32, marks: &[Mark]) {
+        let Held { pending, arguments } = self;
+        let inodes = arguments.inodes().filter(|_| !marks.is_empty());
+        // Before the answer: once a request is answered, the host may end.
+        drop(arguments);
+        match inodes {
+            Some(inodes) => {
+                index::send(host, inodes, pending, marks, Box::new(move |pending, _| pending.fail(errno)))
+            }
+            None => pending.fail(errno),
+        }
+    }
+
     /// Passes the fop on to the translator beneath; `after` runs when it is done (true if it succeeded), before it is answered.
     /// What it returns self-heal is told before that as well.
     pub fn proceed(self, host: Host, after: impl FnOnce(bool) -> FollowUp + Send + 'static) {

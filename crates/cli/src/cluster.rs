@@ -25,6 +25,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// For how long a restore that died counts as under way, and a bit.
 const UNDER_WAY: Duration = Duration::from_secs(65);
 
+/// For how long somebody may be about to bring a deleted file back, and a bit.
+const CLAIMED: Duration = Duration::from_secs(125);
+
 /// Where libgfapi's log goes, if this is not set.
 const LOG: &str = "FSNAP_LOG";
 
@@ -160,14 +163,19 @@ impl Graphs {
             let away = left_out(file, &bricks.bricks)?;
             opened.graph(file, &away)
         })?;
-        let looked_up = within(file, LIMIT, || {
+        let look = || {
             let dir = graph.directory(&path).map_err(|errno| dir.failed(Deed::Look, errno))?;
             let claimed = graph.file(gfid).and_then(|snapshot| snapshot.get(&key("deleted")));
             Ok(claimed.and_then(|answer| graph.file(file_of(&answer)?)).map(|object| (dir, object)))
-        })?;
-        let (dir, object) = match looked_up {
-            Ok(found) => found,
-            Err(errno) => return Ok(Err(errno)),
+        };
+        let begun = Instant::now();
+        let (dir, object) = loop {
+            match within(file, LIMIT, look)? {
+                Ok(found) => break found,
+                // Somebody else is about to bring it back.
+                Err(Errno::EBUSY) if begun.elapsed() < CLAIMED => std::thread::sleep(Duration::from_secs(1)),
+                Err(errno) => return Ok(Err(errno)),
+            }
         };
         match carried(file, &object, name)? {
             // The bricks take what it has now from it again if it does not get its name.

@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use fsnap_core::{Gfid, SNAP_DIR};
-use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 
 use crate::mount::{self, Mount};
 
@@ -41,7 +41,10 @@ impl Held {
 
     fn open(path: &Path, flags: OFlags) -> io::Result<Held> {
         let flags = (OFlags::PATH | flags).bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        Self::of(OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+    }
+
+    fn of(file: File) -> io::Result<Held> {
         // What does not change of a file, and is known: the brick is not asked, where that may have to wait for somebody.
         let (how, what) =
             (AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE | StatxFlags::INO);
@@ -82,6 +85,14 @@ impl Place {
             true => Ok(Place { held, mount: self.mount.clone() }),
             false => Err(io::Error::from_raw_os_error(nix::libc::EXDEV)),
         }
+    }
+
+    /// What `path` leads to from this directory, below it and through no symbolic link, nor another mount.
+    pub fn beneath(&self, path: &Path) -> io::Result<Place> {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let dir = openat2(&self.held.file, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)?;
+        let held = Held::of(File::from(dir))?;
+        Ok(Place { held, mount: self.mount.clone() })
     }
 
     /// The directory that this directory is in.

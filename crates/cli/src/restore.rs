@@ -15,6 +15,7 @@ use crate::failure::{Deed, Failure};
 use crate::found::Found;
 use crate::list::{former, show};
 use crate::mount;
+use crate::place::Place;
 use crate::target::{Deleted, Target, argument};
 use crate::text::{self, quoted};
 use crate::volume;
@@ -93,21 +94,33 @@ fn bring_back(
         Some(to) if to.is_dir() => to.join(deleted.file.file_name().unwrap_or_default()),
         Some(to) => to.clone(),
         None if deleted.is_cut => {
-            return Err(Failure::new(
-                &target.typed,
-                "not all of the path that it had is known: give --to PATH",
-            ));
+            let why = "not all of the path that it had is known: give --to PATH";
+            return Err(Failure::new(&target.typed, why));
         }
         None => former(&target.file, &deleted.file),
     };
     let Some(name) = to.file_name() else { return Err(Failure::new(&to, "this is not a name for a file")) };
-    let dir = Found::at(mount::parent(&to)).map_err(|failure| match failure.errno {
-        Some(Errno::ENOENT) => Failure {
-            text: "there is no such directory (any more): make it, or give --to PATH".into(),
-            ..failure
-        },
-        _ => failure,
-    })?;
+    let shown = mount::parent(&to).to_owned();
+    let place = match wishes.to {
+        Some(_) => Place::at(&shown),
+        // Nobody has typed that path: it is the one that whoever removed the directories left, and may have put links into.
+        None => snap_dir_of(target)
+            .and_then(|snaps| snaps.above())
+            .and_then(|above| above.beneath(Path::new(".").join(mount::parent(&deleted.file)).as_path())),
+    };
+    let dir = match place {
+        Ok(place) => Found { shown, place },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::new(
+                &shown,
+                "there is no such directory (any more): make it, or give --to PATH",
+            ));
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {
+            return Err(Failure::new(&shown, "a symbolic link is on the way to it: give --to PATH"));
+        }
+        Err(error) => return Err(Failure::finding(&shown, error)),
+    };
     if dir.place.below(name).is_ok() {
         return Err(Failure {
             subject: escaped(&to),
@@ -121,6 +134,11 @@ fn bring_back(
         Ok(()) => Ok(format!("{} is back, as of snapshot {}\n", escaped(&to), target.name)),
         Err(errno) => Err(refused(target, errno, None)),
     }
+}
+
+/// The `.fsnap` that the snapshot is in.
+fn snap_dir_of(target: &Target) -> io::Result<Place> {
+    Place::at(mount::parent(&target.file.place.path()?))
 }
 
 /// The snapshot; by way of the graph if the mount's answer is `EIO`, which it is on a disperse volume in the midst of heal.

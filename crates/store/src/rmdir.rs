@@ -156,10 +156,20 @@ impl Store {
         Ok(moved)
     }
 
+    /// What has moved up from directory `dir` so far. As [`move_up`](Store::move_up).
+    pub fn moved_up(&self, dir: Gfid) -> Result<MovedUp> {
+        let dir = self.brick.open_dir(dir)?;
+        let place = dir.way.first().ok_or(Error::Gone)?;
+        Ok(MovedUp { into: place.parent, tombstones: self.moved_from(place)? })
+    }
+
     /// The tombstones in the `.fsnap` above of what has moved up from the directory at `place`.
     fn moved_from(&self, place: &Link) -> Result<Vec<(Gfid, Vec<u8>)>> {
-        let snaps = self.brick.open_dir(place.parent.snap_dir())?.file;
         let mut moved = Vec::new();
+        let snaps = match self.brick.open_dir(place.parent.snap_dir()) {
+            Err(Error::Gone) => return Ok(moved),
+            other => other?.file,
+        };
         sys::each_name(&snaps, |name| {
             let file =
                 name.last_chunk::<36>().and_then(|end| Gfid::parse(std::str::from_utf8(end).ok()?).ok());
