@@ -91,7 +91,7 @@ pub fn discard<'a>(brick: &Brick, dir: Gfid, healing: bool, ticket: Ticket<'a>) 
     }
 }
 
-/// For how long storage/posix may keep what was discarded, and more (`janitor-sleep-duration`, 10 minutes).
+/// For how long storage/posix may keep what was discarded, and more (`janitor-sleep-duration`, 10 seconds if nobody has set it).
 const KEPT_FOR: u32 = 15 * 60;
 
 /// Forgets what is noted of these `snapshots` when they are gone, for so many seconds.

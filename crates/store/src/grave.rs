@@ -255,7 +255,7 @@ impl Store {
     }
 
     /// The same, if it is the only name that `base` has, where anybody can reach it: what self-heal has discarded with the directory
-    /// that it was in storage/posix keeps for some minutes.
+    /// that it was in storage/posix keeps for some seconds.
     pub(crate) fn only_grave(&self, base: &OpenFile) -> Result<Option<Grave>> {
         let Some(grave) = self.grave(base)? else { return Ok(None) };
         let others = base.stat.st_nlink.saturating_sub(2);
