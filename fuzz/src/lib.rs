@@ -427,11 +427,15 @@ pub fn xattr_values(data: &[u8]) {
         _ => vec![0; 7],
     };
     let (seconds, nanos) = (words[3], words[4]);
-    let known = (seconds, nanos) != (0, 0) && seconds <= LAST_SECOND && nanos < 1_000_000_000;
-    assert_eq!(
-        mdata::mtime(data).map(|time| time.to_string()),
-        known.then(|| format!("{seconds}.{nanos:09}"))
-    );
+    let stamped = (words[1], words[2]) != (0, 0) && nanos < 1_000_000_000;
+    let since = i128::from(seconds.cast_signed()) * 1_000_000_000 + i128::from(nanos);
+    let known = stamped
+        && (-i128::from(FIRST_SECOND)..=i128::from(LAST_SECOND)).contains(&since.div_euclid(1_000_000_000));
+    let spelled = || {
+        let (sign, plain) = (if since < 0 { "-" } else { "" }, since.abs());
+        format!("{sign}{}.{:09}", plain / 1_000_000_000, plain % 1_000_000_000)
+    };
+    assert_eq!(mdata::mtime(data).map(|time| time.to_string()), known.then(spelled));
     layout(data);
     acl(data);
     let part = hashed_part(data);
@@ -502,6 +506,8 @@ pub fn volume_info(data: &[u8]) {
 }
 
 const LAST_SECOND: u64 = 253_402_300_799;
+/// The first one, before the epoch (year 1).
+const FIRST_SECOND: u64 = 62_135_596_800;
 
 fn is_name(bytes: &[u8]) -> bool {
     let first = bytes.first().is_some_and(u8::is_ascii_alphanumeric);
@@ -510,17 +516,24 @@ fn is_name(bytes: &[u8]) -> bool {
 }
 
 fn is_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
+    let plain = text.strip_prefix('-').unwrap_or(text);
+    let (bytes, negative) = (plain.as_bytes(), plain.len() < text.len());
     let Some(dot) = bytes.len().checked_sub(10).filter(|at| (1..=12).contains(at)) else { return false };
     let digits =
         bytes.iter().enumerate().all(|(at, b)| if at == dot { *b == b'.' } else { b.is_ascii_digit() });
-    digits && text[..dot].parse().is_ok_and(|seconds: u64| seconds <= LAST_SECOND)
+    let in_range = |seconds: u64| match negative {
+        false => seconds <= LAST_SECOND,
+        true if plain.bytes().all(|b| b"0.".contains(&b)) => false,
+        true => seconds < FIRST_SECOND || seconds == FIRST_SECOND && plain.ends_with(".000000000"),
+    };
+    digits && plain[..dot].parse().is_ok_and(in_range)
 }
 
 /// A time as we write it.
 fn plain_time(text: &str) -> String {
+    let (sign, text) = text.strip_prefix('-').map_or(("", text), |text| ("-", text));
     let plain = text.trim_start_matches('0');
-    if plain.starts_with('.') { format!("0{plain}") } else { plain.into() }
+    format!("{sign}{}{plain}", if plain.starts_with('.') { "0" } else { "" })
 }
 
 fn is_gfid(bytes: &[u8]) -> bool {

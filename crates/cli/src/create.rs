@@ -42,12 +42,14 @@ fn numbered(stem: &str, n: usize) -> Option<SnapName> {
 /// It goes by way of a private client graph: where the volume keeps copies of files, they are then the same.
 pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, Failure> {
     let failed = |deed| move |errno| file.failed(deed, errno);
+    file.may_change(Deed::Create)?;
     graphs.await_turn(file)?.map_err(failed(Deed::Create))?;
     volume::drain(&file.place).map_err(failed(Deed::Drain))?;
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
-        let created = text::timestamp(Moment::now())
-            .map_err(|_| Failure::new(&file.shown, "this machine's clock is before 1970: set it"))?;
+        let created = text::timestamp(Moment::now()).map_err(|_| {
+            Failure::new(&file.shown, "this machine's clock is not in the years 1 to 9999: set it")
+        })?;
         let value = volume::creation(&name, created);
         taken = graphs.create(file, &name, &value)?.map(|()| (name, created.to_string()));
         if taken != Err(Errno::EEXIST) {

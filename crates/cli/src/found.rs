@@ -25,6 +25,14 @@ impl Found {
         }
     }
 
+    /// What the kernel would say if `deed` were tried by way of the mount and not around it: `EROFS` if that is read-only.
+    pub fn may_change(&self, deed: Deed) -> Result<(), Failure> {
+        match self.place.mount().is_read_only() {
+            true => Err(self.failed(deed, Errno::EROFS)),
+            false => Ok(()),
+        }
+    }
+
     /// What the volume answered when `deed` was tried on it.
     pub fn failed(&self, deed: Deed, errno: Errno) -> Failure {
         Failure::of(deed, &self.shown, &self.place, errno)

@@ -23,6 +23,8 @@ pub struct Mount {
     pub kind: String,
     /// What is mounted; of GlusterFS mostly `SERVER:VOLUME`.
     pub source: String,
+    /// Nothing may be changed by way of it, be it this mount or the file system.
+    read_only: bool,
     /// Of a FUSE mount, who has made it.
     by: Option<u32>,
 }
@@ -62,6 +64,11 @@ pub fn trusted(mountinfo: &[u8], id: u64) -> io::Result<Mount> {
 }
 
 impl Mount {
+    /// Whether nothing may be changed by way of it. A private client graph would not know.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// Where `path`, without symbolic links, is from the root of the volume.
     pub fn in_volume(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix(&self.point).unwrap_or(path);
@@ -119,6 +126,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         point: path(fields[4]),
         kind: text(fields.get(dash + 1)?),
         source: text(fields.get(dash + 2)?),
+        read_only: [&text(fields[5]), &options]
+            .iter()
+            .any(|options| options.split(',').any(|option| option == "ro")),
         by: made_by(&options),
     })
 }
@@ -184,6 +194,16 @@ mod tests {
         ] {
             assert!(told(id).contains(why), "{id}: {}", told(id));
         }
+    }
+
+    #[test]
+    fn what_is_read_only_is_known() {
+        let is = |options: &str, of_all: &str| {
+            let line = format!("50 22 0:50 / /m {options} - fuse.glusterfs s:v {of_all},user_id=0");
+            parse_line(line.as_bytes()).unwrap().is_read_only()
+        };
+        assert!(is("ro,relatime shared:3", "rw") && is("rw", "ro") && is("ro", "ro"));
+        assert!(!is("rw,nodev master:2", "rw,romount=1"));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub struct Wishes {
 ///
 /// By way of a private client graph.
 pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<String, Failure> {
+    target.file.may_change(Deed::Restore)?;
     let entry = look(graphs, &target)?;
     if let Some(deleted) = &target.deleted {
         return bring_back(graphs, &target, deleted, &entry, wishes);
@@ -121,6 +122,7 @@ fn bring_back(
         }
         Err(error) => return Err(Failure::finding(&shown, error)),
     };
+    dir.may_change(Deed::Restore)?;
     if dir.place.below(name).is_ok() {
         return Err(Failure {
             subject: escaped(&to),

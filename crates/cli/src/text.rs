@@ -11,9 +11,9 @@ pub const UNKNOWN: &str = "-";
 
 /// Now, as `create` takes it.
 pub fn timestamp(now: Moment) -> Result<Timestamp, fsnap_core::Error> {
-    // Before 1970 it is negative, and no timestamp.
-    let seconds = u64::try_from(now.as_second()).unwrap_or(u64::MAX);
-    Timestamp::new(seconds, u64::try_from(now.subsec_nanosecond()).unwrap_or(u64::MAX))
+    const SECOND: i128 = 1_000_000_000;
+    let (seconds, nanos) = (now.as_nanosecond().div_euclid(SECOND), now.as_nanosecond().rem_euclid(SECOND));
+    Timestamp::new(i64::try_from(seconds).unwrap_or(i64::MAX), u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// The name of a snapshot that is taken at this moment: `YYYYMMDDTHHMMSSZ`.
@@ -23,7 +23,7 @@ pub fn name_of(now: Moment) -> String {
 
 /// `SECONDS.NANOS` as `YYYY-MM-DD HH:MM:SSZ`.
 pub fn time(timestamp: Option<&str>) -> String {
-    let seconds = timestamp.and_then(|text| text.split_once('.')?.0.parse().ok());
+    let seconds = timestamp.and_then(|text| Some(Timestamp::parse(text).ok()?.seconds()));
     match seconds.and_then(|seconds| Moment::from_second(seconds).ok()) {
         Some(moment) => moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
         None => UNKNOWN.into(),
@@ -81,7 +81,11 @@ mod tests {
         let moment = Moment::new(1_700_000_000, 42).unwrap();
         assert_eq!(name_of(moment), "20231114T221320Z");
         assert_eq!(timestamp(moment).unwrap().to_string(), "1700000000.000000042");
-        assert!(timestamp(Moment::from_second(-1).unwrap()).is_err());
+        for (at, text) in [(-1_000_000_000, "-1.000000000"), (-1, "-0.000000001"), (0, "0.000000000")] {
+            assert_eq!(timestamp(Moment::from_nanosecond(at).unwrap()).unwrap().to_string(), text);
+        }
+        assert_eq!(time(Some("-0.000000001")), "1969-12-31 23:59:59Z");
+        assert_eq!(time(Some("-86400.000000000")), "1969-12-31 00:00:00Z");
         assert_eq!(time(Some("1700000000.000000042")), "2023-11-14 22:13:20Z");
         assert_eq!(time(Some("253402207200.999999999")), "9999-12-30 22:00:00Z");
         for no in [None, Some(""), Some("x.y"), Some("99999999999999.000000000")] {

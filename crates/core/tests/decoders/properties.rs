@@ -24,7 +24,7 @@ fn gfid() -> impl Strategy<Value = Gfid> {
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
-    let seconds = prop_oneof![Just(0), Just(253_402_300_799), 0..=253_402_300_799u64];
+    let seconds = prop_oneof![Just(0), Just(-1), Just(253_402_300_799), -62_135_596_800..=253_402_300_799i64];
     (seconds, 0..1_000_000_000u64).prop_map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap())
 }
 
@@ -289,12 +289,13 @@ proptest! {
     #[test]
     fn mtimes(time in time(), version: u8, other in any::<[u64; 5]>()) {
         let text = time.to_string();
-        let (seconds, nanos) = text.split_once('.').unwrap();
+        let nanos: u64 = text.split_once('.').unwrap().1.parse().unwrap();
+        let nanos = if text.starts_with('-') { (1_000_000_000 - nanos) % 1_000_000_000 } else { nanos };
         let [flags, words @ ..] = other;
-        let words = [flags, words[0], words[1], seconds.parse().unwrap(), nanos.parse().unwrap(), words[2], words[3]];
+        let words = [flags, words[0], words[1], time.seconds().cast_unsigned(), nanos, words[2], words[3]];
         let bytes = [&[version][..], &words.map(u64::to_be_bytes).concat()].concat();
-        let none = Timestamp::new(0, 0).unwrap();
-        prop_assert_eq!(mdata::mtime(&bytes), Some(time).filter(|time| *time != none));
+        let stamped = (words[1], words[2]) != (0, 0);
+        prop_assert_eq!(mdata::mtime(&bytes), Some(time).filter(|_| stamped));
     }
 
     /// Where two bricks share the hashes, each belongs to one of them.
