@@ -14,7 +14,7 @@ fn main() {
         .clang_arg("-D_FILE_OFFSET_BITS=64")
         .clang_args(api.include_paths.iter().map(|path| format!("-I{}", path.display())))
         .allowlist_function(
-            "glfs_(new|init|set_logging|set_volfile|set_volfile_server|get_volfile|get_volumeid|h_lookupat|h_extract_handle|h_create_from_handle|h_setxattrs|h_getxattrs|h_link)",
+            "glfs_(new|init|set_logging|set_volfile|set_volfile_server|get_volfile|get_volumeid|h_lookupat|h_extract_handle|h_create_from_handle|h_setxattrs|h_getxattrs|h_link|h_stat)",
         )
         .generate_comments(false)
         .formatter(bindgen::Formatter::None)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fsnap_core::command::{Arming, PREFIX};
 use fsnap_core::{Gfid, SnapName};
-use fsnap_graph::{Graph, Object, Undisturbed, Volume};
+use fsnap_graph::{Content, Graph, Object, Undisturbed, Volume};
 use nix::errno::Errno;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -126,8 +126,13 @@ impl Graphs {
         })
     }
 
-    /// Makes the file's content that of its snapshot, on all bricks that can be reached.
-    pub fn restore(&mut self, found: &Found, name: &SnapName) -> Result<Result<(), Errno>, Failure> {
+    /// Makes the file's content that of its snapshot, on all bricks that can be reached. By what one can tell that a mount shows it, if
+    /// that is known.
+    pub fn restore(
+        &mut self,
+        found: &Found,
+        name: &SnapName,
+    ) -> Result<Result<Option<Content>, Errno>, Failure> {
         let file = &found.shown;
         let (gfid, opened) = self.opened(found)?;
         let object = within(file, LIMIT, move || {
@@ -137,7 +142,10 @@ impl Graphs {
             // that has the snapshot wrong gets it right by the data of the others.
             opened.file(file, gfid, &away, name).map(|(object, _)| object)
         })?;
-        carried(file, &object, name)
+        match carried(file, &object, name)? {
+            Ok(()) => within(file, LIMIT, || Ok(Ok(object.content().ok()))),
+            Err(errno) => Ok(Err(errno)),
+        }
     }
 
     /// Brings the deleted file back that `found` is the snapshot `name` of, with the content of that, as `to` in the directory `dir`.

@@ -70,14 +70,24 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
             .map_err(|errno| Failure::of(Deed::Drain, &target.typed, &target.file.place, errno))?;
     }
     let done = match target.is_by_itself() {
-        true => volume::command(&target.file.place, "restore", target.name.as_str()),
+        true => volume::command(&target.file.place, "restore", target.name.as_str()).map(|()| None),
         false => match graphs.restore(&target.file, &target.name) {
             Ok(done) => done,
             Err(failure) => return Err(kept(&target, saved, failure)),
         },
     };
     match done {
-        Ok(()) => Ok(told(&target, &entry, saved.as_ref())),
+        Ok(content) => {
+            if let Some(content) = content
+                && !volume::shows(&target.file.place, content)
+            {
+                eprintln!(
+                    "fsnap: {}: it is restored, but this mount may still show what it was: wait until it does, or mount the volume anew",
+                    escaped(&target.typed)
+                );
+            }
+            Ok(told(&target, &entry, saved.as_ref()))
+        }
         Err(errno) => Err(refused(&target, errno, saved)),
     }
 }

@@ -2,12 +2,14 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fsnap_core::answer::VERSION;
 use fsnap_core::command::PREFIX;
 use fsnap_core::{Gfid, SnapName, Timestamp};
+use fsnap_graph::Content;
 use nix::errno::Errno;
+use rustix::fs::{Advice, AtFlags, StatxFlags, fadvise, statx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -17,6 +19,9 @@ use crate::place::Place;
 /// How often a question is asked that is answered with `EIO`, and how long after each.
 const ASKED: usize = 8;
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// For how long a mount is asked whether it shows what was restored.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A snapshot, as the volume tells of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -107,6 +112,34 @@ pub fn drain(file: &Place) -> Result<(), Errno> {
         _ => Err(error),
     };
     OpenOptions::new().read(true).open(&path).or_else(open).and_then(|file| file.sync_all()).map_err(errno)
+}
+
+/// Waits until the mount shows that a file has this content, and then lets the kernel forget what it has cached of it. False if it does not
+/// within [`SHOWN_WITHIN`].
+///
+/// What another client has done (the private graph is one) FUSE learns with the attributes, and gives up its pages when they have changed
+/// (`fuse_change_attributes`). It is asked past the kernel's cache, and so until md-cache looks again (a second).
+pub fn shows(file: &Place, content: Content) -> bool {
+    let begun = Instant::now();
+    let what = StatxFlags::SIZE | StatxFlags::MTIME;
+    let Ok(open) = OpenOptions::new().read(true).open(file.by_descriptor()) else {
+        // Whoever may write need not be allowed to read. He reads nothing old, then.
+        return true;
+    };
+    loop {
+        let stat = statx(&open, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, what);
+        let now = stat.map(|stat| Content {
+            size: stat.stx_size.cast_signed(),
+            mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()),
+        });
+        if now == Ok(content) {
+            return fadvise(&open, 0, None, Advice::DontNeed).is_ok();
+        }
+        if begun.elapsed() >= SHOWN_WITHIN {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// `EPROTO` if the answer can't be understood.

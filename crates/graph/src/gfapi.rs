@@ -33,6 +33,15 @@ pub struct Object<'a> {
     object: NonNull<sys::glfs_object>,
 }
 
+/// By what one can tell which content a file has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Content {
+    /// Bytes.
+    pub size: i64,
+    /// Seconds and nanoseconds since the epoch.
+    pub mtime: (i64, i64),
+}
+
 impl Glfs {
     /// One that is not connected yet. The errno of what fails, here and below.
     pub fn new(volume: &CStr, log: &CStr) -> Result<Glfs, Errno> {
@@ -145,6 +154,15 @@ impl Object<'_> {
         done(unsafe {
             sys::glfs_h_setxattrs(mount, object, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
         })
+    }
+
+    /// Its size in bytes, and its mtime: seconds and nanoseconds.
+    pub fn content(&self) -> Result<Content, Errno> {
+        // SAFETY: plain data, filled in by the host.
+        let mut stat: sys::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: an object of that mount, writable attributes.
+        done(unsafe { sys::glfs_h_stat(self.mount.0.as_ptr(), self.object.as_ptr(), &raw mut stat) })?;
+        Ok(Content { size: stat.st_size, mtime: (stat.st_mtim.tv_sec, stat.st_mtim.tv_nsec) })
     }
 
     /// Gives it the name `name` in `dir`, of the same mount. `EEXIST` if something has that.

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use gfapi::Glfs;
-pub use gfapi::{Object, Undisturbed, end};
+pub use gfapi::{Content, Object, Undisturbed, end};
 use glusterd::Known;
 pub use vet::Objection;
 use vet::vet;

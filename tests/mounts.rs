@@ -1,0 +1,159 @@
+//! The command and the mount that it was given: what it may change there, and what that shows afterwards.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use common::stage::Stage;
+use common::{MIB, ask, fsnap, names, volume};
+use fsnap_testbed::{VolumeType, checksum, fill, run};
+
+const REPLICA: VolumeType = VolumeType::Replicate(3);
+const DISPERSE: VolumeType = VolumeType::Disperse { data: 2, redundancy: 1 };
+
+/// `gluster volume set VOL group metadata-cache`, as far as it has to do with what a client may show.
+const METADATA_CACHE: [(&str, &str); 5] = [
+    ("features.cache-invalidation", "on"),
+    ("features.cache-invalidation-timeout", "600"),
+    ("performance.cache-invalidation", "on"),
+    ("performance.md-cache-timeout", "600"),
+    ("performance.stat-prefetch", "on"),
+];
+
+/// All that keeps contents in a client.
+const READ_CACHES: [(&str, &str); 4] = [
+    ("performance.quick-read", "on"),
+    ("performance.io-cache", "on"),
+    ("performance.read-ahead", "on"),
+    ("performance.cache-size", "64MB"),
+];
+
+fn all_of(mut file: &File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn what_is_restored_is_what_is_read() {
+    let volumes: [(VolumeType, usize, &[(&str, &str)]); 5] = [
+        (VolumeType::Distribute, 2, &[]),
+        (REPLICA, 3, &[]),
+        (DISPERSE, 3, &[]),
+        (REPLICA, 3, &READ_CACHES),
+        (REPLICA, 3, &METADATA_CACHE),
+    ];
+    for (layout, bricks, options) in volumes {
+        println!("{layout:?} {options:?}");
+        let with = |volume| {
+            options
+                .iter()
+                .fold(volume, |volume: fsnap_testbed::VolumeBuilder, (key, value)| volume.option(key, value))
+        };
+        let stage = Stage::new(volume(layout, bricks, 1024 * MIB, with));
+        for size in [100_000, MIB] {
+            let file = stage.file(format!("f{size}"));
+            let name = format!("f{size}");
+            let contents: Vec<_> = (0..2u64)
+                .map(|n| {
+                    // The one has the size of the other, so that nothing but its time tells.
+                    fill(&file, size, n);
+                    stage.ok(["create", &name, "--name", &format!("s{n}")]);
+                    fs::read(&file).unwrap()
+                })
+                .collect();
+            // Somebody has it open and has read all of it just now.
+            let open = File::open(&file).unwrap();
+            for round in 0..6 {
+                let n = round % 2;
+                assert_eq!(all_of(&open), contents[1 - n], "before, round {round}");
+                stage.restore(&name, &format!("s{n}"));
+                assert!(all_of(&open) == contents[n], "who has it open reads what it was, round {round}");
+                assert!(fs::read(&file).unwrap() == contents[n], "round {round}");
+                assert_eq!(fs::metadata(&file).unwrap().len(), size);
+            }
+        }
+    }
+}
+
+/// By way of a mount that is read-only nothing is changed, also where the command goes around it.
+#[test]
+fn read_only_mounts() {
+    for (layout, bricks) in [(VolumeType::Distribute, 1), (REPLICA, 3)] {
+        println!("{layout:?}");
+        let stage = Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume));
+        let file = stage.file("f");
+        fill(&file, MIB, 1);
+        fsnap(&file, "create", "a").unwrap();
+        fill(&file, MIB, 2);
+        let (sum, scene) = (checksum(&file), &stage.0.scene);
+        fs::create_dir(stage.file("d")).unwrap();
+        fill(stage.file("d/gone"), MIB, 3);
+        fsnap(stage.file("d/gone"), "create", "a").unwrap();
+        fs::remove_file(stage.file("d/gone")).unwrap();
+        let gone = common::of_deleted(&stage.file("d"), "gone@a");
+        let gone = gone.file_name().unwrap().to_str().unwrap().to_owned();
+
+        let _whole = stage.0.volume.mount_with("/run/scene/ro", &["--read-only"]);
+        fs::create_dir(scene.path("/run/scene/bind")).unwrap();
+        run(scene.command("mount").args(["--bind", "/run/scene/m", "/run/scene/bind"]));
+        run(scene.command("mount").args(["-o", "remount,bind,ro", "/run/scene/bind"]));
+        for mount in ["/run/scene/ro", "/run/scene/bind"] {
+            for args in [
+                &["create", "f", "--name", "b"][..],
+                &["restore", "f@a", "--yes"],
+                &["restore", "f@a", "--yes", "--no-backup"],
+                &["restore", &format!("d/.fsnap/{gone}"), "--yes"],
+                &["delete", "f@a"],
+                &["hold", "f@a"],
+            ] {
+                let said = stage.fsnap_as(0, 0, mount, args);
+                assert_eq!(said.code, 1, "{mount}: {args:?}");
+                assert!(said.err.contains("read-only"), "{mount}: {args:?}: {}", said.err);
+            }
+            let said = stage.fsnap_as(0, 0, mount, ["list", "f"]);
+            assert!(said.code == 0 && said.out.contains(" a "), "{}", said.out);
+            // Nor from one that may be written to.
+            let to = format!("{mount}/new");
+            let said = stage.fsnap(["restore", &format!("d/.fsnap/{gone}"), "--yes", "--to", &to]);
+            assert!(said.code == 1, "{}", said.out);
+        }
+        assert_eq!((names(&file), checksum(&file)), (vec!["a".to_string()], sum));
+        assert_eq!(ask(&file, "info.a").unwrap()["held"], false);
+        assert!(!stage.file("d/gone").exists() && !stage.file("new").exists());
+        run(scene.command("umount").arg("/run/scene/bind"));
+    }
+}
+
+/// Files of reproducible archives have such times.
+#[test]
+fn times_before_1970() {
+    for (layout, bricks) in [(VolumeType::Distribute, 1), (REPLICA, 3), (DISPERSE, 3)] {
+        println!("{layout:?}");
+        let stage = Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume));
+        let file = stage.file("f");
+        fill(&file, 1000, 1);
+        for (n, (touch, told, shown)) in [
+            ("@0", "0.000000000", "1970-01-01 00:00:00Z"),
+            ("@-86400", "-86400.000000000", "1969-12-31 00:00:00Z"),
+            ("@1", "1.000000000", "1970-01-01 00:00:01Z"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = format!("/run/scene/m/{}", Path::new("f").display());
+            run(stage.0.scene.command("touch").args(["-d", touch, &path]));
+            fsnap(&file, "create", format!("s{n};created={told};id=11111111-2222-4333-8444-00000000000{n}"))
+                .unwrap();
+            let info = ask(&file, &format!("info.s{n}")).unwrap();
+            assert_eq!((&info["created"], &info["mtime"]), (&told.into(), &told.into()));
+            let listed = stage.ok(["list", "f"]);
+            let row = listed.lines().find(|line| line.contains(&format!(" s{n} "))).unwrap();
+            assert_eq!(row.matches(shown).count(), 2, "{row}");
+        }
+    }
+}
