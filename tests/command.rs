@@ -36,6 +36,7 @@ fn on_a_distribute_volume() {
     several_files(&stage);
     restoring(&stage);
     paths(&stage);
+    odd_names(&stage);
     directories(&stage);
     deleted_files(&stage);
     ordinary_users(&stage);
@@ -145,6 +146,65 @@ fn on_terminal(stage: &Stage, line: &str, answer: &str) -> i32 {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("script");
     child.stdin.as_mut().unwrap().write_all(answer.as_bytes()).unwrap();
     child.wait().unwrap().code().expect("an end")
+}
+
+/// Whatever a file is called: what is printed for a snapshot is what commands take, and so is what it is called.
+fn odd_names(stage: &Stage) {
+    let dir = stage.file("odd");
+    fs::create_dir(&dir).unwrap();
+    let all: [&[u8]; 9] = [
+        b"new\nline",
+        b"tab\t",
+        b"bell\x07",
+        b"\xff\xfe",
+        b"back\\slash",
+        b"\\x41",
+        b"A",
+        b"\\\\two",
+        b"it's @ \"quoted\"",
+    ];
+    for (n, name) in all.iter().enumerate() {
+        fill(dir.join(OsStr::from_bytes(name)), 1000, n as u64);
+        let file = OsStr::from_bytes(&[b"odd/", *name].concat()).to_owned();
+        let printed = stage.ok(["create".into(), file.clone(), "-n".into(), "x".into()]);
+        let printed = printed.strip_suffix('\n').unwrap();
+        assert!(!printed.contains(char::is_control), "{printed:?}");
+        let listed = stage.json(&["list", "--json", "odd"]);
+        let known = listed["snapshots"].as_array().unwrap().iter().any(|entry| entry["snapshot"] == printed);
+        assert!(known, "{printed}: {listed}");
+        assert_eq!(stage.json(&["show", "--json", printed])["snapshot"], printed);
+        stage.ok(["hold", printed]);
+        let mut named = file;
+        named.push("@x");
+        stage.ok(["release".into(), named.clone()]);
+        stage.ok(["hold".into(), "--raw".into(), named.clone()]);
+        stage.ok(["release", printed]);
+    }
+    let raw = stage.fsnap(["list", "-0", "odd"]);
+    let mut found: Vec<_> = raw.bytes.split(|&byte| byte == 0).filter(|name| !name.is_empty()).collect();
+    let mut expected: Vec<_> = all.iter().map(|name| [b"odd/", *name, b"@x"].concat()).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    // There is a file of just that name, and one that is printed so.
+    fill(dir.join("back\\\\slash"), 1000, 20);
+    stage.ok(["create", "odd/back\\\\slash", "-n", "y"]);
+    stage.refused(["delete", "odd/back\\\\slash@x"], "--raw");
+    stage.ok(["delete", "--raw", "odd/back\\\\slash@y"]);
+    stage.ok(["delete", "--raw", "odd/back\\slash@x"]);
+    assert!(names(dir.join("back\\\\slash")).is_empty() && names(dir.join("back\\slash")).is_empty());
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let mut args = vec!["delete".into(), "--raw".into()];
+        let mut named = OsStr::new("odd/").to_owned();
+        named.push(path.file_name().unwrap());
+        named.push("@x");
+        args.push(named);
+        if !names(&path).is_empty() {
+            stage.ok(args);
+        }
+    }
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 fn paths(stage: &Stage) {

@@ -36,6 +36,8 @@ pub struct Stage(pub Setup);
 /// How it ended, and what it said.
 pub struct Said {
     pub code: i32,
+    /// What was printed, be it text or not.
+    pub bytes: Vec<u8>,
     pub out: String,
     pub err: String,
 }
@@ -156,6 +158,7 @@ impl Said {
 }
 
 fn said(output: Output) -> Said {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    Said { code: output.status.code().expect("an end"), out: text(output.stdout), err: text(output.stderr) }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    Said { code: output.status.code().expect("an end"), out, err, bytes: output.stdout }
 }

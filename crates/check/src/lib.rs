@@ -6,7 +6,7 @@ use std::path::Path;
 use fsnap_store::check::{self, Options, Problem, Report};
 use serde_json::{Value, json};
 
-pub use fsnap_store::check::escaped;
+pub use fsnap_store::check::{escaped, unescaped};
 
 /// The exit code if a brick could not be checked.
 pub const NOT_CHECKED: u8 = 3;

@@ -88,7 +88,7 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE)]
         timeout: u16,
         #[command(flatten)]
-        form: Form,
+        form: ListForm,
     },
     /// List the snapshots of files, or of all files in directories
     #[command(after_help = LIST)]
@@ -100,7 +100,7 @@ pub enum Command {
         #[arg(long, short)]
         recursive: bool,
         #[command(flatten)]
-        form: Form,
+        form: ListForm,
     },
     /// Show one snapshot
     Show {
@@ -167,12 +167,32 @@ pub struct Form {
     pub json: bool,
 }
 
+/// How to tell of several.
+#[derive(Args)]
+pub struct ListForm {
+    #[command(flatten)]
+    pub form: Form,
+    /// Print what commands take for each snapshot and a NUL behind it, nothing escaped (with --raw they take it from xargs -0)
+    #[arg(short = '0', long = "null", conflicts_with = "json")]
+    pub null: bool,
+}
+
+/// How what is given is spelled.
+#[derive(Args)]
+pub struct Spelling {
+    /// Take it as it is: a backslash is one, and not the beginning of what the command prints for a byte
+    #[arg(long)]
+    pub raw: bool,
+}
+
 /// One snapshot.
 #[derive(Args)]
 pub struct One {
     /// The snapshot
     #[arg(value_name = "FILE@NAME", value_parser = named())]
     pub named: Named,
+    #[command(flatten)]
+    pub spelling: Spelling,
 }
 
 /// One or more snapshots.
@@ -181,6 +201,8 @@ pub struct Many {
     /// The snapshots
     #[arg(required = true, value_name = "FILE@NAME", value_parser = named())]
     pub named: Vec<Named>,
+    #[command(flatten)]
+    pub spelling: Spelling,
 }
 
 fn named() -> impl TypedValueParser<Value = Named> {
@@ -213,6 +235,7 @@ mod tests {
             &["fsnap", "show", "f@a", "f@b"],
             &["fsnap", "restore", "f@-"],
             &["fsnap", "check"],
+            &["fsnap", "list", "-0", "--json"],
         ] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
         }
@@ -220,6 +243,8 @@ mod tests {
             &["fsnap", "create", "f", "-n", "a"][..],
             &["fsnap", "list"],
             &["fsnap", "list", "-r", "--json", "a", "b"],
+            &["fsnap", "list", "-r0", "a"],
+            &["fsnap", "delete", "--raw", "f@a", "g@a"],
             &["fsnap", "restore", "-y", "d/f@a@b"],
             &["fsnap", "restore", "d/.fsnap/f@a@0123abcd", "--to", "e/f"],
             &["fsnap", "check", "--repair", "/b1", "/b2"],

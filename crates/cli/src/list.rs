@@ -67,7 +67,7 @@ impl Listed {
     /// A path in `.fsnap`: all snapshots of the file beside it, if it is that file's; else this one.
     fn add_snapshot(&mut self, path: &Path) -> Result<(), Failure> {
         let named = Named::parse(path.into()).map_err(|why| Failure::new(path, why))?;
-        let target = Target::resolve(named)?;
+        let target = Target::resolve(named, true)?;
         if !target.is_by_itself() {
             return self.add_file(&target.file);
         }

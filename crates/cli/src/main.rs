@@ -16,20 +16,21 @@ mod text;
 mod volume;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use fsnap_check::{Flags, NOT_CHECKED, escaped};
 use jiff::Timestamp as Moment;
 
-use args::{Cli, Command};
+use args::{Cli, Command, ListForm, Many};
 use cluster::Graphs;
 use create::Wish;
 use failure::{Deed, Failure};
 use found::Found;
 use list::Listed;
-use target::{Named, Target};
+use target::Target;
 
 /// The exit code if something was refused or has failed.
 const FAILED: u8 = 1;
@@ -40,24 +41,24 @@ fn main() -> ExitCode {
     let code = match command {
         Command::Create { files, name, timeout: _, form } => {
             let wish = name.map_or_else(|| Wish::Free(text::name_of(Moment::now())), Wish::Name);
-            create_all(&mut graphs, &files, &wish, form.json)
+            create_all(&mut graphs, &files, &wish, &form)
         }
-        Command::List { paths, recursive, form } => list_all(&paths, recursive, form.json),
-        Command::Show { snapshot, form } => {
-            told(Target::resolve(snapshot.named).and_then(|target| list::show(&target)).map(|entry| {
-                match form.json {
+        Command::List { paths, recursive, form } => list_all(&paths, recursive, &form),
+        Command::Show { snapshot, form } => told(
+            Target::resolve(snapshot.named, snapshot.spelling.raw)
+                .and_then(|target| list::show(&target))
+                .map(|entry| match form.json {
                     true => entry::show_json(&entry),
                     false => entry.properties(),
-                }
-            }))
-        }
-        Command::Delete(many) => change_all(many.named, Deed::Delete, "delete", "deleted"),
-        Command::Hold(many) => change_all(many.named, Deed::Hold, "hold", "held"),
-        Command::Release(many) => change_all(many.named, Deed::Release, "release", "released"),
+                }),
+        ),
+        Command::Delete(many) => change_all(many, Deed::Delete, "delete", "deleted"),
+        Command::Hold(many) => change_all(many, Deed::Hold, "hold", "held"),
+        Command::Release(many) => change_all(many, Deed::Release, "release", "released"),
         Command::Restore { snapshot, to, yes, no_backup } => {
             let wishes = restore::Wishes { to, yes, backup: !no_backup };
             told(
-                Target::resolve(snapshot.named)
+                Target::resolve(snapshot.named, snapshot.spelling.raw)
                     .and_then(|target| restore::restore(&mut graphs, target, &wishes)),
             )
         }
@@ -73,12 +74,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, json: bool) -> u8 {
+fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, form: &ListForm) -> u8 {
     let mut found = Listed::default();
     for file in files {
         match Found::at(file).and_then(|file| create::create(graphs, &file, wish)) {
             Ok(entry) => {
-                if !json {
+                if form.null {
+                    print_raw(&entry.argument());
+                } else if !form.form.json {
                     print(&format!("{}\n", escaped(&entry.argument())));
                 }
                 found.entries.push(entry);
@@ -86,19 +89,23 @@ fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, json: bool) -
             Err(failure) => found.failures.push(complain(failure)),
         }
     }
-    if json {
+    if form.form.json {
         print(&entry::list_json(&found.entries, &found.failures));
     }
     code(found.failures.is_empty())
 }
 
-fn list_all(paths: &[PathBuf], deep: bool, json: bool) -> u8 {
+fn list_all(paths: &[PathBuf], deep: bool, form: &ListForm) -> u8 {
     let mut found = Listed::default();
     for path in paths {
         found.add(path, deep);
     }
     let Listed { entries, failures } = found;
-    print(&if json { entry::list_json(&entries, &failures) } else { entry::table(&entries) });
+    match (form.null, form.form.json) {
+        (true, _) => entries.iter().for_each(|entry| print_raw(&entry.argument())),
+        (_, true) => print(&entry::list_json(&entries, &failures)),
+        _ => print(&entry::table(&entries)),
+    }
     let ok = failures.is_empty();
     for failure in failures {
         complain(failure);
@@ -106,10 +113,10 @@ fn list_all(paths: &[PathBuf], deep: bool, json: bool) -> u8 {
     code(ok)
 }
 
-fn change_all(all: Vec<Named>, deed: Deed, verb: &str, done: &str) -> u8 {
+fn change_all(all: Many, deed: Deed, verb: &str, done: &str) -> u8 {
     let mut ok = true;
-    for named in all {
-        match Target::resolve(named).and_then(|target| change(&target, deed, verb)) {
+    for named in all.named {
+        match Target::resolve(named, all.spelling.raw).and_then(|target| change(&target, deed, verb)) {
             Ok(target) => print(&format!("{done} {}\n", escaped(&target))),
             Err(failure) => {
                 complain(failure);
@@ -162,8 +169,17 @@ fn complain(failure: Failure) -> Failure {
 
 /// Whoever reads it may have read enough: what was done is done.
 fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// With a NUL behind it, which no path has.
+fn print_raw(path: &Path) {
+    print_bytes(&[path.as_os_str().as_bytes(), &[0]].concat());
+}
+
+fn print_bytes(text: &[u8]) {
     let mut out = io::stdout().lock();
-    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    if let Err(e) = out.write_all(text).and_then(|()| out.flush())
         && e.kind() != io::ErrorKind::BrokenPipe
     {
         eprintln!("fsnap: cannot write to the output: {e}");

@@ -4,12 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use fsnap_check::unescaped;
 use fsnap_core::{MovedUpName, SnapName};
 
 use crate::failure::{Deed, Failure};
 use crate::found::Found;
 use crate::mount;
 use crate::place::{Held, Place, is_snap_dir};
+use crate::text::quoted;
 use crate::volume;
 
 /// `FILE@NAME` as it was typed.
@@ -42,6 +44,31 @@ impl Named {
     }
 }
 
+impl Named {
+    /// What is printed with escapes is taken as well. An error if it may be both.
+    fn meant(self) -> Result<Named, Failure> {
+        let spelled = unescaped(&self.typed).filter(|path| *path != self.typed);
+        let Some(spelled) = spelled.and_then(|path| Named::parse(path.into_os_string()).ok()) else {
+            return Ok(self);
+        };
+        match (self.leads_somewhere(), spelled.leads_somewhere()) {
+            (true, true) => {
+                let why = format!(
+                    "there is a file of just this name, and the one that is printed so: give --raw for the first, {} --raw for the other",
+                    quoted(&spelled.typed)
+                );
+                Err(Failure::new(&self.typed, why))
+            }
+            (false, true) => Ok(spelled),
+            _ => Ok(self),
+        }
+    }
+
+    fn leads_somewhere(&self) -> bool {
+        [&self.file, &self.typed].into_iter().any(|path| path.symlink_metadata().is_ok())
+    }
+}
+
 /// A snapshot that a command is about.
 #[derive(Debug)]
 pub struct Target {
@@ -56,9 +83,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// Finds out what `named` is: beside a file, or in `.fsnap`.
-    pub fn resolve(named: Named) -> Result<Target, Failure> {
-        let Named { typed, file, name } = named;
+    /// Finds out what `named` is: beside a file, or in `.fsnap`. If it is not `raw` it may be spelled as the command prints it.
+    pub fn resolve(named: Named, raw: bool) -> Result<Target, Failure> {
+        let Named { typed, file, name } = if raw { named } else { named.meant()? };
         let finding = |error| Failure::finding(&typed, error);
         let dir = Held::at(mount::parent(&typed)).map_err(finding)?;
         let path = dir.path().map_err(finding)?;

@@ -21,7 +21,7 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 
-pub use problem::{Problem, ProblemKind, Severity, escaped};
+pub use problem::{Problem, ProblemKind, Severity, escaped, unescaped};
 
 use crate::brick::{Access, BrickDir, open_leaf};
 use crate::in_use;

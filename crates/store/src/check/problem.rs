@@ -1,7 +1,8 @@
 //! What a check can find.
 
+use std::ffi::OsString;
 use std::fmt::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use fsnap_core::Gfid;
@@ -73,6 +74,25 @@ pub fn escaped(path: &Path) -> String {
         hex(&mut text, chunk.invalid());
     }
     text
+}
+
+/// The path that [`escaped`] has made this text of; `None` if it is not one of its texts.
+pub fn unescaped(text: &Path) -> Option<PathBuf> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_os_str().as_bytes();
+    while let [first, tail @ ..] = rest {
+        (bytes, rest) = match (first, tail) {
+            (b'\\', [b'\\', tail @ ..]) => ([&bytes[..], b"\\"].concat(), tail),
+            (b'\\', [b'x', one, two, tail @ ..]) => {
+                let byte = u8::from_str_radix(std::str::from_utf8(&[*one, *two]).ok()?, 16).ok()?;
+                ([&bytes[..], &[byte]].concat(), tail)
+            }
+            (b'\\', _) => return None,
+            _ => ([&bytes[..], &[*first]].concat(), tail),
+        };
+    }
+    let path = PathBuf::from(OsString::from_vec(bytes));
+    (escaped(&path).as_bytes() == text.as_os_str().as_bytes()).then_some(path)
 }
 
 /// Declares [`ProblemKind`] with what is fixed for each.
@@ -212,7 +232,12 @@ mod tests {
             ("\u{85}".as_bytes(), "\\xc2\\x85"),
         ];
         for (bytes, text) in cases {
-            assert_eq!(escaped(Path::new(std::ffi::OsStr::from_bytes(bytes))), text);
+            let path = Path::new(std::ffi::OsStr::from_bytes(bytes));
+            assert_eq!(escaped(path), text);
+            assert_eq!(unescaped(Path::new(text)).as_deref(), Some(path));
+        }
+        for no in ["\\", "\\x", "\\x4", "\\x41", "\\xFF", "\\n", "a\n", "\\xc3\\xa9", "\\x+f"] {
+            assert_eq!(unescaped(Path::new(no)), None, "{no:?}");
         }
     }
 
