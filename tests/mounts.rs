@@ -14,6 +14,8 @@ use fsnap_testbed::{VolumeType, checksum, fill, run};
 const REPLICA: VolumeType = VolumeType::Replicate(3);
 const DISPERSE: VolumeType = VolumeType::Disperse { data: 2, redundancy: 1 };
 
+type Options = &'static [(&'static str, &'static str)];
+
 /// `gluster volume set VOL group metadata-cache`, as far as it has to do with what a client may show.
 const METADATA_CACHE: [(&str, &str); 5] = [
     ("features.cache-invalidation", "on"),
@@ -40,7 +42,7 @@ fn all_of(mut file: &File) -> Vec<u8> {
 
 #[test]
 fn what_is_restored_is_what_is_read() {
-    let volumes: [(VolumeType, usize, &[(&str, &str)]); 5] = [
+    let volumes: [(VolumeType, usize, Options); 5] = [
         (VolumeType::Distribute, 2, &[]),
         (REPLICA, 3, &[]),
         (DISPERSE, 3, &[]),
