@@ -5,6 +5,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::chown;
 use std::path::Path;
 
 use common::stage::Stage;
@@ -156,6 +157,47 @@ fn times_before_1970() {
             let listed = stage.ok(["list", "f"]);
             let row = listed.lines().find(|line| line.contains(&format!(" s{n} "))).unwrap();
             assert_eq!(row.matches(shown).count(), 2, "{row}");
+        }
+    }
+}
+
+/// The mount goes on where the server that it names does not answer; so does the command.
+#[test]
+fn where_the_mount_works_the_command_works() {
+    const OWNER: u32 = 4001;
+    for (layout, bricks) in [(REPLICA, 3), (DISPERSE, 3)] {
+        println!("{layout:?}");
+        let stage = Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume));
+        let scene = &stage.0.scene;
+        for (n, (source, options)) in [
+            ("192.0.2.1:/v", "backup-volfile-servers=127.1.1.1"),
+            ("192.0.2.1,127.1.1.1:/v", "log-level=WARNING"),
+            ("127.1.1.1:/v.tcp", "log-level=WARNING"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            println!("{source}");
+            let point = format!("/run/scene/other{n}");
+            fs::create_dir(scene.path(&point)).unwrap();
+            run(scene.command("mount").args(["-t", "glusterfs", "-o", options, source, &point]));
+            let name = format!("f{n}");
+            let file = stage.file(&name);
+            fill(&file, MIB, 1);
+            chown(&file, Some(OWNER), Some(OWNER)).unwrap();
+            let sum = checksum(&file);
+            for uid in [0, OWNER] {
+                let fsnap = |args: &[&str]| {
+                    let said = stage.fsnap_as(uid, uid, &point, args);
+                    assert_eq!((said.code, &said.err[..]), (0, ""), "{uid}: {args:?}");
+                };
+                let snapshot = format!("s{uid}");
+                fsnap(&["create", &name, "--name", &snapshot]);
+                fill(&file, MIB / 2, 2);
+                fsnap(&["restore", &format!("{name}@{snapshot}"), "--yes", "--no-backup"]);
+                assert_eq!(checksum(scene.path(format!("{point}/{name}"))), sum);
+            }
+            run(scene.command("umount").arg(&point));
         }
     }
 }

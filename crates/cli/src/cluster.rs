@@ -1,7 +1,7 @@
 //! What has to be done by way of a private client graph: it is safe on every copy of a file. See docs/architecture.md,
 //! "The private client graph".
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use fsnap_core::command::{Arming, PREFIX};
 use fsnap_core::{Gfid, SnapName};
-use fsnap_graph::{Content, Graph, Object, Undisturbed, Volume};
+use fsnap_graph::{Content, Error as GraphError, Graph, Object, Undisturbed, Volume};
 use nix::errno::Errno;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::failure::{Deed, Failure, NOT_ON_VOLUME};
 use crate::found::Found;
-use crate::mount;
+use crate::mount::MountSource;
+use crate::place::Place;
 use crate::volume::{self, Snapshot, Status};
 
 /// A command on one file takes no longer. (What it has locked is free when the process ends.)
@@ -39,7 +40,7 @@ pub struct Graphs {
 }
 
 struct Opened {
-    volume: mount::MountSource,
+    volume: MountSource,
     source: Volume,
     patience: Duration,
     /// The bricks that each does not reach.
@@ -211,8 +212,13 @@ impl Graphs {
                 let log = std::env::var_os(LOG).map_or("/dev/null".into(), PathBuf::from);
                 let log = CString::new(log.into_os_string().into_encoded_bytes()).unwrap_or_default();
                 let source = within(file, LIMIT, || {
-                    Volume::fetch(&volume.server, &volume.name, &log)
-                        .map_err(|error| Failure::new(file, error.to_string()))
+                    let fetched = Volume::fetch(&volume.server, &volume.name, &log);
+                    let found = fetched.or_else(|error| match error {
+                        // The client has another server by now, or had from the beginning.
+                        GraphError::NoVolfile { .. } => of_client(place, &volume, &log).ok_or(error),
+                        other => Err(other),
+                    });
+                    found.map_err(|error| Failure::new(file, error.to_string()))
                 })?;
                 self.opened.push(Opened { volume, source, graphs: Vec::new(), patience: self.patience });
                 self.opened.len() - 1
@@ -264,6 +270,13 @@ impl Opened {
         let bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;
         Ok((object, bricks))
     }
+}
+
+/// The volume as the client of the mount has it, if that tells: not by way of a directory of it that is mounted alone.
+fn of_client(place: &Place, volume: &MountSource, log: &CStr) -> Option<Volume> {
+    let graph = place.client_graph().ok()?;
+    let source = format!("the client of {}", place.mount().point.display());
+    Volume::of_mount(&graph, &source, &volume.name, log).ok()
 }
 
 /// The file that an answer to `deleted` names.

@@ -89,6 +89,8 @@ impl Mount {
             None => self.source.rsplit_once(':')?,
         };
         let (name, subdir) = rest.split_once('/').unwrap_or((rest, ""));
+        // With the transport behind it, which clients may name; no volume's own name has a dot.
+        let name = name.strip_suffix(".tcp").unwrap_or(name);
         let known = !server.is_empty() && !server.starts_with('/') && !name.is_empty();
         known.then(|| MountSource {
             server: server.to_owned(),
@@ -225,6 +227,8 @@ mod tests {
             ("host:/vol", "host", "vol", "/"),
             ("a,b:/vol/sub/dir:x", "a,b", "vol", "/sub/dir:x"),
             ("fe80::1:vol", "fe80::1", "vol", "/"),
+            ("host:/vol.tcp", "host", "vol", "/"),
+            ("host:/vol.tcp/d.tcp", "host", "vol", "/d.tcp"),
             ("fe80::1:/vol", "fe80::1", "vol", "/"),
         ] {
             assert_eq!(volume(source), Some((server.into(), name.into(), subdir.into())), "{source}");

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +16,9 @@ use fsnap_core::{Gfid, SNAP_DIR};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 
 use crate::mount::{self, Mount};
+
+/// The longest that is read of what a client says of its graph, in bytes.
+const LONGEST_GRAPH: u64 = 16 << 20;
 
 /// A file or directory on a mount of GlusterFS that may be trusted.
 #[derive(Debug)]
@@ -118,6 +121,23 @@ impl Place {
     /// Its path from the root of the volume.
     pub fn in_volume(&self) -> io::Result<PathBuf> {
         Ok(self.mount.in_volume(&self.path()?))
+    }
+
+    /// What the client of the mount says of its graph, as a volfile (`.meta/graphs/active/volfile`). `EINVAL` if it is not at the root of
+    /// the volume that it is mounted, where that is.
+    pub fn client_graph(&self) -> io::Result<String> {
+        let Mount { root, point, .. } = &self.mount;
+        let whole = self.mount.volume().is_some_and(|volume| volume.subdir == Path::new("/"));
+        let top = Place::at(point)?;
+        if !whole || root != Path::new("/") || top.held.mount_id != self.held.mount_id {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = openat2(&top.held.file, ".meta/graphs/active/volfile", flags, Mode::empty(), how)?;
+        let mut text = String::new();
+        File::from(file).take(LONGEST_GRAPH).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Whether it is a regular file. Only such are opened: another would do something.

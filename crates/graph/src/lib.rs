@@ -110,6 +110,31 @@ impl Volume {
         Self::fetch_once(servers, volume, log)
     }
 
+    /// The volume as the client of a mount has it: `graph` is what that says of its graph (`.meta/graphs/active/volfile`), and `source` what
+    /// it is mounted from, for people. No glusterd is asked for it.
+    pub fn of_mount(graph: &str, source: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
+        let mut volfile = Volfile::parse(graph).ok_or_else(|| Error::Strange(volume.into()))?;
+        // What shows that itself.
+        volfile.leave_out(&["meta"]);
+        let id = volfile.option(KNOWS_ID, "volume-id").and_then(|id| Gfid::parse(id).ok());
+        Self::vetted(volfile, id, source, volume, log)
+    }
+
+    fn vetted(
+        volfile: Volfile,
+        id: Option<Gfid>,
+        servers: &str,
+        volume: &str,
+        log: &CStr,
+    ) -> Result<Volume, Error> {
+        vet(&volfile).map_err(|objection| Error::Refused {
+            volume: volume.into(),
+            servers: servers.into(),
+            objection,
+        })?;
+        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, id })
+    }
+
     fn fetch_once(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
         // glusterd proves there who it is, and libgfapi knows how to talk to it.
         let known = match Path::new(SECURE_ACCESS).exists() {
@@ -119,12 +144,7 @@ impl Volume {
         let failed = |errno| Error::NoVolfile { volume: volume.into(), servers: servers.into(), errno };
         let Known { volfile, id } = known.map_err(failed)?;
         let volfile = Volfile::parse(&volfile).ok_or_else(|| Error::Strange(volume.into()))?;
-        vet(&volfile).map_err(|objection| Error::Refused {
-            volume: volume.into(),
-            servers: servers.into(),
-            objection,
-        })?;
-        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, id })
+        Self::vetted(volfile, id, servers, volume, log)
     }
 
     /// A graph that does not reach the bricks whose translators are named in `without`. `options` are those of our translator.

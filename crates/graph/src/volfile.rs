@@ -59,6 +59,12 @@ impl Volfile {
         &self.0
     }
 
+    /// The value of an option of the first translator of this type.
+    pub fn option(&self, kind: &str, name: &str) -> Option<&str> {
+        let translator = self.0.iter().find(|translator| translator.kind == kind)?;
+        translator.options.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// Leaves out translators whose type is one of these, or begins with one that ends in a slash; what is above them is then
     /// above what is beneath them. Those that have not exactly one beneath them stay.
     pub fn leave_out(&mut self, kinds: &[&str]) {
