@@ -181,7 +181,11 @@ impl StateDir {
 
     /// Notes that `base` is buried, and where it was: since when is the note's mtime. A crash leaves the note that there was, or this one.
     pub(crate) fn note_buried(&self, brick: &BrickDir, base: Gfid, was: &LastPlace) -> Result<()> {
-        self.replace_buried(brick, base, was, None)
+        match sys::symlink(&was.encode(), &self.buried, base.to_string().as_str()) {
+            Ok(()) => brick.settle(&self.buried),
+            Err(Errno::EEXIST) => self.replace_buried(brick, base, was, None),
+            Err(e) => Err(e).doing("make a note"),
+        }
     }
 
     /// The same of one that is buried already, as long as before.
