@@ -268,7 +268,7 @@ impl Order {
     pub fn may_appear(&self, store: &Store, parent: Gfid, name: &[u8]) -> Result<()> {
         match store.layout(parent)? {
             Some(layout) if !layout.has(dht_hash(layout::hashed_part(name))) => Err(Error::unsupported(
-                "the file's name belongs to another brick, where it would not be found: copy the snapshot out of .fsnap",
+                "the file's name belongs to another brick, where it would not be found: `fsnap restore` brings it back",
             )),
             _ => Ok(()),
         }

@@ -39,7 +39,7 @@ impl Store {
         };
         refuse_quota(&XattrNames::of(&base.file)?)?;
         let was = grave.was.link().ok_or(Error::unsupported(
-            "the directory that the file was in was removed: copy the snapshot to where the file is to be",
+            "the directory that the file was in was removed: `fsnap restore --to PATH` brings it back elsewhere",
         ))?;
         let parent = self.brick.open_dir(was.parent)?;
         if sys::stat_in(&parent.file, was.name.as_slice())?.is_some() {

@@ -147,7 +147,7 @@ fn what_is_kept_of_deleted_files_moves_up_with_the_path_that_it_had() {
         b.refuses(libc::EBUSY, || store.delete(deep, &name("a")));
         store.hold(deep, &name("a"), false).unwrap();
         let error = b.refuses(libc::EOPNOTSUPP, || store.revive(deep, &name("a"), |_, _| Ok(())));
-        assert!(error.to_string().contains("copy the snapshot"), "{error}");
+        assert!(error.to_string().contains("fsnap restore --to"), "{error}");
         drop(store);
         let (before, store) = (b.tree(), b.store());
         assert!(files.iter().all(|&file| store.is_deleted(file)));
