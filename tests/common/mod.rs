@@ -4,6 +4,7 @@
 pub mod agree;
 pub mod stage;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -108,9 +109,13 @@ pub fn ls(dir: impl AsRef<Path>) -> Vec<String> {
 #[track_caller]
 pub fn sees(file: impl AsRef<Path>, sum: u64) {
     let within = Duration::from_secs(10);
-    let seen =
-        try_wait_until("the restored content", within, || try_checksum(&file).is_ok_and(|seen| seen == sum));
-    assert!(seen.is_ok(), "{} does not show the restored content", file.as_ref().display());
+    let mut last = None;
+    let seen = try_wait_until("the restored content", within, || {
+        last = Some(try_checksum(&file).map_err(|why| why.to_string()));
+        last == Some(Ok(sum))
+    });
+    let stat = std::fs::metadata(&file).map(|stat| (stat.len(), stat.mtime(), stat.mtime_nsec()));
+    assert!(seen.is_ok(), "{} is {last:?}, and not {sum}; {stat:?}", file.as_ref().display());
 }
 
 /// The value of `KEY=` in the section of user/fsnap of a statedump; 0 if the line is not there.

@@ -140,6 +140,17 @@ impl Place {
         Ok(text)
     }
 
+    /// Has the mount look for it by the path that it has now, if that is as long ago as the kernel remembers names.
+    pub fn look_again(&self) {
+        let point = &self.mount.point;
+        let looked = self.path().and_then(|path| {
+            let below = path.strip_prefix(point).map_err(|_| io::ErrorKind::NotFound)?;
+            Place::at(point)?.beneath(below)
+        });
+        // It may have been renamed meanwhile.
+        drop(looked);
+    }
+
     /// Whether it is a regular file. Only such are opened: another would do something.
     pub fn is_regular(&self) -> bool {
         self.held.kind == FileType::RegularFile

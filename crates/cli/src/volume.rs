@@ -20,8 +20,11 @@ use crate::place::Place;
 const ASKED: usize = 8;
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// For how long a mount is asked whether it shows what was restored.
+/// For how long a mount is asked whether it shows what was restored; for how long by its attributes alone, which it shows in a moment
+/// mostly; and then how often, so that neither the kernel nor md-cache knows any more what they were told the last time.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
+const SHOWN_SOON: Duration = Duration::from_millis(1500);
+const FORGOTTEN: Duration = Duration::from_millis(1200);
 
 /// A snapshot, as the volume tells of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -118,7 +121,8 @@ pub fn drain(file: &Place) -> Result<(), Errno> {
 /// within [`SHOWN_WITHIN`].
 ///
 /// What another client has done (the private graph is one) FUSE learns with the attributes, and gives up its pages when they have changed
-/// (`fuse_change_attributes`). It is asked past the kernel's cache, and so until md-cache looks again (a second).
+/// (`fuse_change_attributes`). It is asked past the kernel's cache, and so until md-cache looks again (a second). Which bricks of a replicate
+/// volume have missed the restore, or failed it, its client learns with the next lookup alone (`afr_lookup`).
 pub fn shows(file: &Place, content: Content) -> bool {
     let begun = Instant::now();
     let what = StatxFlags::SIZE | StatxFlags::MTIME;
@@ -138,7 +142,12 @@ pub fn shows(file: &Place, content: Content) -> bool {
         if begun.elapsed() >= SHOWN_WITHIN {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        if begun.elapsed() < SHOWN_SOON {
+            std::thread::sleep(Duration::from_millis(20));
+        } else {
+            std::thread::sleep(FORGOTTEN);
+            file.look_again();
+        }
     }
 }
 
