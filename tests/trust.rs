@@ -297,10 +297,16 @@ fn over_tls() {
     fill(stage.file("f"), 1000, 1);
     assert_eq!(stage.ok(["create", "f", "-n", "a"]), "f@a\n");
     stage.restore("f", "a");
+    // By whoever may use the keys.
+    fs::set_permissions(stage.0.scene.path("/usr/lib/ssl/glusterfs.key"), fs::Permissions::from_mode(0o600))
+        .unwrap();
+    fs::set_permissions(stage.file("f"), fs::Permissions::from_mode(0o666)).unwrap();
+    let said = fsnap_in(&stage.0.scene, 1000, 1000, "/run/scene/m", ["create", "f"]);
+    said.refused("/usr/lib/ssl/glusterfs.key can't be read by whoever runs this (Permission denied)");
     // Who comes without is not answered.
     let secure = stage.0.scene.path("/var/lib/glusterd/secure-access");
     fs::rename(&secure, secure.with_extension("not")).unwrap();
-    stage.refused(["create", "f"], "the volfile of v can't be had");
+    stage.refused(["create", "f"], "It may want TLS, which /var/lib/glusterd/secure-access switches on");
 }
 
 /// A mount that knows names for long takes one for what another has renamed meanwhile.

@@ -8,6 +8,11 @@ fn main() {
         "GlusterFS's development files are missing: on Debian install libglusterfs-dev, libacl1-dev and uuid-dev",
     );
     println!("cargo:rerun-if-changed=wrapper.h");
+    // The pkg-config file gives the version of the API, which is "7." and the version of GlusterFS.
+    let version = api.version.strip_prefix("7.").unwrap_or(&api.version);
+    let libdir =
+        pkg_config::get_variable("glusterfs-api", "libdir").expect("pkg-config knows where libraries are");
+    println!("cargo:rustc-env=FSNAP_TRANSLATORS={libdir}/glusterfs/{version}/xlator");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     bindgen::Builder::default()
         .header("wrapper.h")

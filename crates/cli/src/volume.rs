@@ -117,8 +117,8 @@ pub fn drain(file: &Place) -> Result<(), Errno> {
     OpenOptions::new().read(true).open(&path).or_else(open).and_then(|file| file.sync_all()).map_err(errno)
 }
 
-/// Waits until the mount shows that a file has this content, and then lets the kernel forget what it has cached of it. False if it does not
-/// within [`SHOWN_WITHIN`].
+/// Waits until the mount shows that a file has this content, or a later one, and then lets the kernel forget what it has cached of it. False
+/// if it does not within [`SHOWN_WITHIN`].
 ///
 /// What another client has done (the private graph is one) FUSE learns with the attributes, and gives up its pages when they have changed
 /// (`fuse_change_attributes`). It is asked past the kernel's cache, and so until md-cache looks again (a second). Which bricks of a replicate
@@ -132,11 +132,13 @@ pub fn shows(file: &Place, content: Content) -> bool {
     };
     loop {
         let stat = statx(&open, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC, what);
-        let now = stat.map(|stat| Content {
-            size: stat.stx_size.cast_signed(),
-            mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()),
+        let is_shown = stat.is_ok_and(|stat| {
+            let (size, mtime) =
+                (stat.stx_size.cast_signed(), (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec.into()));
+            // Whoever writes to it now comes after the restore.
+            mtime > content.mtime || Content { size, mtime } == content
         });
-        if now == Ok(content) {
+        if is_shown {
             return fadvise(&open, 0, None, Advice::DontNeed).is_ok();
         }
         if begun.elapsed() >= SHOWN_WITHIN {

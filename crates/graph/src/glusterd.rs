@@ -1,4 +1,4 @@
-//! Questions to a glusterd, in the protocol of its clients: ONC RPC over TCP (RFC 5531), program `GLUSTER_HNDSK_PROGRAM`.
+//! Questions to a glusterd, in the protocol of its clients: ONC RPC over TCP (RFC 5531).
 //!
 //! libgfapi would ask as well, but it makes a graph of what it is answered before anybody can look at it.
 
@@ -15,11 +15,18 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// It answers one after the other, and may be busy.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
-/// `GLUSTER_HNDSK_PROGRAM` and its version, and of it `GF_HNDSK_GETSPEC` and `GF_HNDSK_GET_VOLUME_INFO` (protocol-common.h).
-const PROGRAM: u32 = 14_398_633;
-const VERSION: u32 = 2;
-const GETSPEC: u32 = 2;
-const GET_VOLUME_INFO: u32 = 6;
+/// A procedure of a program of some version (protocol-common.h).
+#[derive(Clone, Copy)]
+struct Procedure {
+    program: u32,
+    version: u32,
+    number: u32,
+}
+
+/// `GF_HNDSK_GETSPEC` and `GF_HNDSK_GET_VOLUME_INFO` of `GLUSTER_HNDSK_PROGRAM`, `GF_PMAP_PORTBYBRICK` of `GLUSTER_PMAP_PROGRAM`.
+const GETSPEC: Procedure = Procedure { program: 14_398_633, version: 2, number: 2 };
+const GET_VOLUME_INFO: Procedure = Procedure { number: 6, ..GETSPEC };
+const PORT_BY_BRICK: Procedure = Procedure { program: 34_123_456, version: 1, number: 1 };
 /// `GF_GET_VOLUME_UUID`.
 const VOLUME_UUID: &str = "1";
 
@@ -60,6 +67,17 @@ pub fn ask(server: &str, volume: &str) -> Result<Known, Errno> {
     Ok(Known { volfile, id })
 }
 
+/// At which port the brick `brick`, a directory, of `server` is; `None` if it is not running. Errors as for [`ask`].
+pub fn port_of(server: &str, brick: &str) -> Result<Option<u16>, Errno> {
+    let mut connection = connect(server).map_err(errno)?;
+    let answer = call(&mut connection, PORT_BY_BRICK, Writer::default().text(brick.as_bytes()));
+    let answer = answer.map_err(errno)?;
+    let mut answer = Reader(&answer);
+    let (result, _code, _status) = (answer.signed()?, answer.signed()?, answer.signed()?);
+    let port = u16::try_from(answer.signed()?).ok().filter(|port| *port != 0);
+    Ok(port.filter(|_| result >= 0))
+}
+
 fn volume_id(answer: &[u8]) -> Option<Gfid> {
     let mut answer = Reader(answer);
     let (result, _code, _why) = (answer.signed().ok()?, answer.signed().ok()?, answer.text().ok()?);
@@ -70,15 +88,19 @@ fn volume_id(answer: &[u8]) -> Option<Gfid> {
 }
 
 fn connect(server: &str) -> io::Result<TcpStream> {
+    let stream = reach(server, PORT)?;
+    stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
+    stream.set_write_timeout(Some(ANSWERED_WITHIN))?;
+    Ok(stream)
+}
+
+/// A connection to `server`. `EHOSTUNREACH` if nobody knows its name.
+pub fn reach(server: &str, port: u16) -> io::Result<TcpStream> {
     let unknown = || io::Error::from_raw_os_error(libc::EHOSTUNREACH);
     let mut failed = unknown();
-    for address in (server, PORT).to_socket_addrs().map_err(|_| unknown())? {
+    for address in (server, port).to_socket_addrs().map_err(|_| unknown())? {
         match TcpStream::connect_timeout(&address, CONNECTED_WITHIN) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
-                stream.set_write_timeout(Some(ANSWERED_WITHIN))?;
-                return Ok(stream);
-            }
+            Ok(stream) => return Ok(stream),
             Err(why) => failed = why,
         }
     }
@@ -86,10 +108,11 @@ fn connect(server: &str) -> io::Result<TcpStream> {
 }
 
 /// One call; what was answered to it, behind the header of the reply.
-fn call(connection: &mut (impl Read + Write), procedure: u32, request: Writer) -> io::Result<Vec<u8>> {
+fn call(connection: &mut (impl Read + Write), procedure: Procedure, request: Writer) -> io::Result<Vec<u8>> {
     // The number of the call is the procedure's: there is one of each on a connection. A call (0) of RPC 2, by nobody (AUTH_NONE):
     // twice a flavour and a length.
-    let header = [procedure, 0, 2, PROGRAM, VERSION, procedure, 0, 0, 0, 0];
+    let Procedure { program, version, number } = procedure;
+    let header = [number, 0, 2, program, version, number, 0, 0, 0, 0];
     let call = header.into_iter().fold(Writer::default(), Writer::number);
     let length = u32::try_from(call.0.len() + request.0.len()).map_err(|_| strange())?;
     let mark = Writer::default().number(LAST_FRAGMENT | length);
@@ -98,7 +121,7 @@ fn call(connection: &mut (impl Read + Write), procedure: u32, request: Writer) -
     let mut reply = Reader(&reply);
     let mut next = || reply.number().map_err(|_| strange());
     // To this call, a reply (1) that accepts it (0).
-    if (next()?, next()?, next()?) != (procedure, 1, 0) {
+    if (next()?, next()?, next()?) != (number, 1, 0) {
         return Err(strange());
     }
     let _verifier = (next()?, reply.text().map_err(|_| strange())?);
@@ -134,7 +157,8 @@ fn strange() -> io::Error {
     io::Error::from_raw_os_error(libc::EPROTO)
 }
 
-fn errno(error: io::Error) -> Errno {
+/// What a call failed with; `ETIMEDOUT` if it took too long.
+pub fn errno(error: io::Error) -> Errno {
     match error.raw_os_error() {
         // A read that took too long.
         Some(libc::EAGAIN) => Errno::ETIMEDOUT,
@@ -253,16 +277,16 @@ mod tests {
 
     #[test]
     fn replies() {
-        let good = reply(&[GETSPEC, 1, 0, 0, 0, 0, 7]);
+        let good = reply(&[GETSPEC.number, 1, 0, 0, 0, 0, 7]);
         assert_eq!(answered(fragment(true, &good)).unwrap(), 7u32.to_be_bytes());
         let parts = [fragment(false, &good[..10]), fragment(true, &good[10..])].concat();
         assert_eq!(answered(parts).unwrap(), 7u32.to_be_bytes());
         for bad in [
-            fragment(true, &reply(&[GETSPEC + 1, 1, 0, 0, 0, 0])),
-            fragment(true, &reply(&[GETSPEC, 0, 0, 0, 0, 0])),
-            fragment(true, &reply(&[GETSPEC, 1, 1, 0, 0, 0])),
-            fragment(true, &reply(&[GETSPEC, 1, 0, 0, 0, 1])),
-            fragment(true, &reply(&[GETSPEC, 1, 0, 0, u32::MAX, 0])),
+            fragment(true, &reply(&[GETSPEC.number + 1, 1, 0, 0, 0, 0])),
+            fragment(true, &reply(&[GETSPEC.number, 0, 0, 0, 0, 0])),
+            fragment(true, &reply(&[GETSPEC.number, 1, 1, 0, 0, 0])),
+            fragment(true, &reply(&[GETSPEC.number, 1, 0, 0, 0, 1])),
+            fragment(true, &reply(&[GETSPEC.number, 1, 0, 0, u32::MAX, 0])),
             fragment(true, &good[..20]),
             fragment(false, &good),
             fragment(false, b""),

@@ -5,6 +5,7 @@
 
 mod gfapi;
 mod glusterd;
+mod reason;
 mod vet;
 mod volfile;
 
@@ -21,6 +22,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use gfapi::Glfs;
 pub use gfapi::{Content, Object, Undisturbed, end};
 use glusterd::Known;
+pub use reason::{Reason, Trouble};
 pub use vet::Objection;
 use vet::vet;
 use volfile::Volfile;
@@ -46,7 +48,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No volfile could be had.
-    #[error("the volfile of {volume} can't be had from {servers} ({}): is glusterd up there, and the volume started?", errno.desc())]
+    #[error("the volfile of {volume} can't be had: {}", missing(servers, *errno))]
     NoVolfile {
         /// The volume's name.
         volume: String,
@@ -72,15 +74,12 @@ pub enum Error {
         objection: Objection,
     },
     /// The graph can't be started.
-    #[error(
-        "too few bricks of {volume} can be reached, or fsnap is not installed here as {CLIENT} ({}): see `gluster volume status`",
-        errno.desc()
-    )]
+    #[error("{volume}: {reason}")]
     NotConnected {
         /// The volume's name.
         volume: String,
-        /// What libgfapi says.
-        errno: Errno,
+        /// What is wrong.
+        reason: Reason,
     },
     /// Something else went wrong.
     #[error("{0}")]
@@ -137,11 +136,15 @@ impl Volume {
 
     fn fetch_once(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
         // glusterd proves there who it is, and libgfapi knows how to talk to it.
-        let known = match Path::new(SECURE_ACCESS).exists() {
+        let secured = Path::new(SECURE_ACCESS).exists();
+        let known = match secured {
             true => known_to_gfapi(servers, volume, log)?,
             false => known_to_glusterd(servers, volume),
         };
-        let failed = |errno| Error::NoVolfile { volume: volume.into(), servers: servers.into(), errno };
+        let failed = |errno| match reason::unreadable_tls().filter(|_| secured) {
+            Some(reason) => Error::NotConnected { volume: volume.into(), reason },
+            None => Error::NoVolfile { volume: volume.into(), servers: servers.into(), errno },
+        };
         let Known { volfile, id } = known.map_err(failed)?;
         let volfile = Volfile::parse(&volfile).ok_or_else(|| Error::Strange(volume.into()))?;
         Self::vetted(volfile, id, servers, volume, log)
@@ -175,9 +178,32 @@ impl Volume {
         let name = CString::new(self.name.as_str()).map_err(|_| Errno::EINVAL)?;
         let mount = Glfs::new(&name, &self.log)?;
         mount.make_by(&file)?;
-        let failed = |errno| Error::NotConnected { volume: self.name.clone(), errno };
+        let failed = |_| Error::NotConnected { volume: self.name.clone(), reason: Reason::of(&self.volfile) };
         mount.connect().map_err(failed)?;
         Ok(Graph(mount))
+    }
+}
+
+/// What a volfile that can't be had is answered with, in words.
+fn missing(servers: &str, errno: Errno) -> String {
+    match errno {
+        Errno::ENOENT => format!("{servers} has no volume of that name (any more)"),
+        Errno::EIO => format!("{servers} has none: is the volume started?"),
+        errno => format!(
+            "no glusterd answers on {servers} ({}): is glusterd up there?{}",
+            errno.desc(),
+            wants_tls(errno)
+        ),
+    }
+}
+
+/// What else it may be, if a glusterd has closed the connection.
+fn wants_tls(errno: Errno) -> String {
+    match errno {
+        Errno::ECONNRESET | Errno::EPIPE | Errno::EPROTO => {
+            format!(" It may want TLS, which {SECURE_ACCESS} switches on")
+        }
+        _ => String::new(),
     }
 }
 
