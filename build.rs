@@ -16,13 +16,13 @@ const CONFIG: [(&str, Option<&str>); 6] = [
 
 /// All that `src/ffi` uses of the host.
 const FUNCTIONS: &str = "_gf_msg|__glusterfs_this_location|fsnap_.*|default_.*|dict_(new|unref|ref|get|foreach|copy|set_iatt|set_dynstr_with_alloc)\
-    |fd_(lookup|ref|unref)|inode_(new|ref|unref|find)|loc_(copy|wipe)|gf_dirent_entry_free|gf_dm_hashfn|gf_proc_dump_(add_section|write)\
+    |fd_(lookup|ref|unref)|inode_(new|ref|unref|find|grep|unlink)|loc_(copy|wipe)|gf_dirent_entry_free|gf_dm_hashfn|gf_proc_dump_(add_section|write)\
     |syncop_(getxattr|inodelk|lookup|setxattr|truncate)|syncopctx_setfslkowner|call_resume\
     |fop_(open|truncate|ftruncate|readv|writev|fallocate|discard|zerofill|copy_file_range|rchecksum|f?(setattr|setxattr|removexattr|xattrop))_stub";
 
 const TYPES: &str = "xlator_api_t|glusterfs_event_t|xlator_cbks|xlator_fops|xlator_dumpops|volume_option_t|loc_t|iatt|gf_dirent_t|_gf_dirent";
 
-const CONSTANTS: &str = "gf_loglevel_t_.*|_gf_loglevel_.*|GF_LOG_.*|GF_SET_ATTR_.*|GF_OPTION_TYPE_STR|GF_(CLIENT|SERVER)_PROCESS|GF_XATTROP_ADD_ARRAY.*|IA_IF(REG|DIR)|default_fops";
+const CONSTANTS: &str = "gf_loglevel_t_.*|_gf_loglevel_.*|GF_LOG_.*|GF_SET_ATTR_.*|GF_OPTION_TYPE_STR|GF_(CLIENT|SERVER)_PROCESS|GF_XATTROP_ADD_ARRAY.*|FSNAP_UPCALL_.*|IA_IF(REG|DIR)|default_fops";
 
 fn main() {
     let api = pkg_config::Config::new().cargo_metadata(false).probe("glusterfs-api").expect(

@@ -118,6 +118,7 @@ impl role::Instance for Brick {
     fn disconnected(&self, connection: &Connection) {
         self.state.arms.left(connection);
         self.state.claims.left(connection);
+        self.state.upcalls.left(connection);
         self.state.leave_in_time();
     }
 

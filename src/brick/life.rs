@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fsnap_core::acl::Caller;
 use fsnap_core::options::OnUnlink;
 use fsnap_core::{Error, Gfid, Result};
-use fsnap_store::{Catalogue, Change, MovedUp, Store};
+use fsnap_store::{Catalogue, Change, MovedUp, Notice, Store};
 
 use super::caller::{heals, is_heal};
 use super::instance::Brick;
@@ -162,6 +162,8 @@ impl Linking {
             store.rise(self.file)?;
             store.follow_rights(self.file)
         };
+        // features/upcall tells those only who know the file.
+        self.state.upcalls.tell(self.state.host, Notice::Added(self.parent));
         match rise() {
             Ok(()) => tracing::info!("the deleted file {} is back, in directory {}", self.file, self.parent),
             Err(error) => tracing::error!("{} is back, and its snapshots do not know: {error}", self.file),

@@ -29,6 +29,7 @@ mod sent_on;
 mod shared;
 mod succession;
 mod tidy;
+mod upcalls;
 mod volume;
 mod wanted;
 

@@ -73,6 +73,9 @@ fn lookup(
     name: &CStr,
     asked: Option<Dict<'_>>,
 ) -> Option<i32> {
+    if parent.is_derived() || name.to_bytes() == SNAP_DIR.as_bytes() {
+        state.upcalls.looks(call);
+    }
     if is_tombstone(name.to_bytes()) && parent.is_derived() && !sees_all(call) {
         return state.store().is_ok_and(|s| s.entry_in_snap_dir(parent)).then_some(libc::ENOENT);
     }

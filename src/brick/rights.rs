@@ -25,7 +25,8 @@ impl role::Rights for Brick {
         if sees_xattrs(call) { None } else { refuse_read(&self.state, call, file) }
     }
 
-    fn shows(&self, file: Gfid) {
+    fn shows(&self, call: &Call<'_>, file: Gfid) {
+        self.state.upcalls.looks(call);
         show(&self.state, file);
     }
 }

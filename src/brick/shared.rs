@@ -13,6 +13,7 @@ use super::counters::Counters;
 use super::restores::{Arms, Halves};
 use super::sent::Sent;
 use super::sent_on::SentOn;
+use super::upcalls::Upcalls;
 use super::wanted::{Awaited, Doubts};
 use crate::ffi::{Host, Pauses};
 
@@ -40,6 +41,7 @@ pub struct Shared {
     pub sent_on: SentOn,
     pub pauses: Pauses,
     pub claims: Claims,
+    pub upcalls: Arc<Upcalls>,
 }
 
 impl Shared {
@@ -62,6 +64,7 @@ impl Shared {
             sent_on: SentOn::default(),
             pauses: Pauses::default(),
             claims: Claims::default(),
+            upcalls: Arc::default(),
         }
     }
 
@@ -138,6 +141,8 @@ impl Shared {
                 tracing::warn!("the brick's file system can't share blocks (reflink): no snapshots here")
             }
         }
+        let (host, upcalls) = (self.host, Arc::clone(&self.upcalls));
+        store.tells(move |notice| upcalls.tell(host, notice));
         let store = self.store.get_or_init(|| store);
         self.begins();
         Ok(store)

@@ -91,11 +91,6 @@ fn unnoticed(info: &VolumeInfo) -> Result<()> {
             "restore on a volume with a changelog (geo-replication): it would miss the change",
         ));
     }
-    if info.cache_invalidation {
-        return Err(Error::unsupported(
-            "restore by setfattr with features.cache-invalidation on: other mounts would go on with what they have cached",
-        ));
-    }
     Ok(())
 }
 

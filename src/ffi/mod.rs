@@ -37,7 +37,7 @@ pub use errand::TruncateOutcome;
 pub use fence::fence;
 pub use filter::HiddenXattrs;
 pub use held::{HeldMake, HeldSet, HeldTruncate};
-pub use host::xlator::{Host, dht_hash};
+pub use host::xlator::{Host, Stale, dht_hash};
 pub use index::{EC_DIRTY, Mark};
 pub use listing::Hides;
 pub use pause::Pauses;

@@ -123,7 +123,7 @@ pub trait Rights {
     fn refuse_values(&self, call: &Call<'_>, file: Gfid) -> Option<i32>;
 
     /// What has this gfid, which fsnap may have derived, is about to be shown.
-    fn shows(&self, file: Gfid);
+    fn shows(&self, call: &Call<'_>, file: Gfid);
 }
 
 /// The life of a file: its names, and its end.

@@ -13,6 +13,7 @@ use crate::Store;
 use crate::adopt;
 use crate::brick::{Access, OpenDir, OpenFile, open_leaf};
 use crate::catalogue::write_entry;
+use crate::notice::Notice;
 use crate::payload::{self, OwnXattrs};
 use crate::snapdir::{self, SnapDir};
 use crate::sys::{self, Doing, give_name};
@@ -217,11 +218,12 @@ impl Store {
         }
         sys::sync(&base.file)?;
         // A change of rights that came before the entry has not found it.
-        self.rights_of_snapshots(base)?.ensure(&payload.file)?;
+        self.ensure_rights(&self.rights_of_snapshots(base)?, payload)?;
         // It is taken: a note that stays does no harm.
         if let Err(e) = state.forget_pending(payload.gfid) {
             tracing::warn!("cannot remove the note that snapshot {} was being made: {e}", payload.gfid);
         }
+        self.notice(Notice::Added(plan.parent.gfid.snap_dir()));
         Ok(())
     }
 
@@ -238,7 +240,9 @@ impl Store {
             xattrs::remove(&base.file, xattrs::entry_key(&plan.record.name))?;
         }
         let gfid = payload.gfid;
-        sys::unlink_if_same(&places.snap_dir.dir, plan.leaf.as_slice(), &payload.stat)?;
+        if sys::unlink_if_same(&places.snap_dir.dir, plan.leaf.as_slice(), &payload.stat)? {
+            self.notice(Notice::Removed { dir: plan.parent.gfid.snap_dir(), name: &plan.leaf, file: gfid });
+        }
         let state = self.state()?;
         state.forget_base(gfid)?;
         sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)?;

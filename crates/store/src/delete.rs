@@ -9,6 +9,7 @@ use crate::Store;
 use crate::brick::{Access, OpenFile};
 use crate::catalogue::write_entry;
 use crate::names::links;
+use crate::notice::Notice;
 use crate::sys;
 use crate::xattrs::{self, XattrNames};
 
@@ -121,6 +122,7 @@ impl Store {
                 other => other?.file,
             };
             if sys::unlink_if_same(&dir, link.name.as_slice(), &payload.stat)? {
+                self.notice(Notice::Removed { dir: link.parent, name: &link.name, file: gfid });
                 self.brick.settle(&dir)?;
                 touched.push(dir);
             }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use crate::Store;
 use crate::brick::{Access, OpenDir, OpenFile};
 use crate::names::{self, links};
+use crate::notice::Notice;
 use crate::snapdir::SnapDir;
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, XattrNames};
@@ -221,6 +222,7 @@ impl Store {
         for (link, dir) in found.names {
             if !places.contains(&link) {
                 sys::unlink_if_same(&dir.file, link.name.as_slice(), &payload.stat)?;
+                self.notice(Notice::Removed { dir: link.parent, name: &link.name, file: payload.gfid });
                 self.brick.settle(&dir.file)?;
                 gone.push(link);
             }
@@ -268,6 +270,8 @@ impl Store {
             sys::rename((&dir.file, from.name.as_slice()), (into, to.name.as_slice()))
                 .doing("move a snapshot")?;
         }
+        self.notice(Notice::Removed { dir: from.parent, name: &from.name, file: payload.gfid });
+        self.notice(Notice::Added(to.parent));
         for step in [into, &home.snap_dir.handles, &home.parent.file, &dir.file] {
             self.brick.settle(step)?;
         }
@@ -289,6 +293,7 @@ impl Store {
             }
             other => other.doing("link a snapshot")?,
         }
+        self.notice(Notice::Added(to.parent));
         for step in [&home.snap_dir.dir, &home.snap_dir.handles, &home.parent.file] {
             self.brick.settle(step)?;
         }

@@ -44,6 +44,7 @@ mod locked;
 mod lookup;
 mod many;
 mod names;
+mod notice;
 mod payload;
 mod pending;
 mod reserve;
@@ -69,6 +70,7 @@ pub use guard::InodeKind;
 pub use handles::WithoutHandle;
 pub use locked::Watch;
 pub use lookup::DirEntry;
+pub use notice::Notice;
 pub use restore::Restored;
 pub use rights::RIGHTS_XATTRS;
 pub use rmdir::MovedUp;
@@ -77,6 +79,7 @@ pub use tenancy::Change;
 use brick::BrickDir;
 use gfid_set::GfidSet;
 use locked::Watcher;
+use notice::Listener;
 use reserve::Permit;
 use state::StateDir;
 use tenancy::Tenancy;
@@ -94,6 +97,7 @@ pub struct Store {
     /// See [`locked`].
     readers_go_on: bool,
     watcher: Watcher,
+    listener: Listener,
     /// The deleted files that are kept for their snapshots.
     buried: GfidSet,
     /// Those of them of which a crash may have left something to do.
@@ -142,6 +146,7 @@ impl Store {
             exchanges,
             readers_go_on,
             watcher: Watcher::default(),
+            listener: Listener::default(),
             buried: GfidSet::default(),
             untidied: GfidSet::default(),
             torn: GfidSet::default(),

@@ -11,6 +11,7 @@ use crate::brick::{Access, OpenDir, OpenFile};
 use crate::create::refuse_quota;
 use crate::grave::Grave;
 use crate::names;
+use crate::notice::Notice;
 use crate::sys::{self, Doing};
 use crate::xattrs::XattrNames;
 
@@ -74,6 +75,7 @@ impl Store {
             Err(Errno::EEXIST) => return Err(exists(was)),
             other => other.doing("bring a file back")?,
         }
+        self.notice(Notice::Added(was.parent));
         // It is back: what fails from here on is told, not taken back.
         let durable = [&parent.file, &dir.file].into_iter().try_for_each(|step| self.brick.settle(step));
         // The note goes last: with it the next start finishes what is cut short.

@@ -60,7 +60,7 @@ impl Store {
         for name in XattrNames::of(&base.file)?.possible_snapshots() {
             let followed = xattrs::expect_entry(&base.file, &name).and_then(|entry| {
                 match self.payload(base.gfid, &name, entry.gfid)? {
-                    Some(payload) => rights.ensure(&payload.file),
+                    Some(payload) => self.ensure_rights(&rights, &payload),
                     None => Ok(()),
                 }
             });
@@ -122,7 +122,7 @@ impl Store {
             other => other?,
         };
         let rights = self.rights_of_snapshots(&base)?;
-        let ensured = self.change().and_then(|_change| rights.ensure(&payload.file));
+        let ensured = self.change().and_then(|_change| self.ensure_rights(&rights, &payload));
         if let Err(error) = ensured {
             tracing::warn!("snapshot {} can't be given the rights of its file: {error}", payload.gfid);
         }
@@ -220,11 +220,11 @@ impl Rights {
         Ok(())
     }
 
-    /// Makes them those of `file` if they are not already.
-    pub(crate) fn ensure(&self, file: &File) -> Result<()> {
+    /// Makes them those of `file` if they are not already; whether they were not.
+    pub(crate) fn ensure(&self, file: &File) -> Result<bool> {
         let stat = fstat(file).doing("stat")?;
         match Rights::of(file, &stat) {
-            Ok(now) if now == *self => Ok(()),
+            Ok(now) if now == *self => return Ok(false),
             // The server's own policy may have kept a label from being set.
             Ok(now) => match now.labelled(&self.labels) == *self {
                 true => self.label(file),
@@ -233,6 +233,7 @@ impl Rights {
             Err(Error::Damaged(_)) => self.apply(file),
             Err(e) => Err(e),
         }
+        .map(|()| true)
     }
 }
 

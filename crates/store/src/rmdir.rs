@@ -20,6 +20,7 @@ use crate::brick::{Access, MAX_DEPTH, OpenDir, open_leaf};
 use crate::grave::tombstone;
 use crate::guard::{is_link_file, link_file};
 use crate::names::{self, links};
+use crate::notice::Notice;
 use crate::snapdir::find_own;
 use crate::sys::{self, DIR, Doing, open_in};
 use crate::xattrs;
@@ -60,7 +61,11 @@ impl Store {
         // Nobody may find the handle between the two, make `.fsnap` anew and then lose the handle.
         let _alone = self.snap_dirs.write().unwrap_or_else(PoisonError::into_inner);
         match sys::remove_dir(&dir.file, SNAP_DIR) {
-            Ok(()) => self.remove_soft_handle(&dir),
+            Ok(()) => {
+                let (name, file) = (SNAP_DIR.as_bytes(), dir.gfid.snap_dir());
+                self.notice(Notice::Removed { dir: dir.gfid, name, file });
+                self.remove_soft_handle(&dir)
+            }
             Err(Errno::ENOENT) => Ok(()),
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(Error::NotEmpty("one came this very moment".into())),
             Err(e) => Err(e).doing("remove .fsnap"),

@@ -13,6 +13,7 @@ use nix::sys::stat::fstat;
 
 use crate::Store;
 use crate::brick::OpenDir;
+use crate::notice::Notice;
 use crate::rights::Rights;
 use crate::state::UNFINISHED;
 use crate::sys::{self, DIR, Doing, open_in};
@@ -67,7 +68,9 @@ impl Store {
                 find(parent)?.ok_or(Error::Gone)?
             }
         };
-        rights.ensure(&dir)?;
+        if rights.ensure(&dir)? {
+            self.notice(Notice::Rights(parent.gfid.snap_dir()));
+        }
         mark_as_counting(&parent.file, &dir)?;
         if xattrs::get(&dir, DEFAULT_ACL)?.is_some() {
             xattrs::remove(&dir, DEFAULT_ACL)?;
@@ -91,7 +94,10 @@ impl Store {
             }
         });
         match made {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.notice(Notice::Added(parent.gfid));
+                Ok(())
+            }
             Err(e) => {
                 if let Err(e) = sys::remove_dir(aside, name.as_str()) {
                     tracing::warn!("cannot remove the unfinished directory .glusterfs/fsnap/{name}: {e}");

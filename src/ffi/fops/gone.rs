@@ -47,12 +47,19 @@ pub(super) unsafe fn values_refusal<T: Translator>(
 /// What fsnap has derived is looked at before it is shown.
 ///
 /// # Safety
-/// `this` is the translator that the fop has come to.
-unsafe fn shows<T: Translator>(this: *mut sys::xlator_t, place: Target<'_>) {
+/// The arguments are a fop's.
+unsafe fn shows<T: Translator>(
+    (frame, this): (*mut sys::call_frame_t, *mut sys::xlator_t),
+    place: Target<'_>,
+) {
     let (Target::File(file) | Target::Open(file)) = place else { return };
-    // SAFETY: the caller's contract.
-    if let Some(role) = unsafe { role::<T>(this) }.filter(|_| file.is_derived()) {
-        fence("a look at a snapshot", (), || role.shows(file));
+    // SAFETY: the host's promise.
+    let (role, frame) = unsafe { (role::<T>(this).filter(|_| file.is_derived()), NonNull::new(frame)) };
+    if let (Some(role), Some(frame)) = (role, frame) {
+        fence("a look at a snapshot", (), || {
+            // SAFETY: the host's promise.
+            role.shows(&unsafe { Call::on_nothing(frame) }, file);
+        });
     }
 }
 
@@ -71,7 +78,7 @@ macro_rules! looks {
                 match refusal::<T>((frame, this), place) {
                     Some(errno) => sys::$failure(frame, errno),
                     None => {
-                        shows::<T>(this, place);
+                        shows::<T>((frame, this), place);
                         sys::$default(frame, this, $($arg,)* xdata)
                     }
                 }

@@ -36,7 +36,7 @@ pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
                 }
                 None => {
                     if call.gfid().is_derived() {
-                        role.shows(call.gfid());
+                        role.shows(call, call.gfid());
                     }
                     Some(pending)
                 }

@@ -1,6 +1,6 @@
 //! What a fop was called with: who asks, and about which file.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -179,6 +179,11 @@ impl Request {
 pub struct Connection(Vec<u8>);
 
 impl Connection {
+    /// Its name; `None` for a translator of the brick.
+    pub(in crate::ffi) fn name(&self) -> Option<CString> {
+        CString::new(self.0.as_slice()).ok().filter(|name| !name.is_empty())
+    }
+
     /// One that is called like this.
     #[cfg(test)]
     pub fn named(name: &[u8]) -> Self {
@@ -233,6 +238,15 @@ impl Inode {
             let gfid = Gfid::from_bytes(inode.as_ref().gfid);
             NonNull::new(sys::inode_ref(inode.as_ptr())).map(|inode| Inode(inode, gfid))
         }
+    }
+
+    /// The reference that an inode was found with; `None` if it was not.
+    ///
+    /// # Safety
+    /// `inode` is null, or comes with a reference that nobody else gives back.
+    pub(in crate::ffi) unsafe fn found(inode: *mut sys::inode_t) -> Option<Self> {
+        // SAFETY: the caller's contract.
+        NonNull::new(inode).map(|inode| Inode(inode, Gfid::from_bytes(unsafe { inode.as_ref() }.gfid)))
     }
 
     pub(in crate::ffi) fn as_ptr(&self) -> *mut sys::inode_t {

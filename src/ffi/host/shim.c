@@ -4,6 +4,7 @@
 
 #include <glusterfs/client_t.h>
 #include <glusterfs/defaults.h>
+#include <glusterfs/upcall-utils.h>
 
 /* Where the packaged GlusterFS keeps what we touch: headers read with the wrong macros fail here and not in somebody's
  * memory. */
@@ -91,6 +92,28 @@ fsnap_send_xattrop(xlator_t *this, xlator_t *to, loc_t *loc, gf_xattrop_flags_t 
     frame->root->pid = GF_CLIENT_PID_SELF_HEALD;
     STACK_WIND(frame, fsnap_sent, to, to->fops->xattrop, loc, operation, dict, NULL);
     return 1;
+}
+
+void
+fsnap_upcall(xlator_t *top, char *client_uid, const unsigned char *gfid, enum fsnap_upcall what)
+{
+    /* What nl-cache and md-cache look at: nlc_invalidate, mdc_invalidate. */
+    struct gf_upcall_cache_invalidation invalid = {
+        .flags = UP_INVAL_ATTR | (what == FSNAP_UPCALL_ENTRIES ? UP_TIMES : UP_NLINK),
+    };
+    struct gf_upcall upcall = {
+        .client_uid = client_uid,
+        .event_type = GF_UPCALL_CACHE_INVALIDATION,
+        .data = &invalid,
+    };
+    memcpy(upcall.gfid, gfid, sizeof(upcall.gfid));
+    default_notify(top, GF_EVENT_UPCALL, &upcall);
+    if (what == FSNAP_UPCALL_NAME) {
+        /* A stat, which goes by the gfid, would let md-cache answer a lookup of that name again. Alone: with this flag it looks at no
+         * other. */
+        invalid.flags = UP_EXPLICIT_LOOKUP;
+        default_notify(top, GF_EVENT_UPCALL, &upcall);
+    }
 }
 
 int

@@ -52,6 +52,17 @@ int fsnap_wind_fgetxattr(call_frame_t *frame, void *cookie, fop_fgetxattr_cbk_t 
 int fsnap_wind_lookup(call_frame_t *frame, void *cookie, fop_lookup_cbk_t cbk, xlator_t *child, loc_t *loc,
                       dict_t *xdata);
 
+/* Sends the client with this uid upcalls by way of TOP, the topmost translator of a brick: what it has cached of GFID is out of date. */
+enum fsnap_upcall {
+    /* The names in that directory. */
+    FSNAP_UPCALL_ENTRIES,
+    /* Its attributes. */
+    FSNAP_UPCALL_ATTRIBUTES,
+    /* A name of it, and its attributes. */
+    FSNAP_UPCALL_NAME,
+};
+void fsnap_upcall(xlator_t *top, char *client_uid, const unsigned char *gfid, enum fsnap_upcall what);
+
 /* dict_set_bin and dict_del, which are functions in GlusterFS 10 and static inline in 11. */
 int fsnap_dict_set_bin(dict_t *dict, char *key, void *bytes, size_t size);
 void fsnap_dict_del(dict_t *dict, char *key);

@@ -1,9 +1,12 @@
 //! The translator's place in the host: its name, options, neighbours, and the host's version.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
+use fsnap_core::Gfid;
+
+use super::call::{Connection, Inode};
 use super::dict::Dict;
 use super::sys;
 
@@ -17,6 +20,17 @@ const PAGE_SIZE: usize = 128 << 10;
 pub(in crate::ffi) fn this() -> *mut sys::xlator_t {
     // SAFETY: returns the address of the thread's variable, which the host sets up on first use.
     unsafe { *sys::__glusterfs_this_location() }
+}
+
+/// What of a client's caches is out of date.
+#[derive(Clone, Copy, Debug)]
+pub enum Stale {
+    /// The names in this directory.
+    Entries(Gfid),
+    /// The attributes of this file or directory.
+    Attributes(Gfid),
+    /// These, and a name that it has had.
+    Name(Gfid),
 }
 
 /// The translator's own `xlator_t`. Valid from `init` to the end of `fini`.
@@ -107,6 +121,40 @@ impl Host {
         unsafe {
             sys::default_notify(self.top(), sys::GF_EVENT_CHILD_UP.cast_signed(), std::ptr::null_mut())
         };
+    }
+
+    /// Tells the client at the other end of `connection`, if it is still there, that what it has cached is out of date.
+    ///
+    /// Source: `upcall_client_cache_invalidate` of features/upcall.
+    pub fn upcall(&self, connection: &Connection, stale: Stale) {
+        let Some(client) = connection.name() else { return };
+        let (gfid, what) = match stale {
+            Stale::Entries(dir) => (dir, sys::FSNAP_UPCALL_ENTRIES),
+            Stale::Attributes(file) => (file, sys::FSNAP_UPCALL_ATTRIBUTES),
+            Stale::Name(file) => (file, sys::FSNAP_UPCALL_NAME),
+        };
+        // SAFETY: as in `top`; protocol/server takes the event from any thread. It reads the name and the gfid and keeps neither.
+        unsafe { sys::fsnap_upcall(self.top(), client.as_ptr().cast_mut(), gfid.as_bytes().as_ptr(), what) };
+    }
+
+    /// What had the name `name` in directory `dir` has it no more: the brick would go on to take what has it next for the same, in
+    /// lookups and listings (`resolve_entry_simple`, `posix_readdirp_fill`).
+    pub fn forget_name(&self, dir: Gfid, name: &[u8]) {
+        let Ok(name) = CString::new(name) else { return };
+        // SAFETY: as in `top`; its table, which comes with the first client and stays, has a lock of its own. Inodes that are found come
+        // with a reference, given back by `Inode::drop`.
+        unsafe {
+            let table = (&raw const (*self.top()).itable).read_volatile();
+            if table.is_null() {
+                return;
+            }
+            let Some(dir) = Inode::found(sys::inode_find(table, dir.as_bytes().as_ptr().cast_mut())) else {
+                return;
+            };
+            if let Some(inode) = Inode::found(sys::inode_grep(table, dir.as_ptr(), name.as_ptr())) {
+                sys::inode_unlink(inode.as_ptr(), dir.as_ptr(), name.as_ptr());
+            }
+        }
     }
 
     /// The topmost translator of the brick, by which protocol/server knows it.
