@@ -34,8 +34,6 @@ pub struct VolumeInfo {
     pub kind: Option<VolumeType>,
     /// `changelog.changelog` is on: geo-replication learns of changes from a journal.
     pub changelog: bool,
-    /// `features.cache-invalidation` is on: clients cache for long, and are told of changes.
-    pub cache_invalidation: bool,
     /// `features.trash` is on: it copies what a truncate cuts off, and loses the truncate's xdata.
     pub trash: bool,
     /// `features.quota` is on: it counts what comes by way of its translators.
@@ -65,7 +63,6 @@ impl VolumeInfo {
             id: Gfid::parse(value("volume-id")?).ok()?,
             kind,
             changelog: on("changelog.changelog"),
-            cache_invalidation: on("features.cache-invalidation"),
             trash: on("features.trash"),
             quota: on("features.quota"),
         })
@@ -82,9 +79,7 @@ mod tests {
         let read = VolumeInfo::parse(info).unwrap();
         assert_eq!((read.kind, read.changelog), (Some(VolumeType::Distribute), false));
         let on = VolumeInfo::parse(&format!("{info}changelog.changelog=on\n")).unwrap();
-        assert!(on.changelog && !on.cache_invalidation);
-        let on = VolumeInfo::parse(&format!("{info}features.cache-invalidation=on\n")).unwrap();
-        assert!(on.cache_invalidation && !on.changelog);
+        assert!(on.changelog && !on.trash);
         assert!(!read.quota);
         assert!(VolumeInfo::parse(&info.replace("quota=off", "quota=on")).unwrap().quota);
         let off = VolumeInfo::parse(&format!("{info}changelog.changelog=OFF\n")).unwrap();

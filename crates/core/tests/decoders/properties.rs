@@ -111,8 +111,7 @@ fn switch() -> impl Strategy<Value = (String, bool)> {
 }
 
 fn volume_info() -> impl Strategy<Value = String> {
-    let key =
-        select(vec!["type", "volume-id", "changelog.changelog", "features.cache-invalidation", "count"]);
+    let key = select(vec!["type", "volume-id", "changelog.changelog", "features.trash", "count"]);
     let value =
         prop_oneof![gfid().prop_map(|gfid| gfid.to_string()), word(&SWITCHES), word(&["2", "4", "5", ""]),];
     let lines = vec((key, value).prop_map(|(key, value)| format!("{key}={value}\n")), 0..8);
@@ -273,16 +272,16 @@ proptest! {
     }
 
     #[test]
-    fn volumes(id in gfid(), kind in volume_type(), (changelog, noted) in switch(), (cached, told) in switch()) {
+    fn volumes(id in gfid(), kind in volume_type(), (changelog, noted) in switch(), (trash, bins) in switch()) {
         let number = match kind {
             VolumeType::Distribute => 0,
             VolumeType::Replicate => 2,
             VolumeType::Disperse => 4,
         };
         let text = format!(
-            "type={number}\nchangelog.changelog={changelog}\nfeatures.cache-invalidation={cached}\nvolume-id={id}\n"
+            "type={number}\nchangelog.changelog={changelog}\nfeatures.trash={trash}\nvolume-id={id}\n"
         );
-        let expected = VolumeInfo { id, kind: Some(kind), changelog: noted, cache_invalidation: told, trash: false, quota: false };
+        let expected = VolumeInfo { id, kind: Some(kind), changelog: noted, trash: bins, quota: false };
         prop_assert_eq!(VolumeInfo::parse(&text), Some(expected));
     }
 
