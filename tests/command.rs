@@ -8,10 +8,11 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::stage::Stage;
+use common::stage::{Stage, fsnap_in};
 use common::{MIB, Setup, ask, distribute, fsnap, names, sees, volume};
 use fsnap_testbed::{Errno, VolumeType, checksum, fill, run, translator_path, wait_until};
 use serde_json::Value;
@@ -482,6 +483,71 @@ fn every_brick_is_asked() {
         assert_eq!((said.code, &said.out[..]), (1, ""), "{}", said.err);
         assert!(["not connected", "too few"].iter().any(|part| said.err.contains(part)), "{}", said.err);
     }
+}
+
+/// Where there can be no private graph it is said why; where each file is on one brick alone the mount does as well.
+#[test]
+fn without_a_private_graph() {
+    for (layout, bricks) in [(VolumeType::Replicate(3), 3), (VolumeType::Distribute, 2)] {
+        let stage = Stage::new(volume(layout, bricks, 1024 * MIB, |volume| volume));
+        let (file, scene) = (stage.file("f"), &stage.0.scene);
+        fill(&file, MIB, 1);
+        let sum = checksum(&file);
+        stage.ok(["create", "f", "-n", "a"]);
+        let by_mount = layout == VolumeType::Distribute;
+        let dir = run(scene.command("glusterfs").arg("--print-xlatordir"));
+        let dir = PathBuf::from(String::from_utf8_lossy(&dir.stdout).trim());
+        fs::remove_file(scene.path(dir.join("user/fsnap-client.so"))).unwrap();
+        let said = stage.fsnap(["create", "f", "-n", "c"]);
+        match by_mount {
+            true => assert_eq!((said.code, &said.out[..]), (0, "f@c\n"), "{}", said.err),
+            false => {
+                said.refused("fsnap is not installed here as user/fsnap-client");
+                said.refused("`setfattr -n glusterfs.fsnap.create -v NAME FILE` takes one without that");
+            }
+        }
+        fill(&file, 2 * MIB, 2);
+        let said = stage.fsnap(["restore", "--yes", "--no-backup", "f@a"]);
+        match by_mount {
+            true => {
+                assert_eq!(said.code, 0, "{}", said.err);
+                sees(&file, sum);
+            }
+            false => said.refused("fsnap is not installed here as user/fsnap-client"),
+        }
+    }
+}
+
+/// Bricks that are not running, or let nobody in, and no glusterd that would know.
+#[test]
+fn who_does_not_answer() {
+    let stage = Stage::new(volume(VolumeType::Replicate(3), 3, 1024 * MIB, |volume| volume));
+    let Setup { volume, scene, .. } = &stage.0;
+    fill(stage.file("f"), MIB, 1);
+    // There the file is found without a brick.
+    let knows = |at: &str| {
+        let mount = volume.mount_with(at, &["--entry-timeout=600", "--attribute-timeout=600"]);
+        fs::metadata(mount.path().join("f")).unwrap();
+        mount
+    };
+    let says = |at: &str, part: &str| {
+        wait_until(part, Duration::from_secs(30), || {
+            let said = fsnap_in(scene, 0, 0, "/", ["create", &format!("{at}/f")]);
+            said.code == 1 && said.err.contains(part)
+        });
+    };
+    let [first, second] = ["/run/scene/first", "/run/scene/second"];
+    let known = knows(first);
+    volume.set("auth.reject", "*");
+    says(first, "do not let this machine, or this user, in");
+    volume.gluster(["volume", "reset", "v", "auth.reject"]).unwrap();
+    drop(known);
+    let _known = knows(second);
+    (0..3).for_each(|brick| volume.kill_brick(brick));
+    says(second, ":/run/scene/b1/brick is not running (`gluster volume status`)");
+    let glusterd = fs::read_to_string(scene.path("/run/glusterd.pid")).unwrap();
+    run(scene.command("kill").arg(glusterd.trim()));
+    says(second, "is glusterd up there?");
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -406,7 +406,7 @@ fn volume_type(value: VolumeType) -> &'static str {
 
 fn status(options: Options) {
     let expected = json!({
-        "version": 1, "fsnap": "1.2.3", "reflink": true,
+        "version": 1, "fsnap": "1.2.3", "type": options.volume_type.map(volume_type), "reflink": true,
         "options": {
             "enabled": options.enabled, "max-snapshots": options.max_snapshots, "min-free": options.min_free,
             "browse": options.browse, "on-unlink": on_unlink(options.on_unlink),
@@ -414,7 +414,13 @@ fn status(options: Options) {
             "direct-restore": direct_restore(options.direct_restore),
         },
     });
-    let status = Status { version: answer::VERSION, fsnap: "1.2.3", reflink: true, options };
+    let status = Status {
+        version: answer::VERSION,
+        fsnap: "1.2.3",
+        r#type: options.volume_type,
+        reflink: true,
+        options,
+    };
     assert_eq!(read_json(&answer::status(&status)), expected);
 }
 
@@ -498,7 +504,6 @@ pub fn volume_info(data: &[u8]) {
             _ => None,
         },
         changelog: on("changelog.changelog"),
-        cache_invalidation: on("features.cache-invalidation"),
         trash: on("features.trash"),
         quota: on("features.quota"),
     });

@@ -325,6 +325,7 @@ impl Order {
         answer::status(&Status {
             version: answer::VERSION,
             fsnap: env!("CARGO_PKG_VERSION"),
+            r#type: volume::kind(&self.state.options(), self.state.volume_id),
             reflink: self.state.reflink(),
             options: self.state.options().as_ref().clone(),
         })

@@ -77,7 +77,8 @@ pub fn is_alone(options: &Options, volume_id: Option<Gfid>) -> bool {
     kind(options, volume_id) == Some(VolumeType::Distribute)
 }
 
-fn kind(options: &Options, volume_id: Option<Gfid>) -> Option<VolumeType> {
+/// How the volume keeps its files. `None` if it is not known.
+pub fn kind(options: &Options, volume_id: Option<Gfid>) -> Option<VolumeType> {
     match volume_id {
         Some(id) => recorded(Path::new(VOLUMES), id).and_then(|info| info.kind),
         None => options.volume_type,

@@ -35,6 +35,8 @@ const LOG: &str = "FSNAP_LOG";
 /// The graphs that this process has opened.
 pub struct Graphs {
     opened: Vec<Opened>,
+    /// Volumes of which there can be none, and why.
+    lacking: Vec<(MountSource, String)>,
     /// How long to wait until all writers of a file have stopped.
     patience: Duration,
 }
@@ -75,7 +77,8 @@ impl BrickAnswer {
 impl Graphs {
     /// None yet. A create waits for writers of the file for `patience` seconds.
     pub fn new(patience: u16) -> Graphs {
-        Graphs { opened: Vec::new(), patience: Duration::from_secs(patience.into()) }
+        let patience = Duration::from_secs(patience.into());
+        Graphs { opened: Vec::new(), lacking: Vec::new(), patience }
     }
 
     /// Whether there are none.
@@ -88,7 +91,7 @@ impl Graphs {
     pub fn await_turn(&mut self, found: &Found) -> Result<Result<(), Errno>, Failure> {
         let limit = LIMIT + self.patience;
         let file = &found.shown;
-        let (gfid, opened) = self.opened(found)?;
+        let Some((gfid, opened)) = self.opened_if_needed(found)? else { return Ok(Ok(())) };
         within(file, limit, || {
             let object =
                 opened.graph(file, &[])?.file(gfid).map_err(|errno| Failure::answered(file, errno))?;
@@ -105,7 +108,9 @@ impl Graphs {
     ) -> Result<Result<(), Errno>, Failure> {
         let limit = LIMIT + self.patience;
         let file = &found.shown;
-        let (gfid, opened) = self.opened(found)?;
+        let Some((gfid, opened)) = self.opened_if_needed(found)? else {
+            return Ok(volume::command(&found.place, "create", value));
+        };
         within(file, limit, || {
             let (object, bricks) = opened.file(file, gfid, &[], name)?;
             match left_out(file, &bricks.bricks) {
@@ -120,7 +125,9 @@ impl Graphs {
     /// One snapshot, as the bricks know it.
     pub fn info(&mut self, found: &Found, name: &SnapName) -> Result<Snapshot, Failure> {
         let file = &found.shown;
-        let (gfid, opened) = self.opened(found)?;
+        let Some((gfid, opened)) = self.opened_if_needed(found)? else {
+            return volume::info(&found.place, name).map_err(|errno| found.failed(Deed::Look, errno));
+        };
         within(file, LIMIT, || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             bricks.snapshot.ok_or_else(|| Failure::answered(file, Errno::ENODATA))
@@ -135,7 +142,9 @@ impl Graphs {
         name: &SnapName,
     ) -> Result<Result<Option<Content>, Errno>, Failure> {
         let file = &found.shown;
-        let (gfid, opened) = self.opened(found)?;
+        let Some((gfid, opened)) = self.opened_if_needed(found)? else {
+            return Ok(volume::command(&found.place, "restore", name.as_str()).map(|()| None));
+        };
         let object = within(file, LIMIT, move || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             let away = left_out(file, &bricks.bricks)?;
@@ -193,9 +202,37 @@ impl Graphs {
         }
     }
 
+    /// The same, or nothing where there can be no graph and the mount does as well: each file is on one brick alone.
+    fn opened_if_needed(&mut self, found: &Found) -> Result<Option<(Gfid, &mut Opened)>, Failure> {
+        let volume = found.place.mount().volume();
+        let known = |(other, _): &&(MountSource, String)| Some(other) == volume.as_ref();
+        let lacks = |text: &str| Failure { lacks_graph: true, ..Failure::new(&found.shown, text) };
+        let failure = match self.lacking.iter().find(known) {
+            Some((_, text)) => lacks(text),
+            None => match self.open(found) {
+                Ok(at) => return self.find(at, found).map(Some),
+                Err(failure) if failure.lacks_graph => failure,
+                Err(failure) => return Err(failure),
+            },
+        };
+        if let Some(volume) = volume.filter(|volume| !self.lacking.iter().any(|(other, _)| other == volume)) {
+            self.lacking.push((volume, failure.text.clone()));
+        }
+        match volume::status(&found.place) {
+            Ok(status) if status.r#type.as_deref() == Some("distribute") => Ok(None),
+            _ => Err(failure),
+        }
+    }
+
     /// The file's gfid, and graphs of its volume. It is not looked at by way of the mount: on a disperse volume that waits for who
     /// is in the middle of a change, for as long as it takes.
     fn opened(&mut self, found: &Found) -> Result<(Gfid, &mut Opened), Failure> {
+        let at = self.open(found)?;
+        self.find(at, found)
+    }
+
+    /// Sees to it that there is a graph of the file's volume; which of [`opened`](Self::opened) has it.
+    fn open(&mut self, found: &Found) -> Result<usize, Failure> {
         let Found { shown: file, place } = found;
         if !place.is_regular() {
             return Err(found.failed(Deed::Look, Errno::EINVAL));
@@ -203,7 +240,7 @@ impl Graphs {
         let volume = place.mount().volume().ok_or_else(|| {
             let why =
                 "this mount does not tell its volume (it was given a volfile): mount it as SERVER:VOLUME";
-            Failure::new(file, why)
+            Failure { lacks_graph: true, ..Failure::new(file, why) }
         })?;
         let known = self.opened.iter().position(|opened| opened.volume == volume);
         let at = match known {
@@ -218,12 +255,22 @@ impl Graphs {
                         GraphError::NoVolfile { .. } => of_client(place, &volume, &log).ok_or(error),
                         other => Err(other),
                     });
-                    found.map_err(|error| Failure::new(file, error.to_string()))
+                    found.map_err(|error| Failure::without_graph(file, &error))
                 })?;
                 self.opened.push(Opened { volume, source, graphs: Vec::new(), patience: self.patience });
                 self.opened.len() - 1
             }
         };
+        within(file, LIMIT, || self.opened[at].graph(file, &[]).map(drop))?;
+        Ok(at)
+    }
+
+    /// The file by way of the graph of that one.
+    fn find(
+        &mut self,
+        at: usize,
+        Found { shown: file, place }: &Found,
+    ) -> Result<(Gfid, &mut Opened), Failure> {
         let opened = &mut self.opened[at];
         let path = place.in_volume().map_err(|error| Failure::finding(file, error))?;
         let gfid = within(file, LIMIT, || Ok(opened.graph(file, &[])?.find(&path)))?
@@ -247,7 +294,7 @@ impl Opened {
                 let graph = self
                     .source
                     .graph(without, &[("lock-timeout", &patience)])
-                    .map_err(|e| Failure::new(file, e.to_string()))?;
+                    .map_err(|error| Failure::without_graph(file, &error))?;
                 self.graphs.push((without.to_vec(), graph));
                 self.graphs.len() - 1
             }
@@ -392,6 +439,7 @@ mod tests {
     fn brick(name: &str, version: Option<&str>, errno: i32, blamed: bool) -> BrickAnswer {
         let status = version.map(|fsnap| Status {
             fsnap: fsnap.to_owned(),
+            r#type: None,
             reflink: true,
             options: Default::default(),
         });

@@ -43,7 +43,7 @@ fn numbered(stem: &str, n: usize) -> Option<SnapName> {
 pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, Failure> {
     let failed = |deed| move |errno| file.failed(deed, errno);
     file.may_change(Deed::Create)?;
-    graphs.await_turn(file)?.map_err(failed(Deed::Create))?;
+    graphs.await_turn(file).map_err(or_by_mount)?.map_err(failed(Deed::Create))?;
     volume::drain(&file.place).map_err(failed(Deed::Drain))?;
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
@@ -60,6 +60,16 @@ pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, F
     // Whoever may write need not be allowed to look.
     let snapshot = volume::info(&file.place, &name).unwrap_or_else(|_| just_taken(&name, created));
     Ok(Entry { owner: Owner::File(file.shown.clone()), snapshot })
+}
+
+/// What can be done without a private graph on a volume that keeps copies: bricks that are sent the same command at once do not take
+/// the snapshot at once.
+fn or_by_mount(mut failure: Failure) -> Failure {
+    if failure.lacks_graph {
+        let way = "setfattr -n glusterfs.fsnap.create -v NAME FILE";
+        failure.text.push_str(&format!(". While nobody writes to the file, `{way}` takes one without that"));
+    }
+    failure
 }
 
 fn just_taken(name: &SnapName, created: String) -> Snapshot {

@@ -22,6 +22,8 @@ pub struct Failure {
     pub errno: Option<Errno>,
     /// Why, and what to do.
     pub text: String,
+    /// There is no private client graph of the volume.
+    pub lacks_graph: bool,
 }
 
 impl fmt::Display for Failure {
@@ -54,7 +56,12 @@ pub enum Deed {
 impl Failure {
     /// A failure that is not an errno.
     pub fn new(subject: &Path, text: impl Into<String>) -> Failure {
-        Failure { subject: escaped(subject), errno: None, text: text.into() }
+        Failure { subject: escaped(subject), errno: None, text: text.into(), lacks_graph: false }
+    }
+
+    /// Why there is no private client graph of the volume that `subject` is on.
+    pub fn without_graph(subject: &Path, why: &fsnap_graph::Error) -> Failure {
+        Failure { lacks_graph: true, ..Failure::new(subject, why.to_string()) }
     }
 
     /// What the volume answered when `deed` was tried on what is at `place`.
@@ -64,12 +71,12 @@ impl Failure {
             Errno::EINVAL if !place.is_regular() => "only regular files have snapshots".into(),
             _ => sentence(deed, errno),
         };
-        Failure { subject: escaped(subject), errno: Some(errno), text }
+        Failure { errno: Some(errno), ..Failure::new(subject, text) }
     }
 
     /// What the volume answered when it was asked about `subject`.
     pub fn answered(subject: &Path, errno: Errno) -> Failure {
-        Failure { subject: escaped(subject), errno: Some(errno), text: sentence(Deed::Look, errno) }
+        Failure { errno: Some(errno), ..Failure::new(subject, sentence(Deed::Look, errno)) }
     }
 
     /// A failure to find out where a path is.

@@ -48,6 +48,7 @@ impl About {
                 path,
             },
             fsnap: &self.status.fsnap,
+            r#type: self.status.r#type.as_deref(),
             reflink: self.status.reflink,
             options: &self.status.options,
         })
@@ -63,6 +64,7 @@ impl About {
         let mut rows = vec![
             row("volume", volume),
             row("mounted at", escaped(&mount.point)),
+            row("type", self.status.r#type.clone().unwrap_or_else(|| "-".into())),
             row("fsnap", self.status.fsnap.clone()),
             row("reflink", if self.status.reflink { "yes" } else { "NO: no snapshots can be taken" }),
         ];
@@ -77,6 +79,7 @@ struct StatusForm<'a> {
     version: u32,
     mount: MountForm<'a>,
     fsnap: &'a str,
+    r#type: Option<&'a str>,
     reflink: bool,
     options: &'a Map<String, Value>,
 }

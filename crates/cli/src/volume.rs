@@ -51,6 +51,9 @@ pub struct Snapshot {
 pub struct Status {
     /// Its version.
     pub fsnap: String,
+    /// `distribute`, `replicate` or `disperse`, if that is known.
+    #[serde(default)]
+    pub r#type: Option<String>,
     /// Whether the brick's file system can share blocks.
     pub reflink: bool,
     /// The options in force.

@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::record::Record;
+use crate::volume::VolumeType;
 use crate::{Gfid, SnapName, Timestamp};
 
 /// The version of the JSON forms, their first member.
@@ -75,6 +76,8 @@ pub struct Status {
     pub version: u32,
     /// The version of fsnap.
     pub fsnap: &'static str,
+    /// How the volume keeps its files, if that is known on the brick's server.
+    pub r#type: Option<VolumeType>,
     /// Whether the brick's file system can share blocks.
     pub reflink: bool,
     /// The options in force.

@@ -1,9 +1,12 @@
 //! What glusterd recorded about a volume (`vols/VOLUME/info` in its working directory).
 
+use serde::Serialize;
+
 use crate::Gfid;
 
 /// How a volume keeps its files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum VolumeType {
     /// Each file whole, on one brick.
     Distribute,

@@ -76,8 +76,8 @@ impl fmt::Display for Reason {
             }
             Reason::Refused => write!(
                 f,
-                "its bricks can be reached, and do not let this machine in: see auth.allow, auth.reject, auth.ssl-allow and client.ssl \
-                 in `gluster volume info`, and the logs of the bricks"
+                "its bricks can be reached, and do not let this machine, or this user, in: see auth.allow, auth.reject, \
+                 server.allow-insecure, auth.ssl-allow and client.ssl in `gluster volume info`, and the logs of the bricks"
             ),
         }
     }
