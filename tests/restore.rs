@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use common::agree::{converges, set};
 use common::stage::Stage;
-use common::{MIB, Setup, client, fsnap, names, sees, volume};
+use common::{MIB, Setup, ask, client, fsnap, names, sees, volume};
 use fsnap_testbed::{Disk, Errno, VolumeType, checksum, content, fill, getx, try_checksum, wait_until};
 use load::Rng;
+use load::versions::Writer;
 
 const REPLICA: VolumeType = VolumeType::Replicate(3);
 const DISPERSE: VolumeType = VolumeType::Disperse { data: 2, redundancy: 1 };
@@ -560,4 +561,27 @@ fn quota_counts_it() {
         }
         settled(&stage, layout);
     }
+}
+
+/// The bricks of a replica set do not take it at the same moment, if a bare setfattr has. The self-heal daemon would look for that
+/// within ten minutes.
+#[test]
+fn a_snapshot_that_is_not_the_same_on_all_bricks() {
+    let stage = Stage::new(volume(REPLICA, 3, 1024 * MIB, |volume| volume));
+    let file = stage.file("f");
+    let writer = Writer::start(file.clone());
+    let taken = |n: &u32| {
+        fsnap(&file, "create", n.to_string()).unwrap();
+        ask(&file, &format!("info.{n}")).unwrap()["unsettled"] == true
+    };
+    let unsettled = (0..100).find(taken).expect("one is unsettled").to_string();
+    writer.stop();
+    fill(&file, MIB, 1);
+    let begun = Instant::now();
+    let said = stage.fsnap(["restore", "--yes", "--no-backup", &format!("f@{unsettled}")]);
+    println!("{} after {:?}", said.err, begun.elapsed());
+    assert!(said.code == 0 && said.err.contains("it is healed now"), "{}", said.err);
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(checksum(&file), checksum(stage.file(format!(".fsnap/f@{unsettled}"))));
+    settled(&stage, REPLICA);
 }

@@ -79,14 +79,16 @@ impl Set {
 
     /// Each brick, what its fsnap says or the errno with which it does not, and whether another brick knows that its copy of
     /// snapshot `name` is not right:
-    /// `{"version":1,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"snapshot":…}`,
-    /// at last the snapshot, as `info` answers, `null` if no brick knows it.
+    /// `{"version":1,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"unsettled":bool,"snapshot":…}`:
+    /// whether it [is unsettled](Self::is_unsettled), and at last the snapshot, as `info` answers, `null` if no brick knows it.
     pub fn describe(&self, file: &mut ClientFile, name: &SnapName) -> String {
         let marks = self.marks(file, name);
         let bricks: Vec<Value> =
             self.pending().map(|(brick, mark)| describe(file, brick, marks.contains(&mark))).collect();
+        let reached = |brick: &Value| brick["blamed"] == true && !brick["status"].is_null();
+        let unsettled = marks.iter().any(|mark| mark == afr::DIRTY) || bricks.iter().any(reached);
         let snapshot = self.snapshot(file, name).ok();
-        json!({ "version": 1, "bricks": bricks, "snapshot": snapshot }).to_string()
+        json!({ "version": 1, "bricks": bricks, "unsettled": unsettled, "snapshot": snapshot }).to_string()
     }
 
     /// Whether snapshot `name` may differ between the bricks that can be reached: one of them has marked it as being changed, or

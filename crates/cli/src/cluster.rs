@@ -2,11 +2,14 @@
 //! "The private client graph".
 
 use std::ffi::{CStr, CString, OsStr};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use fsnap_check::escaped;
 use fsnap_core::command::{Arming, PREFIX};
 use fsnap_core::{Gfid, SnapName};
 use fsnap_graph::{Content, Error as GraphError, Graph, Object, Undisturbed, Volume};
@@ -25,6 +28,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// For how long a restore that died counts as under way, and a bit.
 const UNDER_WAY: Duration = Duration::from_secs(65);
+
+/// For how long a snapshot is waited for that is to be healed, which is longer than the self-heal daemon takes to look
+/// (`cluster.heal-timeout`), and how often it is looked at.
+const HEALED_WITHIN: Duration = Duration::from_secs(660);
+const HEALING: Duration = Duration::from_secs(1);
+/// The command of the administrator, on servers.
+const GLUSTER: &str = "/usr/sbin/gluster";
 
 /// For how long somebody may be about to bring a deleted file back, and a bit.
 const CLAIMED: Duration = Duration::from_secs(125);
@@ -45,6 +55,8 @@ struct Opened {
     volume: MountSource,
     source: Volume,
     patience: Duration,
+    /// It has said that it waits for a heal.
+    waits: bool,
     /// The bricks that each does not reach.
     graphs: Vec<(Vec<String>, Graph)>,
 }
@@ -53,6 +65,8 @@ struct Opened {
 #[derive(Deserialize)]
 struct Bricks {
     bricks: Vec<BrickAnswer>,
+    /// Those that can be reached may not have the same content of the snapshot.
+    unsettled: bool,
     snapshot: Option<Snapshot>,
 }
 
@@ -145,6 +159,7 @@ impl Graphs {
         let Some((gfid, opened)) = self.opened_if_needed(found)? else {
             return Ok(volume::command(&found.place, "restore", name.as_str()).map(|()| None));
         };
+        opened.settle(file, gfid, name)?;
         let object = within(file, LIMIT, move || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             let away = left_out(file, &bricks.bricks)?;
@@ -257,7 +272,13 @@ impl Graphs {
                     });
                     found.map_err(|error| Failure::without_graph(file, &error))
                 })?;
-                self.opened.push(Opened { volume, source, graphs: Vec::new(), patience: self.patience });
+                self.opened.push(Opened {
+                    volume,
+                    source,
+                    graphs: Vec::new(),
+                    patience: self.patience,
+                    waits: false,
+                });
                 self.opened.len() - 1
             }
         };
@@ -302,6 +323,36 @@ impl Opened {
         Ok(&self.graphs[at].1)
     }
 
+    /// Waits until a snapshot that is not the same on all bricks is healed, and has the self-heal daemons look for that now if the caller may.
+    fn settle(&mut self, file: &Path, gfid: Gfid, name: &SnapName) -> Result<(), Failure> {
+        let begun = Instant::now();
+        loop {
+            let bricks = within(file, LIMIT, || self.file(file, gfid, &[], name).map(|(_, bricks)| bricks))?;
+            if !bricks.unsettled {
+                return Ok(());
+            }
+            let different = format!("the bricks do not have the same content of snapshot {name} yet");
+            let volume = &self.volume.name;
+            if begun.elapsed() >= HEALED_WITHIN {
+                let why = format!(
+                    "{different}: see `gluster volume heal {volume} info`, and restore it when it is healed"
+                );
+                return Err(Failure::new(file, why));
+            }
+            if mem::replace(&mut self.waits, true) {
+                std::thread::sleep(HEALING);
+                continue;
+            }
+            let what = match heal(volume) {
+                true => "it is healed now".to_owned(),
+                false => format!(
+                    "`gluster volume heal {volume}` on a server heals it now, the self-heal daemon within ten minutes"
+                ),
+            };
+            eprintln!("fsnap: {}: {different}, and is restored when they have: {what}", escaped(file));
+        }
+    }
+
     /// The file in such a graph, and what the bricks say, also of snapshot `name`.
     fn file(
         &mut self,
@@ -317,6 +368,16 @@ impl Opened {
         let bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;
         Ok((object, bricks))
     }
+}
+
+/// Has the self-heal daemons of a volume look for what there is to heal; false if that is not for the caller, or not to be had here.
+fn heal(volume: &str) -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        return false;
+    }
+    let mut command = Command::new(GLUSTER);
+    command.args(["--mode=script", "volume", "heal", volume]).stdin(Stdio::null());
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// The volume as the client of the mount has it, if that tells: not by way of a directory of it that is mounted alone.
