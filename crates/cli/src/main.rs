@@ -10,6 +10,7 @@ mod list;
 mod mount;
 mod place;
 mod restore;
+mod sentences;
 mod status;
 mod target;
 mod text;

@@ -132,11 +132,11 @@ fn bring_back(
         }
         Err(error) => return Err(Failure::finding(&shown, error)),
     };
-    dir.may_change(Deed::Restore)?;
+    dir.may_change(Deed::Revive)?;
     if dir.place.below(name).is_ok() {
         return Err(Failure {
             subject: escaped(&to),
-            ..Failure::of(Deed::Restore, &to, &dir.place, Errno::EEXIST)
+            ..Failure::of(Deed::Revive, &to, &dir.place, Errno::EEXIST)
         });
     }
     if !wishes.yes {
@@ -230,7 +230,8 @@ fn shown(target: &Target, entry: &Entry) -> String {
 
 /// Says why, and what was saved.
 fn refused(target: &Target, errno: Errno, saved: Option<SnapName>) -> Failure {
-    let mut failure = Failure::of(Deed::Restore, &target.typed, &target.file.place, errno);
+    let deed = if target.deleted.is_some() { Deed::Revive } else { Deed::Restore };
+    let mut failure = Failure::of(deed, &target.typed, &target.file.place, errno);
     if errno == Errno::EOPNOTSUPP {
         let copy = format!(". Copy the snapshot instead: cp {} COPY", quoted(&as_file(target)));
         failure.text.push_str(&copy);
