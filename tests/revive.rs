@@ -141,7 +141,7 @@ fn by_whom() {
         let snapshot = shown(&stage, &of_deleted(&root.join("d"), "f@a"));
         let refused = |who, to: &str| {
             let said = stage.fsnap_as(who, who, "/run/scene/m", ["restore", "--yes", &snapshot, "--to", to]);
-            said.refused("no write permission");
+            said.refused("brought back by its owner, or root");
             assert!(!root.join(to).exists());
         };
         refused(OTHER, "others/f");
