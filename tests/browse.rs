@@ -161,3 +161,21 @@ fn the_first_snapshot_is_found_from_everywhere() {
         }
     }
 }
+
+/// A client of disperse wants to stamp what has no times, and notes on the other bricks that it is about to.
+#[test]
+fn a_first_look_while_a_brick_is_away() {
+    const DIRS: usize = 100;
+    let setup = volume(VolumeType::Disperse { data: 2, redundancy: 1 }, 3, 1024 * MIB, |volume| volume);
+    let dirs: Vec<_> = (0..DIRS).map(|n| setup.mount.path().join(format!("d{n}"))).collect();
+    for dir in &dirs {
+        fs::create_dir(dir).unwrap();
+        fill(dir.join("f"), 100, 1);
+        fsnap(dir.join("f"), "create", "s").unwrap();
+    }
+    setup.volume.kill_brick(2);
+    setup.mount.wait_connected(2);
+    for dir in &dirs {
+        assert_eq!(ls(dir.join(".fsnap")), ["f@s"]);
+    }
+}

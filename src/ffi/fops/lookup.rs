@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 
+use fsnap_core::SNAP_DIR;
+
 use super::{fop, gone, rebalance};
 use crate::ffi::call::Call;
 use crate::ffi::change::{Target, entry};
@@ -68,11 +70,23 @@ pub(in crate::ffi) unsafe extern "C" fn lookup<T: Translator>(
                     return 0;
                 }
                 let all = Dict::new(xdata).is_some_and(|dict| dict.get(filter::LIST_XATTR).is_some());
-                match hidden_xattrs::<T>(frame, this).filter(|_| all) {
-                    Some(hidden) => filter::lookup((frame, this), hidden, loc, xdata),
-                    None => sys::default_lookup(frame, this, loc, xdata),
-                }
+                let hidden = hidden_xattrs::<T>(frame, this).filter(|_| all);
+                filter::lookup((frame, this), (hidden, may_be_derived(loc)), loc, xdata)
             },
         )
+    }
+}
+
+/// Whether a lookup may find what fsnap has derived.
+///
+/// # Safety
+/// `loc` is null or a fop's.
+unsafe fn may_be_derived(loc: *const sys::loc_t) -> bool {
+    // SAFETY: the caller's contract.
+    let Some(loc) = (unsafe { loc.as_ref() }) else { return false };
+    // SAFETY: as above.
+    match unsafe { Target::entry(loc) } {
+        Target::Entry(parent, name) => parent.is_derived() || name == SNAP_DIR.as_bytes(),
+        Target::File(file) | Target::Open(file) => file.is_derived(),
     }
 }
