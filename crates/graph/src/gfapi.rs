@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use fsnap_core::Gfid;
 use nix::errno::Errno;
@@ -20,6 +21,10 @@ mod sys {
 const LONGEST: usize = 16 << 20;
 /// The longest answer of an xattr: the kernel gives no more either.
 const ANSWER: usize = 64 << 10;
+/// A question to our translator on top of the graph: how many calls are on their way.
+const UNDERWAY: &CStr = c"glusterfs.fsnap.underway";
+/// More than it takes until a server that does not answer is given up (`network.ping-timeout`, 42 s).
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 
 /// A virtual mount (`glfs_t`). It stays until the process ends: taking one down takes 10 s.
 pub struct Glfs(NonNull<sys::glfs_t>);
@@ -151,9 +156,22 @@ impl Object<'_> {
     pub fn set(&self, name: &CStr, value: &[u8]) -> Result<(), Errno> {
         let (mount, object) = (self.mount.0.as_ptr(), self.object.as_ptr());
         // SAFETY: an object of that mount, a C string, `len` readable bytes.
-        done(unsafe {
+        let set = done(unsafe {
             sys::glfs_h_setxattrs(mount, object, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-        })
+        });
+        self.settle();
+        set
+    }
+
+    /// Waits until nothing is left to do of what was answered: the process may end then. Replicate answers before it has noted which
+    /// brick has missed a change (`afr_transaction_resume`); where a brick is down and that note does not come, heal takes each for as
+    /// good as any other, and puts what was removed back.
+    fn settle(&self) {
+        let begun = Instant::now();
+        let underway = || self.get(UNDERWAY).is_ok_and(|count| count != b"0");
+        while begun.elapsed() < SETTLES_WITHIN && underway() {
+            std::thread::sleep(Duration::from_micros(500));
+        }
     }
 
     /// Its size in bytes, and its mtime: seconds and nanoseconds.
@@ -169,7 +187,11 @@ impl Object<'_> {
     pub fn link(&self, dir: &Object<'_>, name: &CStr) -> Result<(), Errno> {
         let mount = self.mount.0.as_ptr();
         // SAFETY: objects of that mount, a C string.
-        done(unsafe { sys::glfs_h_link(mount, self.object.as_ptr(), dir.object.as_ptr(), name.as_ptr()) })
+        let linked = done(unsafe {
+            sys::glfs_h_link(mount, self.object.as_ptr(), dir.object.as_ptr(), name.as_ptr())
+        });
+        self.settle();
+        linked
     }
 
     /// getxattr. `ERANGE` for more than 64 KiB.

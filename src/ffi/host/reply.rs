@@ -236,6 +236,14 @@ impl GetReply {
         self.0.fail(errno);
     }
 
+    /// How many calls of this process are on their way beside this one (`call_pool_t`).
+    pub fn others(&self) -> i64 {
+        // SAFETY: the frame is pending, hence valid, as is the host's pool as long as the process lives. Other threads count there
+        // meanwhile, in one piece.
+        let all = unsafe { (&raw const (*(*(*self.0.frame().as_ptr()).root).pool).cnt).read_volatile() };
+        all - 1
+    }
+
     /// Answers with the value of the xattr `key` that was asked for. `ENOMEM` if the host has no memory for it.
     pub fn value(self, key: &CStr, value: &[u8]) {
         match OwnedDict::with(key, value) {
