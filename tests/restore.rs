@@ -132,8 +132,9 @@ fn with_a_brick_down() {
         fill(&file, 2 * MIB, 4);
         volume.restart_brick(down);
         mount.wait_connected(bricks);
-        // It has missed data, a snapshot and a restore; the command waits for what it has to.
-        stage.restore("f", "missed");
+        // It has missed data, a snapshot and a restore; the command waits for what it has to, and says so.
+        let said = stage.fsnap(["restore", "f@missed", "--yes", "--no-backup"]);
+        assert!(said.code == 0 && (said.err.is_empty() || said.err.contains("healed now")), "{}", said.err);
         sees(&file, missed);
         settled(&stage, layout);
         stage.restore("f", "second");

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::distribute;
 use common::stage::{Said, Stage, fsnap_in, install};
-use fsnap_testbed::{Scene, fill, run, wait_until};
+use fsnap_testbed::{Scene, VolumeType, fill, run, wait_until};
 
 /// `nobody`: fusermount wants one that has a name.
 const USER: u32 = 65534;
@@ -290,8 +290,8 @@ fn over_tls() {
     }
     fs::write(scene.path("/var/lib/glusterd/secure-access"), "").unwrap();
     scene.start_glusterd();
-    let disks = scene.disks(1, fsnap_testbed::Fs::Xfs, 320 * common::MIB);
-    let volume = scene.volume("v").disks(&disks).with_fsnap().start();
+    let disks = scene.disks(3, fsnap_testbed::Fs::Xfs, 320 * common::MIB);
+    let volume = scene.volume("v").layout(VolumeType::Replicate(3)).disks(&disks).with_fsnap().start();
     let mount = volume.mount("/run/scene/m");
     let stage = Stage::new(common::Setup { mount, volume, disks, scene });
     fill(stage.file("f"), 1000, 1);

@@ -37,13 +37,13 @@ impl Disk {
         syncfs(File::open(self.path()).expect("cannot open a disk")).expect("syncfs");
     }
 
-    /// Fills the disk by files in its root; returns the directory that they are in.
+    /// Fills the disk by files in its root; returns the directory that they are in. May be repeated, when there is room again.
     ///
     /// # Panics
     /// If it can't be filled.
     pub fn fill(&self, full: Full) -> PathBuf {
         let dir = self.path().join("filler");
-        fs::create_dir(&dir).expect("cannot make a directory");
+        fs::create_dir_all(&dir).expect("cannot make a directory");
         if full == Full::Inodes {
             self.limit_inodes();
         }
@@ -70,7 +70,7 @@ pub fn fill_up(dir: &Path, fs: Fs, full: Full) {
 
 fn fill_blocks(at: &Path) {
     const BLOCK: i64 = 4096;
-    let file = File::create(at).expect("cannot make a file");
+    let file = File::options().write(true).create(true).truncate(false).open(at).expect("cannot make a file");
     let (mut offset, mut size) = (0, BLOCK << 14);
     while size >= BLOCK {
         match fallocate(&file, FallocateFlags::empty(), offset, size) {
