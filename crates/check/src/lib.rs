@@ -1,5 +1,6 @@
 //! The checker as the programs `fsnap-check` and `fsnap check` have it: arguments, text, JSON.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -7,6 +8,9 @@ use fsnap_store::check::{self, Options, Problem, Report};
 use serde_json::{Value, json};
 
 pub use fsnap_store::check::{escaped, unescaped};
+pub use progress::Progress;
+
+mod progress;
 
 /// The exit code if a brick could not be checked.
 pub const NOT_CHECKED: u8 = 3;
@@ -34,7 +38,14 @@ pub struct Flags {
 pub fn check(brick: &Path, flags: &Flags) -> Result<bool, String> {
     let options =
         Options { repair: flags.repair, empty_quarantine: flags.empty_quarantine, ..Options::default() };
-    let report = check::run(brick, &options).map_err(|why| format!("{}: {why}", escaped(brick)))?;
+    let (progress, met) = (Progress::new(), Cell::new(0u64));
+    let meets = || {
+        met.set(met.get() + 1);
+        progress.tells(|| format!("{}: {} files and directories", escaped(brick), met.get()));
+    };
+    let checked = check::run_telling(brick, &options, &meets);
+    drop(progress);
+    let report = checked.map_err(|why| format!("{}: {why}", escaped(brick)))?;
     match if flags.json { tell_json(brick, &report) } else { tell(&report, flags.quiet) } {
         // Whoever reads it may have read enough.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot write the report: {e}")),

@@ -1,11 +1,18 @@
 //! Finding snapshots.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, FileType};
+use std::fs::{self, DirEntry, FileType};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fsnap_core::SNAP_DIR;
+use fsnap_check::{Progress, escaped};
+use fsnap_core::{SNAP_DIR, SnapName};
 use nix::errno::Errno;
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
@@ -13,7 +20,7 @@ use crate::found::Found;
 use crate::mount;
 use crate::place::{Place, is_snap_dir};
 use crate::target::{Deleted, Named, Target, above};
-use crate::volume::{self, Snapshot};
+use crate::volume::{self, Snapshot, Status};
 
 /// What was found, and what could not be looked at.
 #[derive(Default)]
@@ -24,11 +31,63 @@ pub struct Listed {
     pub failures: Vec<Failure>,
 }
 
-impl Listed {
+/// A file with a longer name has snapshots whose names there would be too long: they stay where they were.
+const LONGEST: usize = 255 - "@".len() - SnapName::MAX;
+/// So many files are asked at once: each waits for its bricks.
+const AT_ONCE: usize = 8;
+
+/// Who looks for snapshots.
+pub struct Lister {
+    listed: Listed,
+    /// Whether `.fsnap` is hidden here (option `browse`).
+    hidden: bool,
+    /// Nothing if there may be no more threads.
+    pool: Option<ThreadPool>,
+    progress: Progress,
+    files: u64,
+}
+
+/// An entry of a directory.
+struct Name {
+    name: OsString,
+    kind: FileType,
+    /// Whether it is a file with other names.
+    shared: bool,
+}
+
+/// What is in the `.fsnap` of a directory.
+enum Snapshots {
+    /// These are, in this directory.
+    Are(Found, Vec<Name>),
+    /// There is none.
+    None,
+    /// That can't be told: each file has to be asked.
+    Unknown,
+}
+
+impl Snapshots {
+    fn names(&self) -> impl Iterator<Item = &OsStr> {
+        let names = if let Snapshots::Are(_, names) = self { &names[..] } else { &[] };
+        names.iter().map(|name| name.name.as_os_str())
+    }
+}
+
+impl Lister {
+    /// One that has found nothing yet.
+    pub fn new() -> Lister {
+        let pool = ThreadPoolBuilder::new().num_threads(AT_ONCE).build().ok();
+        Lister { listed: Listed::default(), hidden: false, pool, progress: Progress::new(), files: 0 }
+    }
+
+    /// What it has found.
+    pub fn listed(self) -> Listed {
+        self.listed
+    }
+
     /// Adds what there is of a file or a directory, `deep` with all directories below.
     pub fn add(&mut self, path: &Path, deep: bool) {
         if let Err(failure) = self.try_add(path, deep) {
-            self.failures.push(failure);
+            self.listed.failures.push(failure);
         }
     }
 
@@ -36,7 +95,7 @@ impl Listed {
         let found = Found::at(path)?;
         let real = found.place.path().map_err(|error| Failure::finding(path, error))?;
         if found.place.is_dir() {
-            works(&found)?;
+            self.hidden = works(&found)?.options.get("browse") == Some(&false.into());
             let finding = |error| Failure::finding(path, error);
             let Found { shown, mut place } = found;
             // What is in "." is shown without a "./".
@@ -52,15 +111,8 @@ impl Listed {
         } else if real.parent().is_some_and(is_snap_dir) {
             self.add_snapshot(path)?;
         } else {
-            self.add_file(&found)?;
+            self.listed.entries.extend(of_file(&found)?);
         }
-        Ok(())
-    }
-
-    fn add_file(&mut self, file: &Found) -> Result<(), Failure> {
-        let snapshots = volume::list(&file.place).map_err(|errno| file.failed(Deed::Look, errno))?;
-        let entry = |snapshot| Entry { owner: Owner::File(file.shown.clone()), snapshot };
-        self.entries.extend(snapshots.into_iter().map(entry));
         Ok(())
     }
 
@@ -68,35 +120,78 @@ impl Listed {
     fn add_snapshot(&mut self, path: &Path) -> Result<(), Failure> {
         let named = Named::parse(path.into()).map_err(|why| Failure::new(path, why))?;
         let target = Target::resolve(named, true)?;
-        if !target.is_by_itself() {
-            return self.add_file(&target.file);
-        }
-        self.entries.push(show(&target)?);
+        let found = if target.is_by_itself() { vec![show(&target)?] } else { of_file(&target.file)? };
+        self.listed.entries.extend(found);
         Ok(())
     }
 
     /// The files in a directory, and those that were; `deep`: those below as well, on the same mount.
     fn add_dir(&mut self, dir: &Found, deep: bool) {
-        let Some(names) = self.names(dir) else { return };
-        for (name, _) in names.iter().filter(|(_, kind)| kind.is_file()) {
-            let Some(file) = self.below(dir, name) else { continue };
-            // It was replaced while we looked.
-            if !file.place.is_regular() {
-                continue;
-            }
-            if let Err(failure) = self.add_file(&file) {
-                // It went away.
-                self.fail_unless(failure, &[Errno::ENOENT, Errno::ESTALE]);
-            }
+        let Some(names) = self.listed.names(dir) else { return };
+        let snapshots = self.snapshots(dir);
+        let with: HashSet<&[u8]> = snapshots.names().filter_map(file_of).collect();
+        let may_have = |name: &&Name| {
+            let bytes = name.name.as_bytes();
+            let elsewhere = name.shared || bytes.len() > LONGEST || matches!(snapshots, Snapshots::Unknown);
+            name.kind.is_file() && (elsewhere || with.contains(bytes))
+        };
+        let asked: Vec<&OsStr> = names.iter().filter(may_have).map(|name| name.name.as_os_str()).collect();
+        let ask = |name: &OsStr| {
+            let mut listed = Listed::default();
+            listed.add_file_of(dir, name);
+            listed
+        };
+        let found: Vec<Listed> = match &self.pool {
+            Some(pool) => pool.install(|| asked.par_iter().map(|name| ask(name)).collect()),
+            None => asked.iter().map(|name| ask(name)).collect(),
+        };
+        found.into_iter().for_each(|found| self.listed.extend(found));
+        if let Snapshots::Are(snap_dir, names) = &snapshots {
+            names.iter().for_each(|name| self.listed.add_deleted(dir, snap_dir, &name.name));
         }
-        self.add_deleted(dir);
+        self.files += names.iter().filter(|name| name.kind.is_file()).count() as u64;
         if !deep {
             return;
         }
-        for (name, _) in names.iter().filter(|(name, kind)| kind.is_dir() && name != SNAP_DIR) {
-            if let Some(below) = self.below(dir, name).filter(|below| below.place.is_dir()) {
+        self.progress.tells(|| {
+            format!("{} files, {} snapshots, {}", self.files, self.listed.entries.len(), escaped(&dir.shown))
+        });
+        for name in names.iter().filter(|name| name.kind.is_dir() && name.name != SNAP_DIR) {
+            let below = self.listed.below(dir, &name.name);
+            if let Some(below) = below.filter(|below| below.place.is_dir()) {
                 self.add_dir(&below, true);
             }
+        }
+    }
+
+    /// What is in the `.fsnap` of a directory.
+    fn snapshots(&mut self, dir: &Found) -> Snapshots {
+        match dir.place.below(SNAP_DIR.as_ref()) {
+            Ok(place) => {
+                let snap_dir = Found { shown: dir.shown.join(SNAP_DIR), place };
+                let names = self.listed.names(&snap_dir);
+                names.map_or(Snapshots::Unknown, |names| Snapshots::Are(snap_dir, names))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.hidden => Snapshots::None,
+            Err(_) => Snapshots::Unknown,
+        }
+    }
+}
+
+impl Listed {
+    fn extend(&mut self, other: Listed) {
+        self.entries.extend(other.entries);
+        self.failures.extend(other.failures);
+    }
+
+    /// The file `name` in a directory.
+    fn add_file_of(&mut self, dir: &Found, name: &OsStr) {
+        // It may be replaced while we look.
+        let Some(file) = self.below(dir, name).filter(|file| file.place.is_regular()) else { return };
+        match of_file(&file) {
+            Ok(entries) => self.entries.extend(entries),
+            // It went away.
+            Err(failure) => self.fail_unless(failure, &[Errno::ENOENT, Errno::ESTALE]),
         }
     }
 
@@ -113,38 +208,38 @@ impl Listed {
         }
     }
 
-    /// What lies in `.fsnap` of files that were deleted.
-    fn add_deleted(&mut self, dir: &Found) {
-        // Who may not list the directory has no .fsnap in it, nor has anybody with option browse off.
-        let Ok(place) = dir.place.below(SNAP_DIR.as_ref()) else { return };
-        let snap_dir = Found { shown: dir.shown.join(SNAP_DIR), place };
-        for (name, _) in self.names(&snap_dir).unwrap_or_default() {
-            let Some(deleted) = Deleted::parse(&name) else { continue };
-            let Some(Found { shown: path, place }) = self.below(&snap_dir, &name) else { continue };
-            match snapshot_of(&place, &deleted) {
-                Ok(Some(snapshot)) => {
-                    let owner = Owner::Deleted { file: dir.shown.join(&deleted.file), path };
-                    self.entries.push(Entry { owner, snapshot });
-                }
-                Ok(None) => {}
-                Err(errno) => {
-                    let failure = Failure::of(Deed::Look, &path, &place, errno);
-                    // Not a snapshot, or gone.
-                    self.fail_unless(failure, &[Errno::ENOENT, Errno::ESTALE, Errno::ENODATA, Errno::EINVAL]);
-                }
+    /// What lies in the `.fsnap` of directory `dir` under `name`, if it is of a file that was deleted.
+    fn add_deleted(&mut self, dir: &Found, snap_dir: &Found, name: &OsStr) {
+        let Some(deleted) = Deleted::parse(name) else { return };
+        let Some(Found { shown: path, place }) = self.below(snap_dir, name) else { return };
+        match snapshot_of(&place, &deleted) {
+            Ok(Some(snapshot)) => {
+                let owner = Owner::Deleted { file: dir.shown.join(&deleted.file), path };
+                self.entries.push(Entry { owner, snapshot });
+            }
+            Ok(None) => {}
+            Err(errno) => {
+                let failure = Failure::of(Deed::Look, &path, &place, errno);
+                // Not a snapshot, or gone.
+                self.fail_unless(failure, &[Errno::ENOENT, Errno::ESTALE, Errno::ENODATA, Errno::EINVAL]);
             }
         }
     }
 
-    /// The names in a directory, sorted.
-    fn names(&mut self, dir: &Found) -> Option<Vec<(OsString, FileType)>> {
+    /// The entries of a directory, by name.
+    fn names(&mut self, dir: &Found) -> Option<Vec<Name>> {
         let shown = if dir.shown.as_os_str().is_empty() { Path::new(".") } else { &dir.shown };
-        let read = fs::read_dir(dir.place.by_descriptor()).and_then(|entries| {
-            entries.map(|entry| entry.and_then(|e| Ok((e.file_name(), e.file_type()?)))).collect()
-        });
-        let mut names: Vec<(OsString, FileType)> =
+        let name = |entry: DirEntry| {
+            let kind = entry.file_type()?;
+            // If it has gone since, it is not found later either.
+            let shared = kind.is_file() && entry.metadata().is_ok_and(|file| file.nlink() > 1);
+            Ok(Name { name: entry.file_name(), kind, shared })
+        };
+        let read = fs::read_dir(dir.place.by_descriptor())
+            .and_then(|entries| entries.map(|entry| entry.and_then(name)).collect());
+        let mut names: Vec<Name> =
             read.map_err(|error| self.failures.push(Failure::finding(shown, error))).ok()?;
-        names.sort_by(|(one, _), (other, _)| one.cmp(other));
+        names.sort_by(|one, other| one.name.cmp(&other.name));
         Some(names)
     }
 
@@ -155,12 +250,23 @@ impl Listed {
     }
 }
 
+fn of_file(file: &Found) -> Result<Vec<Entry>, Failure> {
+    let snapshots = volume::list(&file.place).map_err(|errno| file.failed(Deed::Look, errno))?;
+    let entry = |snapshot| Entry { owner: Owner::File(file.shown.clone()), snapshot };
+    Ok(snapshots.into_iter().map(entry).collect())
+}
+
+/// The file that a snapshot of this name in `.fsnap` is of, as long as that has its name.
+fn file_of(snapshot: &OsStr) -> Option<&[u8]> {
+    let bytes = snapshot.as_bytes();
+    bytes.iter().rposition(|&byte| byte == b'@').map(|at| &bytes[..at])
+}
+
 /// Whether questions are answered at all: otherwise all files would be refused, one by one.
-fn works(dir: &Found) -> Result<(), Failure> {
+fn works(dir: &Found) -> Result<Status, Failure> {
     match volume::status(&dir.place) {
         Ok(status) if status.options.get("enabled") == Some(&false.into()) => Err(Errno::EOPNOTSUPP),
-        Ok(_) => Ok(()),
-        Err(errno) => Err(errno),
+        answered => answered,
     }
     .map_err(|errno| dir.failed(Deed::Look, errno))
 }

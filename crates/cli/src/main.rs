@@ -30,7 +30,7 @@ use cluster::Graphs;
 use create::Wish;
 use failure::{Deed, Failure};
 use found::Found;
-use list::Listed;
+use list::{Listed, Lister};
 use target::Target;
 
 /// The exit code if something was refused or has failed.
@@ -97,11 +97,11 @@ fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, form: &ListFo
 }
 
 fn list_all(paths: &[PathBuf], deep: bool, form: &ListForm) -> u8 {
-    let mut found = Listed::default();
+    let mut lister = Lister::new();
     for path in paths {
-        found.add(path, deep);
+        lister.add(path, deep);
     }
-    let Listed { entries, failures } = found;
+    let Listed { entries, failures } = lister.listed();
     match (form.null, form.form.json) {
         (true, _) => entries.iter().for_each(|entry| print_raw(&entry.argument())),
         (_, true) => print(&entry::list_json(&entries, &failures)),

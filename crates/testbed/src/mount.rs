@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::logs::LOG_DIR;
 use crate::wait::try_wait_until;
 use crate::{Scene, process, run, wait_until};
@@ -67,6 +69,12 @@ impl Mount {
         self.pid
     }
 
+    /// The client answers nobody until the guard is dropped.
+    pub fn freeze(&self) -> impl Drop {
+        process::signal(self.pid, Signal::SIGSTOP);
+        Frozen(self.pid)
+    }
+
     /// Unmounts, and waits until the client has ended.
     ///
     /// # Panics
@@ -98,6 +106,14 @@ impl Mount {
     pub fn wait_connected(&self, bricks: usize) {
         let what = format!("the mount at {} is connected to {bricks} bricks", self.at.display());
         wait_until(&what, ANSWER_WITHIN, || self.connected() == bricks);
+    }
+}
+
+struct Frozen(u32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        process::signal(self.0, Signal::SIGCONT);
     }
 }
 

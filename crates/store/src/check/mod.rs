@@ -81,6 +81,11 @@ impl Report {
 /// if another version of fsnap was at work here; [`Error::InUse`] (`EBUSY`) if it is to be changed and is not stopped;
 /// else what a system call says. What can't be looked at within the brick is a problem, no error.
 pub fn run(brick: &Path, options: &Options) -> Result<Report> {
+    run_telling(brick, options, &|| {})
+}
+
+/// The same; calls `meets` for each file and directory that it comes to on its way through the brick.
+pub fn run_telling(brick: &Path, options: &Options, meets: &dyn Fn()) -> Result<Report> {
     let brick = BrickDir::open(brick)?;
     if walk::readable_gfid(&brick.root)? != Some(Gfid::ROOT) {
         return Err(Error::unsupported(
@@ -90,14 +95,14 @@ pub fn run(brick: &Path, options: &Options) -> Result<Report> {
     let alone = in_use::alone(&brick);
     if options.repair || options.empty_quarantine {
         let _alone = alone?;
-        return repair::run(&brick, options);
+        return repair::run(&brick, options, meets);
     }
     let in_use = match alone {
         Ok(_) => false,
         Err(Error::InUse(_)) => true,
         Err(e) => return Err(e),
     };
-    let mut scan = Scan::of(&brick, in_use)?;
+    let mut scan = Scan::of(&brick, in_use, meets)?;
     scan.look_again(options.pause)?;
     Ok(scan.report())
 }
@@ -205,12 +210,12 @@ impl Finds {
 }
 
 impl<'a> Scan<'a> {
-    fn of(brick: &'a BrickDir, in_use: bool) -> Result<Self> {
+    fn of(brick: &'a BrickDir, in_use: bool, meets: &dyn Fn()) -> Result<Self> {
         // Notes first: one that is made after this is not looked at, and one that is here by now is of a payload that
         // the walk meets, or that is gone.
         let own = Own::open(brick)?;
         let notes = own.subjects()?;
-        let tree = walk::walk(brick)?;
+        let tree = walk::walk(brick, meets)?;
         let mut scan = Scan { brick, in_use, tree, own, found: HashMap::new(), files: 0, snapshots: 0 };
         let mut inodes = HashSet::new();
         for path in scan.tree.files.clone() {

@@ -16,8 +16,8 @@ use crate::sys::{self, Doing};
 use crate::xattrs;
 
 /// Repairs a brick that nobody uses, or empties its quarantine, or both; then looks what is left.
-pub(super) fn run(brick: &BrickDir, options: &Options) -> Result<Report> {
-    let scan = Scan::of(brick, false)?;
+pub(super) fn run(brick: &BrickDir, options: &Options, meets: &dyn Fn()) -> Result<Report> {
+    let scan = Scan::of(brick, false, meets)?;
     let found = scan.found.values().flatten();
     let (repairs, discards): (Vec<(Problem, Fix)>, Vec<_>) = found
         .filter_map(|found| Some((found.problem.clone(), found.fix.clone()?)))
@@ -47,7 +47,7 @@ pub(super) fn run(brick: &BrickDir, options: &Options) -> Result<Report> {
     }
     super::sort(&mut repaired);
     super::sort(&mut discarded);
-    let mut report = Report { repaired, discarded, ..Scan::of(brick, false)?.report() };
+    let mut report = Report { repaired, discarded, ..Scan::of(brick, false, meets)?.report() };
     for problem in &mut report.problems {
         let same = |p: &Problem| (p.kind, &p.path, p.gfid) == (problem.kind, &problem.path, problem.gfid);
         if let Some((_, why)) = failed.iter().find(|(failed, _)| same(failed)) {

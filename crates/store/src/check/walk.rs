@@ -42,7 +42,7 @@ pub(super) struct Tree {
 
 /// Walks the tree of `brick`. No symlink is followed, no other file system entered; it needs memory for what is fsnap's
 /// and for the directories that are still to be looked at.
-pub(super) fn walk(brick: &BrickDir) -> Result<Tree> {
+pub(super) fn walk(brick: &BrickDir, meets: &dyn Fn()) -> Result<Tree> {
     let device = fstat(&brick.root).doing("stat")?.st_dev;
     let mut tree = Tree::default();
     let mut pending = vec![PathBuf::new()];
@@ -50,7 +50,7 @@ pub(super) fn walk(brick: &BrickDir) -> Result<Tree> {
         let seen = if path.components().count() > MAX_DEPTH {
             Err(Error::Damaged("the tree is too deep".into()))
         } else {
-            tree.enter(brick, device, &path, &mut pending)
+            tree.enter((brick, device, meets), &path, &mut pending)
         };
         if let Err(e) = seen {
             tree.unreadable.extend(unreadable(&path, &e));
@@ -138,8 +138,7 @@ fn tombstone_of(name: &[u8]) -> Option<Gfid> {
 impl Tree {
     fn enter(
         &mut self,
-        brick: &BrickDir,
-        device: u64,
+        (brick, device, meets): (&BrickDir, u64, &dyn Fn()),
         path: &Path,
         pending: &mut Vec<PathBuf>,
     ) -> Result<()> {
@@ -165,6 +164,7 @@ impl Tree {
             if name == "." || name == ".." || (path.as_os_str().is_empty() && name == GLUSTERFS) {
                 continue;
             }
+            meets();
             let kind = match entry.file_type() {
                 Some(kind) => kind,
                 None => match sys::stat_in(&dir, name)?.map(|stat| sys::kind(&stat)) {
