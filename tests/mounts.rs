@@ -7,10 +7,11 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::chown;
 use std::path::Path;
+use std::time::Duration;
 
-use common::stage::Stage;
+use common::stage::{Stage, fsnap_in, install};
 use common::{MIB, ask, fsnap, names, volume};
-use fsnap_testbed::{VolumeType, checksum, fill, run};
+use fsnap_testbed::{Cluster, Fs, VolumeType, checksum, fill, run, translator_path, wait_until};
 
 const REPLICA: VolumeType = VolumeType::Replicate(3);
 const DISPERSE: VolumeType = VolumeType::Disperse { data: 2, redundancy: 1 };
@@ -199,5 +200,68 @@ fn where_the_mount_works_the_command_works() {
             }
             run(scene.command("umount").arg(&point));
         }
+    }
+}
+
+/// Clients may be let into one directory of the volume alone.
+#[test]
+fn a_directory_that_is_mounted_alone() {
+    const OWNER: u32 = 4001;
+    let cluster = Cluster::new(3);
+    let client = cluster.client();
+    cluster.install_translator(translator_path(), "fsnap");
+    client.install_translator(translator_path(), "fsnap-client");
+    install(client);
+    let disks = cluster.disks(2, Fs::Xfs, 1024 * MIB);
+    for (layout, disks) in [(REPLICA, &disks[..3]), (VolumeType::Distribute, &disks[3..])] {
+        println!("{layout:?}");
+        let volume = cluster.volume("v").layout(layout).disks(disks).with_fsnap().start();
+        let mount = |dir: &str, at: &str| {
+            fs::create_dir_all(client.path(at)).unwrap();
+            let source = format!("192.0.2.11:/v{dir}");
+            client.command("mount").args(["-t", "glusterfs", &source, at]).output().unwrap().status.success()
+        };
+        let (all, alone) = ("/run/scene/all", "/run/scene/alone");
+        assert!(mount("", all));
+        for dir in ["a/b \"c", "a/b \"c/d"] {
+            let dir = client.path(all).join(dir);
+            fs::create_dir_all(&dir).unwrap();
+            chown(&dir, Some(OWNER), Some(OWNER)).unwrap();
+        }
+        run(client.command("umount").arg(all));
+        volume.set("auth.allow", "/a(192.0.2.*)");
+        wait_until("the whole volume can't be mounted", Duration::from_secs(20), || {
+            mount("", all);
+            let mounted = client.path(all).join("a").exists();
+            let _ = client.command("umount").arg(all).output();
+            !mounted
+        });
+        assert!(mount("/a", alone));
+        let inside = format!("{alone}/b \"c");
+        for (uid, name) in [(0, "f"), (0, "d/f"), (OWNER, "f"), (OWNER, "d/f")] {
+            let fsnap = |args: &[&str]| {
+                let said = fsnap_in(client, uid, uid, &inside, args);
+                assert_eq!((said.code, &said.err[..]), (0, ""), "{uid}: {args:?}");
+                said.out
+            };
+            let file = client.path(&inside).join(name);
+            fill(&file, MIB, 1);
+            chown(&file, Some(OWNER), Some(OWNER)).unwrap();
+            let sum = checksum(&file);
+            fsnap(&["create", name, "--name", "s"]);
+            fill(&file, MIB / 2, 2);
+            fsnap(&["restore", &format!("{name}@s"), "--yes", "--no-backup"]);
+            assert_eq!(checksum(&file), sum);
+            fs::remove_file(&file).unwrap();
+            let snapshot = common::of_deleted(file.parent().unwrap(), "f@s");
+            let snapshot = snapshot.strip_prefix(client.path(&inside)).unwrap().to_str().unwrap();
+            assert_eq!(fsnap(&["restore", snapshot, "--yes"]), format!("{name} is back, as of snapshot s\n"));
+            assert_eq!(checksum(&file), sum);
+            fsnap(&["delete", &format!("{name}@s")]);
+            fs::remove_file(&file).unwrap();
+        }
+        run(client.command("umount").arg(alone));
+        volume.stop();
+        volume.gluster(["volume", "delete", "v"]).unwrap();
     }
 }

@@ -11,7 +11,7 @@ mod set;
 mod step;
 mod work;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use fsnap_core::SnapName;
@@ -55,6 +55,10 @@ impl Client {
     pub fn init(host: Host) -> Result<Self, String> {
         let seconds =
             host.option("lock-timeout").and_then(|value| String::from_utf8(value).ok()?.parse().ok());
+        if let Some(digits) = host.option("subdir") {
+            let dir = hex::decode(&digits).ok().and_then(|dir| CString::new(dir).ok());
+            host.mount_only(dir.ok_or("option subdir is no path in hexadecimal digits")?);
+        }
         Ok(Client { host, patience: seconds.map_or(PATIENCE, Duration::from_secs) })
     }
 

@@ -26,10 +26,36 @@ pub(super) unsafe fn take_table(this: NonNull<sys::xlator_t>) {
     // SAFETY: written once, before anybody has it; the host's own table lives as long as the process. Then the caller's contract.
     unsafe {
         FILLED.call_once(|| {
-            FOPS =
-                sys::xlator_fops { setxattr: Some(setxattr), getxattr: Some(getxattr), ..*sys::default_fops };
+            FOPS = sys::xlator_fops {
+                lookup: Some(lookup),
+                setxattr: Some(setxattr),
+                getxattr: Some(getxattr),
+                ..*sys::default_fops
+            };
         });
         (*this.as_ptr()).fops = &raw mut FOPS;
+    }
+}
+
+/// lookup. libgfapi looks for the root as "." in it (`glfs_resolve_root`), which is to pass by md-cache: there is none here. To a server
+/// that would be another inode than the root of who has mounted a directory (`server4_post_lookup`).
+unsafe extern "C" fn lookup(
+    frame: *mut sys::call_frame_t,
+    this: *mut sys::xlator_t,
+    loc: *mut sys::loc_t,
+    xdata: *mut sys::dict_t,
+) -> i32 {
+    // SAFETY: the host's promise, for looking and for passing on. The copy of the loc is of what outlives the call, and nobody gives its
+    // references back.
+    unsafe {
+        if (*loc).name.is_null() || CStr::from_ptr((*loc).name) != c"." {
+            return sys::default_lookup(frame, this, loc, xdata);
+        }
+        let mut itself: sys::loc_t = std::mem::zeroed();
+        itself.path = (*loc).path;
+        itself.inode = (*loc).inode;
+        itself.gfid = (*(*loc).inode).gfid;
+        sys::default_lookup(frame, this, &raw mut itself, xdata)
     }
 }
 

@@ -189,7 +189,7 @@ impl Graphs {
                 "it is on another volume, or mounted another way: a file comes back on its own",
             ));
         }
-        let path = dir.place.in_volume().map_err(|error| Failure::finding(&dir.shown, error))?;
+        let path = dir.place.in_client().map_err(|error| Failure::finding(&dir.shown, error))?;
         let new = CString::new(to.as_bytes()).map_err(|_| dir.failed(Deed::Look, Errno::EINVAL))?;
         let graph = within(file, LIMIT, move || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
@@ -293,7 +293,7 @@ impl Graphs {
         Found { shown: file, place }: &Found,
     ) -> Result<(Gfid, &mut Opened), Failure> {
         let opened = &mut self.opened[at];
-        let path = place.in_volume().map_err(|error| Failure::finding(file, error))?;
+        let path = place.in_client().map_err(|error| Failure::finding(file, error))?;
         let gfid = within(file, LIMIT, || Ok(opened.graph(file, &[])?.find(&path)))?
             .map_err(|errno| Failure::of(Deed::Look, file, place, errno))?;
         // Somebody may have put another file there.
@@ -314,7 +314,7 @@ impl Opened {
                 let patience = self.patience.as_secs().to_string();
                 let graph = self
                     .source
-                    .graph(without, &[("lock-timeout", &patience)])
+                    .graph(&self.volume.subdir, without, &[("lock-timeout", &patience)])
                     .map_err(|error| Failure::without_graph(file, &error))?;
                 self.graphs.push((without.to_vec(), graph));
                 self.graphs.len() - 1

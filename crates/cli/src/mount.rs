@@ -71,14 +71,22 @@ impl Mount {
 
     /// Where `path`, without symbolic links, is from the root of the volume.
     pub fn in_volume(&self, path: &Path) -> PathBuf {
+        self.beneath(self.volume().map_or_else(|| "/".into(), |volume| volume.subdir), path)
+    }
+
+    /// The same from what the client has mounted for its root, the whole volume or a directory of it.
+    pub fn in_client(&self, path: &Path) -> PathBuf {
+        self.beneath("/".into(), path)
+    }
+
+    fn beneath(&self, top: PathBuf, path: &Path) -> PathBuf {
         let below = path.strip_prefix(&self.point).unwrap_or(path);
-        let subdir = self.volume().map_or_else(|| "/".into(), |volume| volume.subdir);
         let root = self.root.strip_prefix("/").unwrap_or(&self.root);
         // Joined with nothing, a path would end in a slash.
         [root, below]
             .iter()
             .filter(|part| !part.as_os_str().is_empty())
-            .fold(subdir, |path, part| path.join(part))
+            .fold(top, |path, part| path.join(part))
     }
 
     /// The volume; `None` if the client was given its volfile as a file.

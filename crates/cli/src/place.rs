@@ -123,6 +123,11 @@ impl Place {
         Ok(self.mount.in_volume(&self.path()?))
     }
 
+    /// The same from the root of the client.
+    pub fn in_client(&self) -> io::Result<PathBuf> {
+        Ok(self.mount.in_client(&self.path()?))
+    }
+
     /// What the client of the mount says of its graph, as a volfile (`.meta/graphs/active/volfile`). `EINVAL` if it is not at the root of
     /// the volume that it is mounted, where that is.
     pub fn client_graph(&self) -> io::Result<String> {

@@ -150,8 +150,9 @@ impl Volume {
         Self::vetted(volfile, id, servers, volume, log)
     }
 
-    /// A graph that does not reach the bricks whose translators are named in `without`. `options` are those of our translator.
-    pub fn graph(&self, without: &[String], options: &[(&str, &str)]) -> Result<Graph, Error> {
+    /// A graph whose root is the directory `top` of the volume, which may be all that bricks let this machine see (`auth.allow`), and that
+    /// does not reach the bricks whose translators are named in `without`. `options` are those of our translator.
+    pub fn graph(&self, top: &Path, without: &[String], options: &[(&str, &str)]) -> Result<Graph, Error> {
         let mut volfile = self.volfile.clone();
         volfile.leave_out(LEFT_OUT);
         // Whatever else it is told it would do (write files of statistics).
@@ -171,7 +172,13 @@ impl Volume {
         {
             volfile.set(|name, _| without.iter().any(|other| other == name), option, value);
         }
-        volfile.put_on_top(&format!("{}-fsnap-client", self.name), CLIENT, options);
+        let mut options = options.to_vec();
+        // Any bytes, which a volfile can't have.
+        let digits = hex::encode(top.as_os_str().as_bytes());
+        if top != Path::new("/") {
+            options.push(("subdir", &digits));
+        }
+        volfile.put_on_top(&format!("{}-fsnap-client", self.name), CLIENT, &options);
         let file = memfd_create(c"volfile", MFdFlags::MFD_CLOEXEC)?;
         let mut file = std::fs::File::from(file);
         file.write_all(volfile.to_string().as_bytes()).map_err(|_| Errno::ENOMEM)?;

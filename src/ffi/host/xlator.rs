@@ -71,6 +71,13 @@ impl Host {
         option_in(unsafe { Dict::new((*self.0.as_ptr()).options) }, name)
     }
 
+    /// Makes `dir` the root of this process's connections that begin from now on, as a mount of that directory has it (`subdir-mount`,
+    /// `client_setvolume` of protocol/client).
+    pub fn mount_only(&self, dir: std::ffi::CString) {
+        // SAFETY: a translator has a context. The text stays for the life of the process.
+        unsafe { (*(*self.0.as_ptr()).ctx).cmd_args.subdir_mount = dir.into_raw() };
+    }
+
     /// The value of an option of the storage/posix beneath. `None` if it has none, or there is no storage/posix.
     pub fn storage_option(&self, name: &str) -> Option<Vec<u8>> {
         let mut xlator = self.0.as_ptr();
