@@ -265,3 +265,44 @@ fn a_directory_that_is_mounted_alone() {
         volume.gluster(["volume", "delete", "v"]).unwrap();
     }
 }
+
+/// `glusterd` on an address that has no other family.
+const SIX: &str = r#"
+ip address add fd00::1/64 dev lo nodad
+echo 'fd00::1 six' > /run/private/hosts
+mount --bind /run/private/hosts /etc/hosts
+sed 's/^end-volume/    option transport.address-family inet6\n&/' /etc/glusterfs/glusterd.vol > /run/private/six.vol
+mount --bind /run/private/six.vol /etc/glusterfs/glusterd.vol
+"#;
+
+/// libgfapi alone would ask for an address of IPv4.
+#[test]
+fn names_of_ipv6_alone() {
+    let scene = common::scene_with_fsnap();
+    run(scene.command("sh").args(["-ec", SIX]));
+    scene.start_glusterd();
+    install(&scene);
+    let _disks = scene.disks(3, Fs::Xfs, 320 * MIB);
+    let bricks = [1, 2, 3].map(|n| format!("six:/run/scene/b{n}/brick"));
+    let create = ["volume", "create", "v", "replica", "3", &bricks[0], &bricks[1], &bricks[2], "force"];
+    for args in
+        [&create[..], &["volume", "set", "v", "user.xlator.fsnap", "posix"], &["volume", "start", "v"]]
+    {
+        scene.gluster(args).unwrap();
+    }
+    let mount = "/run/scene/m";
+    fs::create_dir(scene.path(mount)).unwrap();
+    let options = "xlator-option=transport.address-family=inet6";
+    run(scene.command("mount").args(["-t", "glusterfs", "-o", options, "six:/v", mount]));
+    let file = scene.path(mount).join("f");
+    fill(&file, MIB, 1);
+    let sum = checksum(&file);
+    for args in [&["create", "f", "--name", "a"][..], &["restore", "f@a", "--yes", "--no-backup"]] {
+        let said = fsnap_in(&scene, 0, 0, mount, args);
+        assert_eq!((said.code, &said.err[..]), (0, ""), "{args:?}");
+        fill(&file, MIB / 2, 2);
+    }
+    assert_eq!(fsnap_in(&scene, 0, 0, mount, ["restore", "f@a", "--yes"]).code, 0);
+    assert_eq!(checksum(&file), sum);
+    run(scene.command("umount").arg(mount));
+}
