@@ -646,3 +646,23 @@ fn on_a_volume_without_fsnap() {
     run(stage.0.scene.command("kill").arg(glusterd.trim()));
     stage.refused(["create", "f"], "is glusterd up there");
 }
+
+/// Whoever runs it often does not run out of ports, nor do GlusterFS's clients look for one for ever longer.
+#[test]
+fn no_ports_are_kept() {
+    const RUNS: usize = 20;
+    let stage = Stage::new(volume(VolumeType::Replicate(3), 3, 1024 * MIB, |volume| volume));
+    fill(stage.file("f"), MIB, 1);
+    // TIME_WAIT of `include/net/tcp_states.h`, in the fourth column.
+    let kept = || {
+        let sockets = fs::read_to_string(format!("/proc/{}/net/tcp", stage.0.scene.pid())).unwrap();
+        sockets.lines().filter(|line| line.split_whitespace().nth(3) == Some("06")).count()
+    };
+    let before = kept();
+    for n in 0..RUNS {
+        stage.ok(["create", "f", "--name", &format!("s{n}")]);
+        stage.ok(["restore", "--yes", "--no-backup", &format!("f@s{n}")]);
+    }
+    let after = kept();
+    assert!(after < before + RUNS / 2, "{before} before, {after} after");
+}

@@ -44,7 +44,7 @@ pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, F
     let failed = |deed| move |errno| file.failed(deed, errno);
     file.may_change(Deed::Create)?;
     graphs.await_turn(file).map_err(or_by_mount)?.map_err(failed(Deed::Create))?;
-    volume::drain(&file.place).map_err(failed(Deed::Drain))?;
+    let _drained = volume::drain(&file.place).map_err(failed(Deed::Drain))?;
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
         let created = text::timestamp(Moment::now()).map_err(|_| {

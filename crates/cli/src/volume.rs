@@ -1,7 +1,9 @@
 //! Commands and questions to the volume: extended attributes of files.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fsnap_core::answer::VERSION;
@@ -19,6 +21,9 @@ use crate::place::Place;
 /// How often a question is asked that is answered with `EIO`, and how long after each.
 const ASKED: usize = 8;
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// When a file is flushed again for the first time; then after twice as long, and so on.
+const FLUSHED_AFTER: Duration = Duration::from_millis(30);
 
 /// For how long a mount is asked whether it shows what was restored; for how long by its attributes alone, which it shows in a moment
 /// mostly; and then how often, so that neither the kernel nor md-cache knows any more what they were told the last time.
@@ -106,8 +111,42 @@ pub fn gfid(file: &Place) -> Result<Gfid, Errno> {
     Gfid::parse(text.trim_end_matches('\0')).map_err(|_| Errno::EPROTO)
 }
 
+/// What this client had yet to write is on the bricks. As long as this lives it is seen to that the client keeps no lock of it.
+pub struct Drained {
+    over: Option<Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Drained {
+    /// Replicate keeps the lock of an fsync for another second (`cluster.post-op-delay-secs`), unless the file is flushed: if that comes
+    /// before it has begun to wait, it does not notice, and a command would wait for that second. So it is flushed again while something
+    /// takes its time.
+    fn of(file: File) -> Drained {
+        let flush = |file: &File| drop(file.try_clone());
+        flush(&file);
+        let (over, is_over) = channel::<()>();
+        let keep = move || {
+            let mut pause = FLUSHED_AFTER;
+            while is_over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                flush(&file);
+                pause *= 2;
+            }
+        };
+        Drained { over: Some(over), keeper: Builder::new().spawn(keep).ok() }
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        drop(self.over.take());
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
+
 /// Sends to the bricks what this client has yet to write. `EINVAL` if it is no regular file.
-pub fn drain(file: &Place) -> Result<(), Errno> {
+pub fn drain(file: &Place) -> Result<Drained, Errno> {
     if !file.is_regular() {
         return Err(Errno::EINVAL);
     }
@@ -117,7 +156,9 @@ pub fn drain(file: &Place) -> Result<(), Errno> {
         io::ErrorKind::PermissionDenied => OpenOptions::new().write(true).open(&path),
         _ => Err(error),
     };
-    OpenOptions::new().read(true).open(&path).or_else(open).and_then(|file| file.sync_all()).map_err(errno)
+    let file = OpenOptions::new().read(true).open(&path).or_else(open).map_err(errno)?;
+    file.sync_all().map_err(errno)?;
+    Ok(Drained::of(file))
 }
 
 /// Waits until the mount shows that a file has this content, or a later one, and then lets the kernel forget what it has cached of it. False

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use fsnap_core::Gfid;
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Where glusterd listens (`GLUSTERD_DEFAULT_PORT`).
 const PORT: u16 = 24007;
-const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
-/// It answers one after the other, and may be busy.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// After how long a server is given up, if nobody is in a hurry. It answers one after the other, and may be busy.
+pub const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A procedure of a program of some version (protocol-common.h).
 #[derive(Clone, Copy)]
@@ -49,7 +50,7 @@ pub struct Known {
 
 /// Asks the glusterd of `server`. The errno of what fails; `EIO` if there is no volfile, `EPROTO` for what is no answer.
 pub fn ask(server: &str, volume: &str) -> Result<Known, Errno> {
-    let mut connection = connect(server).map_err(errno)?;
+    let Glusterd(mut connection) = Glusterd::reach(server, CONNECTED_WITHIN, ANSWERED_WITHIN)?;
     let request = Writer::default().number(0).text(volume.as_bytes()).text(&dict(&OP_VERSIONS));
     let answer = call(&mut connection, GETSPEC, request).map_err(errno)?;
     let mut answer = Reader(&answer);
@@ -67,15 +68,32 @@ pub fn ask(server: &str, volume: &str) -> Result<Known, Errno> {
     Ok(Known { volfile, id })
 }
 
-/// At which port the brick `brick`, a directory, of `server` is; `None` if it is not running. Errors as for [`ask`].
-pub fn port_of(server: &str, brick: &str) -> Result<Option<u16>, Errno> {
-    let mut connection = connect(server).map_err(errno)?;
-    let answer = call(&mut connection, PORT_BY_BRICK, Writer::default().text(brick.as_bytes()));
-    let answer = answer.map_err(errno)?;
-    let mut answer = Reader(&answer);
-    let (result, _code, _status) = (answer.signed()?, answer.signed()?, answer.signed()?);
-    let port = u16::try_from(answer.signed()?).ok().filter(|port| *port != 0);
-    Ok(port.filter(|_| result >= 0))
+/// A connection to a glusterd.
+pub struct Glusterd(TcpStream);
+
+impl Glusterd {
+    /// The one of `server`, each of whose addresses is tried for `limit`, and which answers within `patience`. The errno of what fails.
+    pub fn reach(server: &str, limit: Duration, patience: Duration) -> Result<Glusterd, Errno> {
+        let reach = || {
+            let stream = reach(server, PORT, limit)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            // Reset in the end, when all is answered, it keeps no port (TIME_WAIT).
+            setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+            Ok(Glusterd(stream))
+        };
+        reach().map_err(errno)
+    }
+
+    /// At which port the brick `brick`, a directory, is; `None` if it is not running. Errors as for [`ask`].
+    pub fn port_of(&mut self, brick: &str) -> Result<Option<u16>, Errno> {
+        let answer = call(&mut self.0, PORT_BY_BRICK, Writer::default().text(brick.as_bytes()));
+        let answer = answer.map_err(errno)?;
+        let mut answer = Reader(&answer);
+        let (result, _code, _status) = (answer.signed()?, answer.signed()?, answer.signed()?);
+        let port = u16::try_from(answer.signed()?).ok().filter(|port| *port != 0);
+        Ok(port.filter(|_| result >= 0))
+    }
 }
 
 fn volume_id(answer: &[u8]) -> Option<Gfid> {
@@ -87,19 +105,12 @@ fn volume_id(answer: &[u8]) -> Option<Gfid> {
     Gfid::parse(std::str::from_utf8(value(answer.text().ok()?, b"volume_id")?).ok()?).ok()
 }
 
-fn connect(server: &str) -> io::Result<TcpStream> {
-    let stream = reach(server, PORT)?;
-    stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWERED_WITHIN))?;
-    Ok(stream)
-}
-
-/// A connection to `server`. `EHOSTUNREACH` if nobody knows its name.
-pub fn reach(server: &str, port: u16) -> io::Result<TcpStream> {
+/// A connection to `server`, each of whose addresses is tried for so long. `EHOSTUNREACH` if nobody knows its name.
+pub fn reach(server: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let unknown = || io::Error::from_raw_os_error(libc::EHOSTUNREACH);
     let mut failed = unknown();
     for address in (server, port).to_socket_addrs().map_err(|_| unknown())? {
-        match TcpStream::connect_timeout(&address, CONNECTED_WITHIN) {
+        match TcpStream::connect_timeout(&address, limit) {
             Ok(stream) => return Ok(stream),
             Err(why) => failed = why,
         }

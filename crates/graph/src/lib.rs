@@ -5,6 +5,7 @@
 
 mod gfapi;
 mod glusterd;
+mod ports;
 mod reason;
 mod vet;
 mod volfile;
@@ -167,6 +168,10 @@ impl Volume {
         volfile.set(|_, kind| kind == "cluster/disperse", "background-heals", "0");
         volfile.set(|_, kind| kind == "cluster/replicate", "eager-lock", "off");
         volfile.set(|_, kind| kind == "cluster/replicate", "post-op-delay-secs", "0");
+        // It proves there who it is.
+        if !Path::new(SECURE_ACCESS).exists() {
+            ports::tell(&mut volfile);
+        }
         for (option, value) in
             [("remote-host", "127.0.0.1"), ("remote-port", "1"), ("transport.address-family", "inet")]
         {

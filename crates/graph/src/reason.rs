@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use crate::glusterd::{ANSWERED_WITHIN, CONNECTED_WITHIN, Glusterd};
 use crate::volfile::{Translator, Volfile};
 use crate::{CLIENT, SECURE_ACCESS, glusterd, wants_tls};
 
@@ -158,17 +159,21 @@ fn unreadable<'a>(said: impl Fn(&str) -> Option<&'a str>) -> Option<(PathBuf, Er
     })
 }
 
-fn option<'a>(translator: &'a Translator, name: &str) -> Option<&'a str> {
+/// The value of an option of a translator.
+pub fn option<'a>(translator: &'a Translator, name: &str) -> Option<&'a str> {
     translator.options.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 fn trouble(host: &str, brick: &str) -> Option<Trouble> {
     let shown = format!("{host}:{brick}");
-    match glusterd::port_of(host, brick) {
+    match Glusterd::reach(host, CONNECTED_WITHIN, ANSWERED_WITHIN)
+        .and_then(|mut glusterd| glusterd.port_of(brick))
+    {
         Err(errno) => Some(Trouble::Glusterd(host.into(), errno)),
         Ok(None) => Some(Trouble::Brick(shown)),
         Ok(Some(port)) => {
-            glusterd::reach(host, port).err().map(|error| Trouble::Port(shown, glusterd::errno(error)))
+            let reached = glusterd::reach(host, port, CONNECTED_WITHIN);
+            reached.err().map(|error| Trouble::Port(shown, glusterd::errno(error)))
         }
     }
 }
