@@ -661,8 +661,8 @@ fn no_ports_are_kept() {
     let before = kept();
     for n in 0..RUNS {
         stage.ok(["create", "f", "--name", &format!("s{n}")]);
-        stage.ok(["restore", "--yes", "--no-backup", &format!("f@s{n}")]);
     }
+    stage.restore("f", "s0");
     let after = kept();
     assert!(after < before + RUNS / 2, "{before} before, {after} after");
 }
