@@ -254,6 +254,8 @@ fn what_a_killed_rebalance_leaves_behind_can_have_snapshots() {
         fs::metadata(&below).is_ok_and(|file| file.mode() & 0o3000 == 0o3000)
             && getx(&below, "trusted.glusterfs.dht.linkto").is_ok()
     };
+    // One file after the other: it must not be over before we see it.
+    volume.set("cluster.rebal-throttle", "lazy");
     let rebalancer = volume.begin_rebalance(&["force"]);
     let mut moving = None;
     wait_until("a file is being moved", Duration::from_secs(60), || {
