@@ -32,7 +32,7 @@ const TURN: &[u8] = b"glusterfs.fsnap.turn";
 /// A question to this role, set on a snapshot of a deleted file: which file that is. From then on this graph finds it by its gfid.
 const DELETED: &[u8] = b"glusterfs.fsnap.deleted";
 
-/// A question to this role: how many calls of this process are on their way beside it, some of which may have been answered already.
+/// A question to this role: which fops of this process are on their way beside it, some of which may have been answered already.
 const UNDERWAY: &[u8] = b"glusterfs.fsnap.underway";
 
 /// The translator of a private client graph.
@@ -88,8 +88,8 @@ impl Client {
     pub fn get(&self, file: ClientFile, key: &CStr, reply: GetReply) -> Option<GetReply> {
         let what = key.to_bytes();
         if what == UNDERWAY {
-            let others = reply.others();
-            reply.value(key, others.to_string().as_bytes());
+            let others: Vec<String> = reply.others().iter().map(|call| format!("{call:x}")).collect();
+            reply.value(key, others.join(" ").as_bytes());
             return None;
         }
         let asked = match what.strip_prefix(BRICKS) {

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_void};
 
-use fsnap_core::Gfid;
+use fsnap_core::{Gfid, mdata};
 
 use super::dict::{Dict, OwnedDict};
 use super::reply::{Answer, Fop};
@@ -122,9 +122,10 @@ impl Waiter for Shown {
 unsafe fn seem_stamped(dict: *mut sys::dict_t) {
     // SAFETY: the caller's contract.
     if unsafe { Dict::new(dict) }.is_some_and(|dict| dict.get(MDATA).is_none()) {
-        // The same of all bricks: disperse compares. Where the host is out of memory it is as before.
+        // The same of all bricks: disperse compares. Of the right size: DHT may send it on with a mkdir, and storage/posix takes it as it
+        // is (`posix_handle_pair`). Where the host is out of memory it is as before.
         // SAFETY: the caller's contract.
-        let _ = unsafe { OwnedDict::again(dict) }.and_then(|dict| dict.and(MDATA, &[0]));
+        let _ = unsafe { OwnedDict::again(dict) }.and_then(|dict| dict.and(MDATA, &[0; mdata::SIZE]));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::failure::{Deed, Failure, NOT_ON_VOLUME};
 use crate::found::Found;
 use crate::mount::MountSource;
 use crate::place::Place;
-use crate::volume::{self, Snapshot, Status};
+use crate::volume::{self, Drained, Snapshot, Status};
 
 /// A command on one file takes no longer. (What it has locked is free when the process ends.)
 const LIMIT: Duration = Duration::from_secs(120);
@@ -35,6 +35,9 @@ const HEALED_WITHIN: Duration = Duration::from_secs(660);
 const HEALING: Duration = Duration::from_secs(1);
 /// The command of the administrator, on servers.
 const GLUSTER: &str = "/usr/sbin/gluster";
+
+/// After how long another graph is made of a volume.
+const RENEWED_AFTER: Duration = Duration::from_secs(60);
 
 /// For how long somebody may be about to bring a deleted file back, and a bit.
 const CLAIMED: Duration = Duration::from_secs(125);
@@ -57,8 +60,16 @@ struct Opened {
     patience: Duration,
     /// It has said that it waits for a heal.
     waits: bool,
-    /// The bricks that each does not reach.
-    graphs: Vec<(Vec<String>, Graph)>,
+    /// The root of its graphs, a directory of the volume: what the client of the mount has, if that is to be had.
+    top: PathBuf,
+    graphs: Vec<Opening>,
+}
+
+struct Opening {
+    /// The bricks that it does not reach.
+    without: Vec<String>,
+    since: Instant,
+    graph: Graph,
 }
 
 /// What `glusterfs.fsnap.bricks` answers.
@@ -119,10 +130,12 @@ impl Graphs {
         found: &Found,
         name: &SnapName,
         value: &str,
+        drained: Option<Drained>,
     ) -> Result<Result<(), Errno>, Failure> {
         let limit = LIMIT + self.patience;
         let file = &found.shown;
         let Some((gfid, opened)) = self.opened_if_needed(found)? else {
+            drop(drained);
             return Ok(volume::command(&found.place, "create", value));
         };
         within(file, limit, || {
@@ -132,6 +145,7 @@ impl Graphs {
                 Err(Failure { errno: Some(Errno::EACCES), .. }) => {}
                 answered => drop(answered?),
             }
+            drop(drained);
             Ok(object.set(&key("create"), value.as_bytes()))
         })
     }
@@ -154,9 +168,11 @@ impl Graphs {
         &mut self,
         found: &Found,
         name: &SnapName,
+        drained: Option<Drained>,
     ) -> Result<Result<Option<Content>, Errno>, Failure> {
         let file = &found.shown;
         let Some((gfid, opened)) = self.opened_if_needed(found)? else {
+            drop(drained);
             return Ok(volume::command(&found.place, "restore", name.as_str()).map(|()| None));
         };
         opened.settle(file, gfid, name)?;
@@ -167,6 +183,7 @@ impl Graphs {
             // that has the snapshot wrong gets it right by the data of the others.
             opened.file(file, gfid, &away, name).map(|(object, _)| object)
         })?;
+        drop(drained);
         match carried(file, &object, name)? {
             Ok(()) => within(file, LIMIT, || Ok(Ok(object.content().ok()))),
             Err(errno) => Ok(Err(errno)),
@@ -189,7 +206,7 @@ impl Graphs {
                 "it is on another volume, or mounted another way: a file comes back on its own",
             ));
         }
-        let path = dir.place.in_client().map_err(|error| Failure::finding(&dir.shown, error))?;
+        let path = opened.path(dir)?;
         let new = CString::new(to.as_bytes()).map_err(|_| dir.failed(Deed::Look, Errno::EINVAL))?;
         let graph = within(file, LIMIT, move || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
@@ -273,6 +290,7 @@ impl Graphs {
                     found.map_err(|error| Failure::without_graph(file, &error))
                 })?;
                 self.opened.push(Opened {
+                    top: volume.subdir.clone(),
                     volume,
                     source,
                     graphs: Vec::new(),
@@ -287,13 +305,10 @@ impl Graphs {
     }
 
     /// The file by way of the graph of that one.
-    fn find(
-        &mut self,
-        at: usize,
-        Found { shown: file, place }: &Found,
-    ) -> Result<(Gfid, &mut Opened), Failure> {
+    fn find(&mut self, at: usize, found: &Found) -> Result<(Gfid, &mut Opened), Failure> {
+        let Found { shown: file, place } = found;
         let opened = &mut self.opened[at];
-        let path = place.in_client().map_err(|error| Failure::finding(file, error))?;
+        let path = opened.path(found)?;
         let gfid = within(file, LIMIT, || Ok(opened.graph(file, &[])?.find(&path)))?
             .map_err(|errno| Failure::of(Deed::Look, file, place, errno))?;
         // Somebody may have put another file there.
@@ -307,20 +322,38 @@ impl Graphs {
 impl Opened {
     /// A graph that does not reach the bricks `without`.
     fn graph(&mut self, file: &Path, without: &[String]) -> Result<&Graph, Failure> {
-        let known = self.graphs.iter().position(|(other, _)| other == without);
+        // Its clients were told where their bricks listen: one that was started again since is not found by an old one.
+        self.graphs.retain(|opening| opening.since.elapsed() < RENEWED_AFTER);
+        let known = self.graphs.iter().position(|opening| opening.without == without);
         let at = match known {
             Some(at) => at,
             None => {
                 let patience = self.patience.as_secs().to_string();
-                let graph = self
-                    .source
-                    .graph(&self.volume.subdir, without, &[("lock-timeout", &patience)])
-                    .map_err(|error| Failure::without_graph(file, &error))?;
-                self.graphs.push((without.to_vec(), graph));
+                let options = [("lock-timeout", &patience[..])];
+                let root = Path::new("/");
+                let graph = match self.source.graph(&self.top, without, &options) {
+                    // A brick has not got that directory yet.
+                    Err(_) if self.top != root => {
+                        self.top = root.into();
+                        self.source.graph(root, without, &options)
+                    }
+                    made => made,
+                };
+                let graph = graph.map_err(|error| Failure::without_graph(file, &error))?;
+                self.graphs.push(Opening { without: without.to_vec(), since: Instant::now(), graph });
                 self.graphs.len() - 1
             }
         };
-        Ok(&self.graphs[at].1)
+        Ok(&self.graphs[at].graph)
+    }
+
+    /// Where that is in such a graph.
+    fn path(&self, found: &Found) -> Result<PathBuf, Failure> {
+        let path = match self.top == Path::new("/") {
+            true => found.place.in_volume(),
+            false => found.place.in_client(),
+        };
+        path.map_err(|error| Failure::finding(&found.shown, error))
     }
 
     /// Waits until a snapshot that is not the same on all bricks is healed, and has the self-heal daemons look for that now if the caller may.

@@ -44,14 +44,14 @@ pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, F
     let failed = |deed| move |errno| file.failed(deed, errno);
     file.may_change(Deed::Create)?;
     graphs.await_turn(file).map_err(or_by_mount)?.map_err(failed(Deed::Create))?;
-    let _drained = volume::drain(&file.place).map_err(failed(Deed::Drain))?;
+    let mut drained = Some(volume::drain(&file.place).map_err(failed(Deed::Drain))?);
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
         let created = text::timestamp(Moment::now()).map_err(|_| {
             Failure::new(&file.shown, "this machine's clock is not in the years 1 to 9999: set it")
         })?;
         let value = volume::creation(&name, created);
-        taken = graphs.create(file, &name, &value)?.map(|()| (name, created.to_string()));
+        taken = graphs.create(file, &name, &value, drained.take())?.map(|()| (name, created.to_string()));
         if taken != Err(Errno::EEXIST) {
             break;
         }

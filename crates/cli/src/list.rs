@@ -41,6 +41,8 @@ pub struct Lister {
     listed: Listed,
     /// Whether `.fsnap` is hidden here (option `browse`).
     hidden: bool,
+    /// Whether more than one brick has a file: then one may list `.fsnap` that has yet to be healed.
+    copies: bool,
     /// Nothing if there may be no more threads.
     pool: Option<ThreadPool>,
     progress: Progress,
@@ -76,7 +78,14 @@ impl Lister {
     /// One that has found nothing yet.
     pub fn new() -> Lister {
         let pool = ThreadPoolBuilder::new().num_threads(AT_ONCE).build().ok();
-        Lister { listed: Listed::default(), hidden: false, pool, progress: Progress::new(), files: 0 }
+        Lister {
+            listed: Listed::default(),
+            hidden: false,
+            copies: false,
+            pool,
+            progress: Progress::new(),
+            files: 0,
+        }
     }
 
     /// What it has found.
@@ -95,7 +104,9 @@ impl Lister {
         let found = Found::at(path)?;
         let real = found.place.path().map_err(|error| Failure::finding(path, error))?;
         if found.place.is_dir() {
-            self.hidden = works(&found)?.options.get("browse") == Some(&false.into());
+            let status = works(&found)?;
+            self.hidden = status.options.get("browse") == Some(&false.into());
+            self.copies = status.r#type.as_deref() != Some("distribute");
             let finding = |error| Failure::finding(path, error);
             let Found { shown, mut place } = found;
             // What is in "." is shown without a "./".
@@ -132,7 +143,8 @@ impl Lister {
         let with: HashSet<&[u8]> = snapshots.names().filter_map(file_of).collect();
         let may_have = |name: &&Name| {
             let bytes = name.name.as_bytes();
-            let elsewhere = name.shared || bytes.len() > LONGEST || matches!(snapshots, Snapshots::Unknown);
+            let unknown = self.copies || matches!(snapshots, Snapshots::Unknown);
+            let elsewhere = unknown || name.shared || bytes.len() > LONGEST;
             name.kind.is_file() && (elsewhere || with.contains(bytes))
         };
         let asked: Vec<&OsStr> = names.iter().filter(may_have).map(|name| name.name.as_os_str()).collect();
@@ -149,6 +161,7 @@ impl Lister {
         if let Snapshots::Are(snap_dir, names) = &snapshots {
             names.iter().for_each(|name| self.listed.add_deleted(dir, snap_dir, &name.name));
         }
+        drop(snapshots);
         self.files += names.iter().filter(|name| name.kind.is_file()).count() as u64;
         if !deep {
             return;
@@ -231,8 +244,8 @@ impl Listed {
         let shown = if dir.shown.as_os_str().is_empty() { Path::new(".") } else { &dir.shown };
         let name = |entry: DirEntry| {
             let kind = entry.file_type()?;
-            // If it has gone since, it is not found later either.
-            let shared = kind.is_file() && entry.metadata().is_ok_and(|file| file.nlink() > 1);
+            // If that can't be told it is asked, and what is wrong is told then.
+            let shared = kind.is_file() && entry.metadata().map_or(true, |file| file.nlink() > 1);
             Ok(Name { name: entry.file_name(), kind, shared })
         };
         let read = fs::read_dir(dir.place.by_descriptor())

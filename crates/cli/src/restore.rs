@@ -64,15 +64,15 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
         confirm(&target, &entry, None, backup)?;
     }
     let saved = if backup { Some(save(graphs, &target)?) } else { None };
-    let drained = || {
+    let drain = || {
         volume::drain(&target.file.place)
             .map_err(|errno| Failure::of(Deed::Drain, &target.typed, &target.file.place, errno))
     };
     // What is written out later would go into the restored file.
-    let _drained = (saved.is_none() && !target.is_by_itself()).then(drained).transpose()?;
+    let drained = (saved.is_none() && !target.is_by_itself()).then(drain).transpose()?;
     let done = match target.is_by_itself() {
         true => volume::command(&target.file.place, "restore", target.name.as_str()).map(|()| None),
-        false => match graphs.restore(&target.file, &target.name) {
+        false => match graphs.restore(&target.file, &target.name, drained) {
             Ok(done) => done,
             Err(failure) => return Err(kept(&target, saved, failure)),
         },

@@ -2,8 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fsnap_core::answer::VERSION;
@@ -21,9 +19,6 @@ use crate::place::Place;
 /// How often a question is asked that is answered with `EIO`, and how long after each.
 const ASKED: usize = 8;
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// When a file is flushed again for the first time; then after twice as long, and so on.
-const FLUSHED_AFTER: Duration = Duration::from_millis(30);
 
 /// For how long a mount is asked whether it shows what was restored; for how long by its attributes alone, which it shows in a moment
 /// mostly; and then how often, so that neither the kernel nor md-cache knows any more what they were told the last time.
@@ -111,39 +106,12 @@ pub fn gfid(file: &Place) -> Result<Gfid, Errno> {
     Gfid::parse(text.trim_end_matches('\0')).map_err(|_| Errno::EPROTO)
 }
 
-/// What this client had yet to write is on the bricks. As long as this lives it is seen to that the client keeps no lock of it.
-pub struct Drained {
-    over: Option<Sender<()>>,
-    keeper: Option<JoinHandle<()>>,
-}
-
-impl Drained {
-    /// Replicate keeps the lock of an fsync for another second (`cluster.post-op-delay-secs`), unless the file is flushed: if that comes
-    /// before it has begun to wait, it does not notice, and a command would wait for that second. So it is flushed again while something
-    /// takes its time.
-    fn of(file: File) -> Drained {
-        let flush = |file: &File| drop(file.try_clone());
-        flush(&file);
-        let (over, is_over) = channel::<()>();
-        let keep = move || {
-            let mut pause = FLUSHED_AFTER;
-            while is_over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                flush(&file);
-                pause *= 2;
-            }
-        };
-        Drained { over: Some(over), keeper: Builder::new().spawn(keep).ok() }
-    }
-}
-
-impl Drop for Drained {
-    fn drop(&mut self) {
-        drop(self.over.take());
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
-        }
-    }
-}
+/// What this client had yet to write is on the bricks. To be dropped just before something that wants the file's lock.
+///
+/// Replicate keeps the lock of an fsync for another second (`cluster.post-op-delay-secs`), unless the file is flushed; if that comes before
+/// it has begun to wait it does not notice. So it is flushed at once, and again when this is dropped. Not later: a flush waits for whoever
+/// writes by way of the same mount, and he for the lock. A process that is killed in it would keep what it has locked.
+pub struct Drained(#[expect(dead_code, reason = "its end flushes it")] File);
 
 /// Sends to the bricks what this client has yet to write. `EINVAL` if it is no regular file.
 pub fn drain(file: &Place) -> Result<Drained, Errno> {
@@ -158,7 +126,8 @@ pub fn drain(file: &Place) -> Result<Drained, Errno> {
     };
     let file = OpenOptions::new().read(true).open(&path).or_else(open).map_err(errno)?;
     file.sync_all().map_err(errno)?;
-    Ok(Drained::of(file))
+    drop(file.try_clone());
+    Ok(Drained(file))
 }
 
 /// Waits until the mount shows that a file has this content, or a later one, and then lets the kernel forget what it has cached of it. False

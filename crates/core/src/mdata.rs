@@ -8,7 +8,8 @@ use crate::Timestamp;
 /// The xattr's name.
 pub const XATTR: &str = "trusted.glusterfs.mdata";
 
-const SIZE: usize = 1 + 8 + 3 * 16;
+/// How many bytes it has.
+pub const SIZE: usize = 1 + 8 + 3 * 16;
 const CTIME: usize = 1 + 8;
 const MTIME: usize = CTIME + 16;
 

@@ -1,9 +1,12 @@
 //! libgfapi, as safe code sees it.
 #![allow(unsafe_code)]
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::mpsc::channel;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use fsnap_core::Gfid;
@@ -23,7 +26,7 @@ mod sys {
 const LONGEST: usize = 16 << 20;
 /// The longest answer of an xattr: the kernel gives no more either.
 const ANSWER: usize = 64 << 10;
-/// A question to our translator on top of the graph: how many calls are on their way.
+/// A question to our translator on top of the graph: which calls are on their way.
 const UNDERWAY: &CStr = c"glusterfs.fsnap.underway";
 /// More than it takes until a server that does not answer is given up (`network.ping-timeout`, 42 s).
 const SETTLES_WITHIN: Duration = Duration::from_secs(60);
@@ -77,6 +80,19 @@ impl Glfs {
     pub fn connect(&self) -> Result<(), Errno> {
         // SAFETY: a mount that is set up.
         done(unsafe { sys::glfs_init(self.0.as_ptr()) })
+    }
+
+    /// The same; `ETIMEDOUT` if it takes longer than `limit`. It goes on then, and nobody hears of it.
+    pub fn connect_within(&self, limit: Duration) -> Result<(), Errno> {
+        let (done, connected) = channel();
+        // Both are of one mount, which stays.
+        let same = Glfs(self.0);
+        let connect = move || {
+            // Nobody may wait for it any more.
+            let _ = done.send(same.connect());
+        };
+        Builder::new().spawn(connect).map_err(|_| Errno::EAGAIN)?;
+        connected.recv_timeout(limit).unwrap_or(Err(Errno::ETIMEDOUT))
     }
 
     /// The volfile that it was made by. `EIO` if there is none, or a longer one than 16 MiB.
@@ -157,23 +173,30 @@ impl Object<'_> {
     /// setxattr.
     pub fn set(&self, name: &CStr, value: &[u8]) -> Result<(), Errno> {
         let (mount, object) = (self.mount.0.as_ptr(), self.object.as_ptr());
+        let others = self.underway();
         // SAFETY: an object of that mount, a C string, `len` readable bytes.
         let set = done(unsafe {
             sys::glfs_h_setxattrs(mount, object, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
         });
-        self.settle();
-        set
+        set.inspect(|()| self.settle(&others))
     }
 
-    /// Waits until nothing is left to do of what was answered: the process may end then. Replicate answers before it has noted which
+    /// Waits until nothing is left to do of what has gone well: the process may end then. Replicate answers before it has noted which
     /// brick has missed a change (`afr_transaction_resume`); where a brick is down and that note does not come, heal takes each for as
     /// good as any other, and puts what was removed back.
-    fn settle(&self) {
+    ///
+    /// Not for the `others`, which were on their way before: a lock that nobody waits for any more may be among them.
+    fn settle(&self, others: &HashSet<String>) {
         let begun = Instant::now();
-        let underway = || self.get(UNDERWAY).is_ok_and(|count| count != b"0");
-        while begun.elapsed() < SETTLES_WITHIN && underway() {
+        while begun.elapsed() < SETTLES_WITHIN && !self.underway().is_subset(others) {
             std::thread::sleep(Duration::from_micros(500));
         }
+    }
+
+    /// The calls that are on their way, whatever they are called.
+    fn underway(&self) -> HashSet<String> {
+        let told = self.get(UNDERWAY).unwrap_or_default();
+        String::from_utf8_lossy(&told).split_whitespace().map(str::to_owned).collect()
     }
 
     /// Its size in bytes, and its mtime: seconds and nanoseconds.
@@ -188,12 +211,12 @@ impl Object<'_> {
     /// Gives it the name `name` in `dir`, of the same mount. `EEXIST` if something has that.
     pub fn link(&self, dir: &Object<'_>, name: &CStr) -> Result<(), Errno> {
         let mount = self.mount.0.as_ptr();
+        let others = self.underway();
         // SAFETY: objects of that mount, a C string.
         let linked = done(unsafe {
             sys::glfs_h_link(mount, self.object.as_ptr(), dir.object.as_ptr(), name.as_ptr())
         });
-        self.settle();
-        linked
+        linked.inspect(|()| self.settle(&others))
     }
 
     /// getxattr. `ERANGE` for more than 64 KiB.

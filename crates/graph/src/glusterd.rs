@@ -91,7 +91,7 @@ impl Glusterd {
         let answer = answer.map_err(errno)?;
         let mut answer = Reader(&answer);
         let (result, _code, _status) = (answer.signed()?, answer.signed()?, answer.signed()?);
-        let port = u16::try_from(answer.signed()?).ok().filter(|port| *port != 0);
+        let port = u16::try_from(answer.signed()?).ok().filter(|port| ![0, u16::MAX].contains(port));
         Ok(port.filter(|_| result >= 0))
     }
 }

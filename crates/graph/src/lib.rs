@@ -44,6 +44,8 @@ const SECURE_ACCESS: &str = "/var/lib/glusterd/secure-access";
 /// How often a volfile is asked for that can't be had, and how long after each.
 const TRIES: usize = 4;
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a graph may take to come to its bricks if it may be that it never does.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(15);
 
 /// Why there is no graph.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +168,9 @@ impl Volume {
         volfile.set(|_, kind| kind == "cluster/disperse", "other-eager-lock", "off");
         // Nor is it for this graph to heal.
         volfile.set(|_, kind| kind == "cluster/disperse", "background-heals", "0");
+        for what in ["data-self-heal", "metadata-self-heal", "entry-self-heal"] {
+            volfile.set(|_, kind| kind == "cluster/replicate", what, "off");
+        }
         volfile.set(|_, kind| kind == "cluster/replicate", "eager-lock", "off");
         volfile.set(|_, kind| kind == "cluster/replicate", "post-op-delay-secs", "0");
         // It proves there who it is.
@@ -191,7 +196,11 @@ impl Volume {
         let mount = Glfs::new(&name, &self.log)?;
         mount.make_by(&file)?;
         let failed = |_| Error::NotConnected { volume: self.name.clone(), reason: Reason::of(&self.volfile) };
-        mount.connect().map_err(failed)?;
+        match top == Path::new("/") {
+            true => mount.connect().map_err(failed)?,
+            // Of a brick without that directory nothing is heard at all (`client_setvolume_cbk`).
+            false => mount.connect_within(CONNECTED_WITHIN).map_err(failed)?,
+        }
         Ok(Graph(mount))
     }
 }

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::glusterd::Glusterd;
 use crate::reason::option;
 use crate::volfile::Volfile;
 
-/// For how long a server is tried: if it does not answer, protocol/client finds out.
+/// For how long a server is tried, and then asked: what it has not answered by then protocol/client finds out.
 const WITHIN: Duration = Duration::from_secs(1);
 
 /// Tells the clients of a volfile the ports of their bricks, as far as these are known.
@@ -41,7 +41,10 @@ pub fn tell(volfile: &mut Volfile) {
 /// Those of the clients whose bricks this server has.
 fn of<'a>(host: &str, bricks: &'a [(String, String)]) -> Vec<(&'a str, u16)> {
     let Ok(mut glusterd) = Glusterd::reach(host, WITHIN, WITHIN) else { return Vec::new() };
+    let until = Instant::now() + WITHIN;
+    let asks = |_: &&(String, String)| Instant::now() < until;
+    let answers = bricks.iter().take_while(asks);
     // Nor is it asked about another one if it does not answer.
-    let answers = bricks.iter().map_while(|(client, brick)| Some((client, glusterd.port_of(brick).ok()?)));
+    let answers = answers.map_while(|(client, brick)| Some((client, glusterd.port_of(brick).ok()?)));
     answers.filter_map(|(client, port)| Some((client.as_str(), port?))).collect()
 }

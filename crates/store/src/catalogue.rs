@@ -31,9 +31,11 @@ impl Store {
     pub fn list(&self, base: Gfid) -> Result<Vec<Snapshot>> {
         let inode = self.brick.open_file(base, Access::Read)?;
         let mut found = Vec::new();
-        for name in XattrNames::of(&inode.file)?.snapshots()? {
+        let names = XattrNames::of(&inode.file)?;
+        let dispersed = names.is_dispersed();
+        for name in names.snapshots()? {
             // Without an entry it was deleted since the names were read.
-            if let Some((seq, snapshot)) = self.snapshot(&inode, name)? {
+            if let Some((seq, snapshot)) = self.snapshot(&inode, name, dispersed)? {
                 found.push((seq, snapshot));
             }
         }
@@ -53,7 +55,8 @@ impl Store {
     /// [`list`](Store::list).
     pub fn info(&self, base: Gfid, name: &SnapName) -> Result<Snapshot> {
         let inode = self.brick.open_file(base, Access::Read)?;
-        match self.snapshot(&inode, name.clone())? {
+        let dispersed = XattrNames::of(&inode.file)?.is_dispersed();
+        match self.snapshot(&inode, name.clone(), dispersed)? {
             Some((_, snapshot)) => Ok(snapshot),
             None => Err(Error::NoSnapshot(name.to_string())),
         }
@@ -61,10 +64,10 @@ impl Store {
 
     /// The snapshot `name` of `base`, and its number; `None` if there is none. What is wrong with its payload is told only if the
     /// entry is still the same afterwards: it may be that it was deleted, and perhaps taken again, in between.
-    fn snapshot(&self, base: &OpenFile, name: SnapName) -> Result<Option<(u64, Snapshot)>> {
+    fn snapshot(&self, base: &OpenFile, name: SnapName, dispersed: bool) -> Result<Option<(u64, Snapshot)>> {
         let mut entry = xattrs::entry(&base.file, &name)?;
         while let Some(record) = entry {
-            let described = self.describe(base, name.clone(), &record);
+            let described = self.describe(base.gfid, name.clone(), &record, dispersed);
             if matches!(&described, Ok(snapshot) if snapshot.size.is_some()) {
                 return described.map(|snapshot| Some((record.seq, snapshot)));
             }
@@ -98,9 +101,7 @@ impl Store {
         sys::sync(&file)
     }
 
-    fn describe(&self, base: &OpenFile, name: SnapName, record: &Record) -> Result<Snapshot> {
-        let dispersed = XattrNames::of(&base.file)?.is_dispersed();
-        let base = base.gfid;
+    fn describe(&self, base: Gfid, name: SnapName, record: &Record, dispersed: bool) -> Result<Snapshot> {
         let payload = self.payload(base, &name, record.gfid)?;
         let mut snapshot = Snapshot::from_record(name, record);
         if let Some(payload) = payload.filter(|payload| !is_being_healed(payload, dispersed)) {

@@ -157,3 +157,22 @@ fsnap_notify(xlator_t *this, int32_t event, void *data, ...)
 {
     return fsnap_event(this, event) ? default_notify(this, event, data) : 0;
 }
+
+size_t
+fsnap_other_fops(call_frame_t *frame, uintptr_t *stacks, size_t room)
+{
+    call_pool_t *pool = frame->root->pool;
+    call_stack_t *stack;
+    size_t count = 0;
+
+    LOCK(&pool->lock);
+    {
+        list_for_each_entry(stack, &pool->all_frames, all_frames)
+        {
+            if (stack != frame->root && stack->type == GF_OP_TYPE_FOP && count < room)
+                stacks[count++] = (uintptr_t)stack;
+        }
+    }
+    UNLOCK(&pool->lock);
+    return count;
+}

@@ -63,6 +63,9 @@ enum fsnap_upcall {
 };
 void fsnap_upcall(xlator_t *top, char *client_uid, const unsigned char *gfid, enum fsnap_upcall what);
 
+/* The stacks of fops that are on their way in the process of `frame`, but for its own, as far as there is room; how many. */
+size_t fsnap_other_fops(call_frame_t *frame, uintptr_t *stacks, size_t room);
+
 /* dict_set_bin and dict_del, which are functions in GlusterFS 10 and static inline in 11. */
 int fsnap_dict_set_bin(dict_t *dict, char *key, void *bytes, size_t size);
 void fsnap_dict_del(dict_t *dict, char *key);
