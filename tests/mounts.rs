@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::stage::{Stage, fsnap_in, install};
-use common::{MIB, ask, fsnap, names, volume};
+use common::{MIB, ask, distribute, fsnap, names, volume};
 use fsnap_testbed::{Cluster, Fs, VolumeType, checksum, fill, run, translator_path, wait_until};
 
 const REPLICA: VolumeType = VolumeType::Replicate(3);
@@ -305,4 +305,23 @@ fn names_of_ipv6_alone() {
     assert_eq!(fsnap_in(&scene, 0, 0, mount, ["restore", "f@a", "--yes"]).code, 0);
     assert_eq!(checksum(&file), sum);
     run(scene.command("umount").arg(mount));
+}
+
+/// A brick that was added has not got the directory until somebody looks for it.
+#[test]
+fn a_directory_that_a_brick_lacks() {
+    let stage = Stage::new(distribute(2));
+    let scene = &stage.0.scene;
+    fs::create_dir(stage.file("a")).unwrap();
+    fill(stage.file("a/f"), 1000, 1);
+    let alone = "/run/scene/alone";
+    fs::create_dir(scene.path(alone)).unwrap();
+    run(scene.command("mount").args(["-t", "glusterfs", "127.1.1.1:/v/a", alone]));
+    let _more = vec![scene.disk(Fs::Xfs, 1024 * MIB, "/run/scene/b3")];
+    stage.0.volume.add_bricks(&_more);
+    assert!(!stage.0.volume.brick_path(2).join("a").exists());
+    let said = stage.fsnap_as(0, 0, alone, ["create", "f", "--name", "s"]);
+    assert_eq!((&said.out[..], &said.err[..]), ("f@s\n", ""));
+    assert_eq!(names(stage.file("a/f")), ["s"]);
+    run(scene.command("umount").arg(alone));
 }
