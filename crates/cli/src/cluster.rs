@@ -162,6 +162,15 @@ impl Graphs {
         })
     }
 
+    /// Waits until a snapshot that is not the same on all bricks is healed, and has the self-heal daemons look for that now if the caller
+    /// may.
+    pub fn await_healed(&mut self, found: &Found, name: &SnapName) -> Result<(), Failure> {
+        match self.opened_if_needed(found)? {
+            Some((gfid, opened)) => opened.await_healed(&found.shown, gfid, name),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the file's content that of its snapshot, on all bricks that can be reached. By what one can tell that a mount shows it, if
     /// that is known.
     pub fn restore(
@@ -175,7 +184,6 @@ impl Graphs {
             drop(drained);
             return Ok(volume::command(&found.place, "restore", name.as_str()).map(|()| None));
         };
-        opened.settle(file, gfid, name)?;
         let object = within(file, LIMIT, move || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             let away = left_out(file, &bricks.bricks)?;
@@ -356,8 +364,8 @@ impl Opened {
         path.map_err(|error| Failure::finding(&found.shown, error))
     }
 
-    /// Waits until a snapshot that is not the same on all bricks is healed, and has the self-heal daemons look for that now if the caller may.
-    fn settle(&mut self, file: &Path, gfid: Gfid, name: &SnapName) -> Result<(), Failure> {
+    /// See [`Graphs::await_healed`].
+    fn await_healed(&mut self, file: &Path, gfid: Gfid, name: &SnapName) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
             let bricks = within(file, LIMIT, || self.file(file, gfid, &[], name).map(|(_, bricks)| bricks))?;

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fsnap_check::{Progress, escaped};
 use fsnap_core::{SNAP_DIR, SnapName};
@@ -46,7 +47,8 @@ pub struct Lister {
     /// Nothing if there may be no more threads.
     pool: Option<ThreadPool>,
     progress: Progress,
-    files: u64,
+    /// How many files it has been through.
+    files: AtomicUsize,
 }
 
 /// An entry of a directory.
@@ -84,7 +86,7 @@ impl Lister {
             copies: false,
             pool,
             progress: Progress::new(),
-            files: 0,
+            files: AtomicUsize::new(0),
         }
     }
 
@@ -148,9 +150,20 @@ impl Lister {
             name.kind.is_file() && (elsewhere || with.contains(bytes))
         };
         let asked: Vec<&OsStr> = names.iter().filter(may_have).map(|name| name.name.as_os_str()).collect();
+        let files = names.iter().filter(|name| name.kind.is_file()).count();
+        let is_through = |more: usize| {
+            let files = self.files.fetch_add(more, Ordering::Relaxed) + more;
+            let snapshots = self.listed.entries.len();
+            if deep {
+                self.progress
+                    .tells(|| format!("{files} files, {snapshots} snapshots, {}", escaped(&dir.shown)));
+            }
+        };
+        is_through(files - asked.len());
         let ask = |name: &OsStr| {
             let mut listed = Listed::default();
             listed.add_file_of(dir, name);
+            is_through(1);
             listed
         };
         let found: Vec<Listed> = match &self.pool {
@@ -162,13 +175,9 @@ impl Lister {
             names.iter().for_each(|name| self.listed.add_deleted(dir, snap_dir, &name.name));
         }
         drop(snapshots);
-        self.files += names.iter().filter(|name| name.kind.is_file()).count() as u64;
         if !deep {
             return;
         }
-        self.progress.tells(|| {
-            format!("{} files, {} snapshots, {}", self.files, self.listed.entries.len(), escaped(&dir.shown))
-        });
         for name in names.iter().filter(|name| name.kind.is_dir() && name.name != SNAP_DIR) {
             let below = self.listed.below(dir, &name.name);
             if let Some(below) = below.filter(|below| below.place.is_dir()) {

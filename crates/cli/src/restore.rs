@@ -63,6 +63,10 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
     if !wishes.yes {
         confirm(&target, &entry, None, backup)?;
     }
+    if !target.is_by_itself() {
+        // Before anything is saved or written out: it may take minutes, and others go on meanwhile.
+        graphs.await_healed(&target.file, &target.name)?;
+    }
     let saved = if backup { Some(save(graphs, &target)?) } else { None };
     let drain = || {
         volume::drain(&target.file.place)

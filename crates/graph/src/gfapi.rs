@@ -173,17 +173,15 @@ impl Object<'_> {
     /// setxattr.
     pub fn set(&self, name: &CStr, value: &[u8]) -> Result<(), Errno> {
         let (mount, object) = (self.mount.0.as_ptr(), self.object.as_ptr());
-        let others = self.underway();
         // SAFETY: an object of that mount, a C string, `len` readable bytes.
-        let set = done(unsafe {
+        done(unsafe {
             sys::glfs_h_setxattrs(mount, object, name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-        });
-        set.inspect(|()| self.settle(&others))
+        })
     }
 
-    /// Waits until nothing is left to do of what has gone well: the process may end then. Replicate answers before it has noted which
-    /// brick has missed a change (`afr_transaction_resume`); where a brick is down and that note does not come, heal takes each for as
-    /// good as any other, and puts what was removed back.
+    /// Waits until nothing is left to do of what has gone well: the process may end then. (Our translator sees to that itself for commands.)
+    /// Replicate answers before it has noted which brick has missed a change (`afr_transaction_resume`); where a brick is down and that
+    /// note does not come, heal takes each for as good as any other, and puts what was removed back.
     ///
     /// Not for the `others`, which were on their way before: a lock that nobody waits for any more may be among them.
     fn settle(&self, others: &HashSet<String>) {

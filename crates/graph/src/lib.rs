@@ -30,7 +30,6 @@ use volfile::Volfile;
 
 /// What a private graph has nothing of: caches, which would answer what another client has changed, or hold back what is
 /// written.
-///
 const LEFT_OUT: &[&str] = &["performance/"];
 /// What is told the volume's id. Else the connections to the bricks take it from the answer of the first brick, each in its own
 /// thread: GlusterFS 10 and 11 do not copy it in one piece, and with a part of it bricks refuse the client, for good
@@ -173,14 +172,14 @@ impl Volume {
         }
         volfile.set(|_, kind| kind == "cluster/replicate", "eager-lock", "off");
         volfile.set(|_, kind| kind == "cluster/replicate", "post-op-delay-secs", "0");
-        // It proves there who it is.
-        if !Path::new(SECURE_ACCESS).exists() {
-            ports::tell(&mut volfile);
-        }
         for (option, value) in
             [("remote-host", "127.0.0.1"), ("remote-port", "1"), ("transport.address-family", "inet")]
         {
             volfile.set(|name, _| without.iter().any(|other| other == name), option, value);
+        }
+        // It proves there who it is.
+        if !Path::new(SECURE_ACCESS).exists() {
+            ports::tell(&mut volfile);
         }
         let mut options = options.to_vec();
         // Any bytes, which a volfile can't have.

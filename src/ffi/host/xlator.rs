@@ -71,9 +71,9 @@ impl Host {
         option_in(unsafe { Dict::new((*self.0.as_ptr()).options) }, name)
     }
 
-    /// Makes `dir` the root of this process's connections that begin from now on, as a mount of that directory has it (`subdir-mount`,
-    /// `client_setvolume` of protocol/client).
-    pub fn mount_only(&self, dir: std::ffi::CString) {
+    /// Makes `dir` the root of the connections of this graph, and of its context's others, that begin from now on, as a mount of that
+    /// directory has it (`subdir-mount`, `client_setvolume` of protocol/client).
+    pub fn mount_only(&self, dir: CString) {
         // SAFETY: a translator has a context. The text stays for the life of the process.
         unsafe { (*(*self.0.as_ptr()).ctx).cmd_args.subdir_mount = dir.into_raw() };
     }
