@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::stage::{Stage, fsnap_in};
+use common::stage::{Stage, arguments, fsnap_in};
 use common::{MIB, Setup, ask, distribute, fsnap, names, sees, volume};
 use fsnap_testbed::{Errno, VolumeType, checksum, fill, run, translator_path, wait_until};
 use serde_json::Value;
@@ -21,12 +21,6 @@ const OWNER: u32 = 4001;
 const READER: u32 = 4002;
 /// The group of both.
 const GROUP: u32 = 4000;
-
-/// All `snapshot`s of an answer.
-fn arguments(answer: &Value) -> Vec<&str> {
-    let all = answer["snapshots"].as_array().expect("an array");
-    all.iter().map(|entry| entry["snapshot"].as_str().expect("a text")).collect()
-}
 
 #[test]
 fn on_a_distribute_volume() {
@@ -289,69 +283,6 @@ fn directories(stage: &Stage) {
     let said = stage.fsnap_as(0, 0, "/run/scene/m/t", ["list", "--json", "-r"]);
     assert_eq!(arguments(&serde_json::from_str(&said.out).unwrap()), all, "{}", said.err);
     assert_eq!(stage.ok(["list", "-r", "t"]).lines().count(), 5);
-}
-
-/// Of many files those are asked that have any, wherever these are.
-#[test]
-fn lists_of_many_files() {
-    const FILES: usize = 300;
-    let stage = Stage::new(distribute(2));
-    for dir in ["d", "other"] {
-        fs::create_dir(stage.file(dir)).unwrap();
-    }
-    for n in 0..FILES {
-        fill(stage.file(format!("d/f{n:03}")), 10, n as u64);
-    }
-    let long = "n".repeat(250);
-    for (name, becomes) in [("f050", "f050"), ("f100", &*long), ("f150", "x\n@y"), ("f200", "f200")] {
-        fsnap(stage.file(format!("d/{name}")), "create", "snapshot").unwrap();
-        fs::rename(stage.file(format!("d/{name}")), stage.file(format!("d/{becomes}"))).unwrap();
-    }
-    fs::remove_file(stage.file("d/f200")).unwrap();
-    let linked = stage.file("other/linked");
-    fill(&linked, 10, 1);
-    fsnap(&linked, "create", "snapshot").unwrap();
-    fs::hard_link(&linked, stage.file("d/link")).unwrap();
-
-    let asked = || (0..2).map(|n| common::counter(&stage.0.volume.statedump(n), "list.done")).sum::<u64>();
-    let lists = |deleted: usize, files: usize| {
-        let before = asked();
-        let listed = stage.json(&["list", "--json", "d"]);
-        let all = arguments(&listed);
-        let alive =
-            ["d/f050@snapshot", "d/link@snapshot", &format!("d/{long}@snapshot"), "d/x\\x0a@y@snapshot"];
-        assert_eq!(all[..4], alive, "{listed}");
-        assert_eq!(all.len() - 4, deleted, "{listed}");
-        assert_eq!(asked() - before, files as u64, "{listed}");
-    };
-    lists(1, 4);
-    assert_eq!(stage.ok(["list", "other"]).lines().count(), 2);
-    // Nobody has any here.
-    fs::create_dir(stage.file("none")).unwrap();
-    fill(stage.file("none/f"), 10, 1);
-    let before = asked();
-    assert_eq!((stage.ok(["list", "none"]), asked()), (String::new(), before));
-    progress(&stage);
-    stage.0.volume.set("user.xlator.fsnap.browse", "off");
-    wait_until("browse is off", Duration::from_secs(20), || !stage.file("d/.fsnap/f050@snapshot").exists());
-    lists(0, FILES);
-}
-
-/// A terminal shows how far it is, if it takes its time.
-fn progress(stage: &Stage) {
-    let list = |shown: &str| {
-        let frozen = stage.0.mount.freeze();
-        let mut command = stage.0.scene.command("sh");
-        command.args(["-c", shown]).stdout(Stdio::piped());
-        let listing = command.spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(1500));
-        drop(frozen);
-        String::from_utf8_lossy(&listing.wait_with_output().unwrap().stdout).into_owned()
-    };
-    let shown = list("script -qec '/run/scene/fsnap list -r /run/scene/m' /dev/null");
-    assert!(shown.contains("files, ") && shown.contains("snapshots, "), "{shown}");
-    let plain = list("/run/scene/fsnap list -r /run/scene/m 2>&1");
-    assert!(plain.contains("f050") && !plain.contains("files, "), "{plain}");
 }
 
 fn deleted_files(stage: &Stage) {

@@ -162,3 +162,9 @@ fn said(output: Output) -> Said {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     Said { code: output.status.code().expect("an end"), out, err, bytes: output.stdout }
 }
+
+/// All `snapshot`s of an answer.
+pub fn arguments(answer: &Value) -> Vec<&str> {
+    let all = answer["snapshots"].as_array().expect("an array");
+    all.iter().map(|entry| entry["snapshot"].as_str().expect("a text")).collect()
+}
