@@ -41,10 +41,10 @@ pub(crate) fn of_gluster(member: u32) -> Vec<u32> {
     all().filter(|&pid| is_gluster(pid) && share_namespace(pid, member)).collect()
 }
 
-/// Whether `argument` is one of those that `pid` was started with.
-pub(crate) fn has_argument(pid: u32, argument: &str) -> bool {
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    arguments.split(|&byte| byte == 0).any(|one| one == argument.as_bytes())
+/// The arguments that `pid` was started with, from its program's name on.
+pub(crate) fn arguments(pid: u32) -> Vec<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 fn all() -> impl Iterator<Item = u32> {

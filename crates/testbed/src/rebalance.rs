@@ -1,13 +1,16 @@
 //! Moving files between bricks.
 
+use std::fs;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::{Volume, process, try_wait_until, wait_until};
+use crate::{Scene, Volume, process, try_wait_until, wait_until};
 
 const DONE_WITHIN: Duration = Duration::from_secs(60);
+/// How long after its process has ended a move must be known to have ended.
+const HEARD_WITHIN: Duration = Duration::from_secs(15);
 const PROCESS_WITHIN: Duration = Duration::from_secs(20);
 
 /// The process of a rebalance that was started.
@@ -39,6 +42,12 @@ pub struct Moved {
     pub status: String,
 }
 
+impl Moved {
+    fn has_ended(&self) -> bool {
+        !["in progress", "not started"].contains(&self.status.as_str())
+    }
+}
+
 impl Volume {
     /// Starts a rebalance and waits for its end. `words` come behind `start`, such as `force`.
     ///
@@ -47,7 +56,7 @@ impl Volume {
     pub fn rebalance(&self, words: &[&str]) -> Moved {
         let command = [&["volume", "rebalance", self.name(), "start"], words].concat();
         self.gluster(command).unwrap_or_else(|error| panic!("{error}"));
-        await_end(|| self.gluster(["volume", "rebalance", self.name(), "status", "--xml"]).ok())
+        self.await_end(|| self.gluster(["volume", "rebalance", self.name(), "status", "--xml"]).ok())
     }
 
     /// Starts a rebalance, of a volume on one host.
@@ -57,11 +66,9 @@ impl Volume {
     pub fn begin_rebalance(&self, words: &[&str]) -> Rebalancer {
         let command = [&["volume", "rebalance", self.name(), "start"], words].concat();
         self.gluster(command).unwrap_or_else(|error| panic!("{error}"));
-        let member = self.brick(0).scene.pid();
         let mut pid = None;
         wait_until("the rebalance runs", PROCESS_WITHIN, || {
-            pid =
-                process::of_gluster(member).into_iter().find(|&pid| process::has_argument(pid, "rebalance"));
+            pid = self.rebalancers().into_iter().find(|&pid| self.is_daemon(pid));
             pid.is_some()
         });
         Rebalancer(pid.expect("a process"))
@@ -74,18 +81,59 @@ impl Volume {
     /// If glusterd refuses, or if it does not end in time.
     pub fn empty_bricks(&self, which: Range<usize>) -> Moved {
         self.remove_bricks(which.clone(), "start").unwrap_or_else(|error| panic!("{error}"));
-        await_end(|| self.remove_bricks(which.clone(), "status --xml").ok())
+        self.await_end(|| self.remove_bricks(which.clone(), "status --xml").ok())
     }
-}
 
-fn await_end(ask: impl Fn() -> Option<String>) -> Moved {
-    let mut moved = None;
-    let ended = try_wait_until("the move has ended", DONE_WITHIN, || {
-        moved = ask().as_deref().and_then(read);
-        moved.as_ref().is_some_and(|moved| moved.status != "in progress" && moved.status != "not started")
-    });
-    ended.unwrap_or_else(|error| panic!("{error}: {moved:?}"));
-    moved.expect("a status")
+    /// The hosts of the bricks.
+    fn hosts(&self) -> Vec<Scene> {
+        let mut hosts: Vec<Scene> = self.bricks().into_iter().map(|brick| brick.scene).collect();
+        hosts.sort_unstable_by_key(Scene::pid);
+        hosts.dedup_by_key(|host| host.pid());
+        hosts
+    }
+
+    /// Processes that move files, those on their way to become a daemon included.
+    fn rebalancers(&self) -> Vec<u32> {
+        let all = self.hosts().into_iter().flat_map(|host| process::of_gluster(host.pid()));
+        all.filter(|&pid| process::arguments(pid).iter().any(|word| word == "rebalance")).collect()
+    }
+
+    /// Whether `pid` is the one that stays, and not one that was to become a daemon and ends: it says so in its pid
+    /// file.
+    fn is_daemon(&self, pid: u32) -> bool {
+        let arguments = process::arguments(pid);
+        let file = arguments.iter().skip_while(|word| *word != "--pid-file").nth(1);
+        let text = file.and_then(|file| fs::read_to_string(self.brick(0).scene.path(file)).ok());
+        text.is_some_and(|text| text.trim().parse().ok() == process::inner_pid(pid))
+    }
+
+    /// Waits for the end of a move. glusterd connects to its process and takes the end of the connection for the end of
+    /// the move; a process that ends just while glusterd connects, as one does that is refused at its first step, is
+    /// not noticed, and then no status is to be had until glusterd is started anew, which starts the move anew
+    /// (`__glusterd_defrag_notify`, `glusterd_restart_rebalance`).
+    fn await_end(&self, ask: impl Fn() -> Option<String>) -> Moved {
+        for _ in 0..3 {
+            let mut moved = None;
+            let mut alive = Instant::now();
+            let ended = try_wait_until("the move has ended", DONE_WITHIN, || {
+                if !self.rebalancers().is_empty() {
+                    alive = Instant::now();
+                }
+                moved = ask().as_deref().and_then(read);
+                moved.as_ref().is_some_and(Moved::has_ended) || alive.elapsed() > HEARD_WITHIN
+            });
+            ended.unwrap_or_else(|error| panic!("{error}: {moved:?}"));
+            match moved {
+                Some(moved) if moved.has_ended() => return moved,
+                moved => {
+                    eprintln!("glusterd has not heard of the end of a move, it says {moved:?}; once more")
+                }
+            }
+            self.hosts().iter().for_each(Scene::restart_glusterd);
+            self.await_bricks();
+        }
+        panic!("glusterd does not hear of the end of a move");
+    }
 }
 
 /// The sum over all nodes, as `gluster --xml` tells it.
