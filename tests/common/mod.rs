@@ -114,8 +114,16 @@ pub fn sees(file: impl AsRef<Path>, sum: u64) {
         last = Some(try_checksum(&file).map_err(|why| why.to_string()));
         last == Some(Ok(sum))
     });
-    let stat = std::fs::metadata(&file).map(|stat| (stat.len(), stat.mtime(), stat.mtime_nsec()));
-    assert!(seen.is_ok(), "{} is {last:?}, and not {sum}; {stat:?}", file.as_ref().display());
+    if seen.is_err() {
+        let stat = std::fs::metadata(&file).map(|stat| (stat.len(), stat.mtime(), stat.mtime_nsec()));
+        // Whose cache it was: the kernel's, or one of GlusterFS.
+        std::fs::write("/proc/sys/vm/drop_caches", "3").expect("drop_caches");
+        let dropped = try_checksum(&file);
+        panic!(
+            "{} is {last:?}, and not {sum}; {stat:?}; without the kernel's caches {dropped:?}",
+            file.as_ref().display()
+        );
+    }
 }
 
 /// The value of `KEY=` in the section of user/fsnap of a statedump; 0 if the line is not there.
