@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use common::{MIB, Setup, Single, ask, distribute, fsnap, names, of_deleted, single};
-use fsnap_testbed::{Errno, Fs, VolumeType, fill, getx, removex, run, setx};
+use fsnap_testbed::{Errno, Fs, VolumeType, entry_line, fill, getx, removex, run, set_entry_line, setx};
 
 /// Everything on the brick that a command could change: names, inodes, sizes, times, xattrs. Without the directories of
 /// `.glusterfs` that GlusterFS itself works in.
@@ -394,16 +394,16 @@ fn damage_is_eio_and_nothing_is_lost() {
     fill(&file, 1000, 1);
     fsnap(&file, "create", "s").unwrap();
     let below = mount.brick().join("f");
-    let entry = getx(&below, "trusted.fsnap.snap.s").unwrap();
+    let entry = entry_line(&below, "s").unwrap();
     for garbage in [&b""[..], b"v1 seq=x", &[0xff; 100]] {
-        setx(&below, "trusted.fsnap.snap.s", garbage).unwrap();
+        set_entry_line(&below, "s", garbage).unwrap();
         for verb in ["restore", "delete", "hold"] {
             refused(mount.brick(), &file, verb, "s", Errno::EIO);
         }
         assert_eq!(ask(&file, "list").unwrap_err(), Errno::EIO);
         assert_eq!(ask(&file, "info.s").unwrap_err(), Errno::EIO);
     }
-    setx(&below, "trusted.fsnap.snap.s", entry).unwrap();
+    set_entry_line(&below, "s", entry).unwrap();
     assert_eq!(names(&file), ["s"]);
     fsnap(&file, "delete", "s").unwrap();
 }

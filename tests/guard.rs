@@ -229,9 +229,12 @@ fn our_xattrs_are_nobodys_business() {
         assert!(!seen.iter().any(|name| name.to_string_lossy().contains("fsnap")), "{seen:?}");
         assert!(seen.iter().any(|name| name == "user.colour"), "{seen:?}");
     }
-    for name in
-        ["trusted.fsnap.seq", "trusted.fsnap.snap.s", "trusted.fsnap.snap.new", "trusted.fsnap.record"]
-    {
+    for name in [
+        "trusted.fsnap.seq",
+        "trusted.fsnap.catalogue.0",
+        "trusted.fsnap.catalogue.1",
+        "trusted.fsnap.record",
+    ] {
         assert_eq!(getx(&file, name), Err(Errno::ENODATA), "{name}");
         assert_eq!(setx(&file, name, "1"), Err(Errno::EPERM), "{name}");
         assert_eq!(removex(&file, name), Err(Errno::EPERM), "{name}");

@@ -12,7 +12,9 @@ use std::time::Duration;
 use common::{MIB, Setup, distribute, fsnap, ls, names, of_deleted, of_deleted_below, sees, sound};
 use fsnap_core::Gfid;
 use fsnap_core::gfid2path::Link;
-use fsnap_testbed::{Errno, VolumeType, checksum, content, df_used, fill, getx, removex, setx, wait_until};
+use fsnap_testbed::{
+    Errno, VolumeType, checksum, content, df_used, fill, getx, remove_entry_line, removex, setx, wait_until,
+};
 
 #[track_caller]
 fn refused<T>(result: std::io::Result<T>, errno: Errno) {
@@ -539,7 +541,7 @@ fn what_a_crash_leaves_of_deleted_files() {
     let its = gfid(&data);
     let note = brick.join(".glusterfs/fsnap/by-gfid").join(its.to_string());
     [data, brick.join(its.handle()), note].into_iter().for_each(|path| fs::remove_file(path).unwrap());
-    removex(brick.join(lost.handle()), "trusted.fsnap.snap.a").unwrap();
+    remove_entry_line(brick.join(lost.handle()), "a").unwrap();
     setup.volume.restart_brick(0);
     setup.mount.wait_connected(1);
 

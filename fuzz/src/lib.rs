@@ -8,6 +8,7 @@ use std::fmt::Display;
 
 use fsnap_core::acl::{Acl, Caller};
 use fsnap_core::answer::{self, Snapshot, Status};
+use fsnap_core::catalogue::Page;
 use fsnap_core::command::{self, Command, Create, Question, parse_get, parse_set};
 use fsnap_core::gfid2path::{self, Link};
 use fsnap_core::layout::{Layout, hashed_part};
@@ -194,24 +195,68 @@ fn named(name: &SnapName, asked: &[u8]) {
     }
 }
 
-/// Catalogue entries, payloads' records and `seq`: one spelling each.
+/// Catalogue entries, payloads' records and `seq`: one spelling each. Pages of the catalogue: whatever else is in them, what is put in is
+/// found and can be taken out again.
 pub fn records(data: &[u8]) {
-    if let Some(entry) = canonical(data, Record::decode) {
-        assert_eq!(data, format!("v1 {}", entry_text(&entry)).as_bytes());
+    let name = SnapName::parse(b"mon").expect("a name");
+    if let Some(entry) = canonical(data, |data| Record::decode(Gfid::ROOT, &name, data)) {
+        assert_eq!(data, entry_text(&entry).as_bytes());
+        answers(&name, &entry, Some(entry.seq), entry.created);
     }
     if let Some(record) = canonical(data, PayloadRecord::decode) {
-        let PayloadRecord { base, name, entry } = &record;
-        assert_eq!(data, format!("v1 base={base} name={name} {}", entry_text(entry)).as_bytes());
+        let PayloadRecord { base, name, seq, id, gfid } = &record;
+        assert_eq!(
+            data,
+            format!("{} {name} {seq} {}", simple(base), or_dash(id.map(|id| simple(&id)))).as_bytes()
+        );
+        assert_eq!(*gfid, base.payload(name, *id, *seq));
         named(name, name.as_str().as_bytes());
-        answers(name, entry, Some(entry.seq), entry.created);
     }
     canonical(data, decode_seq);
+    page(data, &name);
+}
+
+fn page(data: &[u8], name: &SnapName) {
+    let read = |page: &Page| -> Vec<_> {
+        let mut read = Vec::new();
+        for entry in page.entries(Gfid::ROOT) {
+            match entry {
+                Ok((name, record)) => read.push((name, record)),
+                Err(e) => refused(&e, libc::EIO),
+            }
+        }
+        read
+    };
+    let others = |page: &Page| -> Vec<_> { read(page).into_iter().filter(|(one, _)| one != name).collect() };
+    others(&Page::new(data.to_vec()));
+    // What is put behind a line without its end gives it one.
+    let end: &[u8] = if data.last().is_some_and(|&byte| byte != b'\n') { b"\n" } else { b"" };
+    let mut page = Page::new([data, end].concat());
+    let before = others(&page);
+    while page.remove(name) {}
+    let entry =
+        Record { seq: 1, id: None, gfid: Gfid::ROOT.payload(name, None, 1), created: None, held: true };
+    page.put(name, &entry);
+    assert_eq!(page.get(Gfid::ROOT, name), Ok(Some(entry)));
+    assert_eq!(others(&page), before);
+    page.remove_nameless();
+    assert_eq!(others(&page), before);
+    assert!(page.remove(name) && page.get(Gfid::ROOT, name) == Ok(None));
 }
 
 fn entry_text(Record { seq, id, gfid, created, held }: &Record) -> String {
-    let id = id.map_or("-".into(), |id| id.to_string());
-    let created = created.map_or("-".into(), |time| time.to_string());
-    format!("seq={seq} id={id} gfid={gfid} created={created} flags={}", if *held { "h" } else { "-" })
+    let name = SnapName::parse(b"mon").expect("a name");
+    assert_eq!(*gfid, Gfid::ROOT.payload(&name, *id, *seq));
+    let (id, created) = (or_dash(id.map(|id| simple(&id))), or_dash(created.map(|time| time.to_string())));
+    format!("{seq} {id} {created} {}", if *held { "h" } else { "-" })
+}
+
+fn simple(gfid: &Gfid) -> String {
+    gfid.to_string().replace('-', "")
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".into())
 }
 
 /// Answers are JSON that says what the catalogue and the payload say.

@@ -193,13 +193,13 @@ fn only_dht(dict: Option<Dict<'_>>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use fsnap_core::record;
+    use fsnap_core::{catalogue, record};
 
     use super::*;
 
     #[test]
     fn the_prefix_covers_all_our_xattrs() {
-        for name in [record::SEQ, record::ENTRY_PREFIX, record::PAYLOAD] {
+        for name in [record::SEQ, catalogue::PAGE_PREFIX, record::PAYLOAD] {
             assert!(is_ours(name.as_bytes()), "{name}");
         }
         assert!(!is_ours(b"trusted.fsnapx"));

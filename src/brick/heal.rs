@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, Record, SEQ, decode_seq};
+use fsnap_core::catalogue::{PAGE_PREFIX, Page, page_number};
+use fsnap_core::record::{PAYLOAD, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR, SnapName, afr};
 use fsnap_store::{Catalogue, Outstanding, Store};
 
@@ -71,7 +72,7 @@ fn is_payload(dict: Dict<'_>) -> bool {
 }
 
 fn is_of_catalogue(key: &[u8]) -> bool {
-    key == SEQ.as_bytes() || key.starts_with(ENTRY_PREFIX.as_bytes())
+    key == SEQ.as_bytes() || key.starts_with(PAGE_PREFIX.as_bytes())
 }
 
 /// Self-heal removes all xattrs and sets them anew. Ours stay until then: a brick that dies between the two has its catalogue
@@ -142,12 +143,11 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
 }
 
 fn truth(dict: Dict<'_>, doubtful: BTreeSet<SnapName>) -> Catalogue {
-    let entries = dict.with_prefix(ENTRY_PREFIX.as_bytes());
-    let name = |key: &[u8]| SnapName::parse(&key[ENTRY_PREFIX.len()..]).ok();
-    let entries =
-        entries.into_iter().filter_map(|(key, value)| Some((name(key)?, Record::decode(value).ok())));
+    let pages = dict.with_prefix(PAGE_PREFIX.as_bytes()).into_iter();
+    let pages = pages.filter_map(|(key, value)| Some((page_number(key)?, Page::new(value.to_vec()))));
     let seq = dict.with_prefix(SEQ.as_bytes()).into_iter().find(|(key, _)| *key == SEQ.as_bytes());
-    Catalogue { seq: seq.and_then(|(_, value)| decode_seq(value).ok()), entries: entries.collect(), doubtful }
+    let seq = seq.and_then(|(_, value)| decode_seq(value).ok());
+    Catalogue { seq, pages: pages.collect(), doubtful }
 }
 
 /// Where self-heal has to look, for the snapshots of `base`.

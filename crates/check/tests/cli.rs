@@ -9,7 +9,7 @@ use fsnap_core::command::Create;
 use fsnap_core::gfid2path::Link;
 use fsnap_core::{Gfid, SnapName};
 use fsnap_store::{Limits, Store};
-use fsnap_testbed::{Fs, Scene, removex, setx};
+use fsnap_testbed::{Fs, Scene, remove_entry_line, setx};
 use serde_json::Value;
 
 fn check(brick: &Path, args: &[&str]) -> Output {
@@ -65,7 +65,7 @@ fn what_the_program_tells() {
     drop(store);
 
     fs::write(brick.join(".fsnap/a\\b\n"), b"x").unwrap();
-    removex(brick.join("vm.img"), "trusted.fsnap.snap.monday").unwrap();
+    remove_entry_line(brick.join("vm.img"), "monday").unwrap();
     let (status, found) = report(&brick, &[]);
     assert_eq!((status, found["in_use"].as_bool()), (1, Some(false)));
     let [alien, orphan] = &found["problems"].as_array().unwrap()[..] else { panic!("{found}") };

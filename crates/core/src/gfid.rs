@@ -36,6 +36,19 @@ impl Gfid {
         }
     }
 
+    /// From 32 hexadecimal digits without dashes. [`Error::BadValue`] (`EINVAL`) if it is not that.
+    pub(crate) fn parse_simple(text: &str) -> Result<Self> {
+        match Uuid::try_parse(text) {
+            Ok(uuid) if text.len() == 32 => Ok(Gfid(uuid.into_bytes())),
+            _ => Err(Error::bad("not a UUID of 32 digits")),
+        }
+    }
+
+    /// Writes it in that form.
+    pub(crate) fn fmt_simple(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Uuid::from_bytes(self.0).simple(), f)
+    }
+
     /// The bytes, as in `trusted.gfid`.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -7,6 +7,7 @@
 pub mod acl;
 pub mod afr;
 pub mod answer;
+pub mod catalogue;
 pub mod command;
 mod error;
 mod gfid;

@@ -1,7 +1,7 @@
-//! The catalogue: what the base file and its snapshots carry in xattrs.
+//! What the base file and its snapshots carry in xattrs, and what a brick notes of a restore.
 //!
-//! The base file has [`SEQ`] and one [`ENTRY_PREFIX`]`NAME` for each snapshot; a snapshot has [`PAYLOAD`]. All are
-//! short ASCII, the same bytes on every brick, with nothing from a local stat or clock in them.
+//! The base file has [`SEQ`] and the pages of its [catalogue](crate::catalogue); a snapshot has [`PAYLOAD`]. All are short ASCII, the
+//! same bytes on every brick, with nothing from a local stat or clock in them.
 
 use std::fmt;
 
@@ -9,21 +9,20 @@ use crate::{Error, Gfid, Result, SnapName, Timestamp};
 
 /// On the base file: the number of the last snapshot taken, in decimal. Never goes back.
 pub const SEQ: &str = "trusted.fsnap.seq";
-/// On the base file: the catalogue entry of the snapshot whose name follows.
-pub const ENTRY_PREFIX: &str = "trusted.fsnap.snap.";
 /// On a snapshot: which file's snapshot it is.
 pub const PAYLOAD: &str = "trusted.fsnap.record";
 /// The longest record that is read, in bytes.
 pub const MAX: usize = 512;
 
-/// A catalogue entry: `v1 seq=3 id=UUID gfid=UUID created=SECONDS.NANOS flags=-`, `-` for what is not known.
+/// What the catalogue says of one snapshot: `SEQ ID CREATED FLAGS`, such as `3 1111…5555 1700000000.000000001 -`; `-` for what is not
+/// known. An id has 32 digits, without dashes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// Which snapshot of the file this is, counted from 1.
     pub seq: u64,
     /// What the caller gave to make the gfid unique.
     pub id: Option<Gfid>,
-    /// The gfid of the payload.
+    /// The gfid of the payload: it is derived, and not written down.
     pub gfid: Gfid,
     /// When the caller says it was taken; without that, the file's mtime then.
     pub created: Option<Timestamp>,
@@ -32,66 +31,69 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads an entry. [`Error::Damaged`] (`EIO`) if it is none that [`Record`]'s `Display` could have written.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode(bytes, Self::read)
-    }
-
-    fn read(fields: &mut Fields<'_>) -> Result<Self> {
-        Ok(Record {
-            seq: seq_from(fields.next("seq")?)?,
-            id: optional(fields.next("id")?, Gfid::parse)?,
-            gfid: Gfid::parse(fields.next("gfid")?)?,
-            created: optional(fields.next("created")?, Timestamp::parse)?,
-            held: match fields.next("flags")? {
-                "-" => false,
-                "h" => true,
-                _ => return Err(Error::bad("unknown flags")),
-            },
+    /// Reads what is said of snapshot `name` of `base`. [`Error::Damaged`] (`EIO`) if it is nothing that [`Record`]'s `Display` could
+    /// have written.
+    pub fn decode(base: Gfid, name: &SnapName, bytes: &[u8]) -> Result<Self> {
+        decode(bytes, |fields| {
+            let (seq, id) = (seq_from(fields.word()?)?, optional(fields.word()?, Gfid::parse_simple)?);
+            Ok(Record {
+                seq,
+                id,
+                gfid: base.payload(name, id, seq),
+                created: optional(fields.word()?, Timestamp::parse)?,
+                held: match fields.word()? {
+                    "-" => false,
+                    "h" => true,
+                    _ => return Err(Error::bad("unknown flags")),
+                },
+            })
         })
-    }
-
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seq={} id={} gfid={}", self.seq, OrDash(&self.id), self.gfid)?;
-        write!(f, " created={} flags={}", OrDash(&self.created), if self.held { "h" } else { "-" })
     }
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("v1 ")?;
-        self.write(f)
+        let flags = if self.held { "h" } else { "-" };
+        write!(f, "{} {} {} {flags}", self.seq, OrDash(self.id.map(Simple)), OrDash(self.created))
     }
 }
 
-/// What a snapshot carries: `v1 base=UUID name=NAME`, then the rest of its first catalogue entry.
+/// What a snapshot carries: `BASE NAME SEQ ID`, gfids with 32 digits, so that it fits into the inode beside the xattrs of GlusterFS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PayloadRecord {
     /// The file that it is a snapshot of.
     pub base: Gfid,
     /// Its name.
     pub name: SnapName,
-    /// The catalogue entry as it was at first.
-    pub entry: Record,
+    /// Which snapshot of the file this is, counted from 1.
+    pub seq: u64,
+    /// What the caller gave to make the gfid unique.
+    pub id: Option<Gfid>,
+    /// Its gfid: derived, and not written down.
+    pub gfid: Gfid,
 }
 
 impl PayloadRecord {
+    /// Of the snapshot `name` of `base` whose catalogue entry is `entry`.
+    pub fn of(base: Gfid, name: SnapName, entry: &Record) -> Self {
+        PayloadRecord { base, name, seq: entry.seq, id: entry.id, gfid: entry.gfid }
+    }
+
     /// Reads the xattr. [`Error::Damaged`] (`EIO`) if it is not one that `Display` could have written.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         decode(bytes, |fields| {
-            Ok(PayloadRecord {
-                base: Gfid::parse(fields.next("base")?)?,
-                name: SnapName::parse(fields.next("name")?.as_bytes())?,
-                entry: Record::read(fields)?,
-            })
+            let base = Gfid::parse_simple(fields.word()?)?;
+            let name = SnapName::parse(fields.word()?.as_bytes())?;
+            let (seq, id) = (seq_from(fields.word()?)?, optional(fields.word()?, Gfid::parse_simple)?);
+            let gfid = base.payload(&name, id, seq);
+            Ok(PayloadRecord { base, name, seq, id, gfid })
         })
     }
 }
 
 impl fmt::Display for PayloadRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v1 base={} name={} ", self.base, self.name)?;
-        self.entry.write(f)
+        write!(f, "{} {} {} {}", Simple(self.base), self.name, self.seq, OrDash(self.id.map(Simple)))
     }
 }
 
@@ -110,8 +112,8 @@ pub struct Intent {
 impl Intent {
     /// Reads an intent. [`Error::Damaged`] (`EIO`) if it is none that `Display` could have written.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode(bytes, |fields| {
-            fields.word("restore")?;
+        decode_v1(bytes, |fields| {
+            fields.expect("restore")?;
             Ok(Intent {
                 base: Gfid::parse(fields.next("base")?)?,
                 payload: Gfid::parse(fields.next("payload")?)?,
@@ -142,9 +144,9 @@ pub struct Armed {
 impl Armed {
     /// Reads a note. [`Error::Damaged`] (`EIO`) if it is none that `Display` could have written.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode(bytes, |fields| {
+        decode_v1(bytes, |fields| {
             Ok(Armed {
-                begun: fields.0.next() == Some("begun"),
+                begun: fields.word()? == "begun",
                 id: Gfid::parse(fields.next("id")?)?,
                 name: SnapName::parse(fields.next("name")?.as_bytes())?,
             })
@@ -179,67 +181,101 @@ fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T>) -> Result<Option<T
     if text == "-" { Ok(None) } else { parse(text).map(Some) }
 }
 
-struct OrDash<'a, T>(&'a Option<T>);
+/// A gfid without dashes.
+struct Simple(Gfid);
 
-impl<T: fmt::Display> fmt::Display for OrDash<'_, T> {
+impl fmt::Display for Simple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        self.0.fmt_simple(f)
+    }
+}
+
+struct OrDash<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for OrDash<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
             Some(value) => value.fmt(f),
             None => f.write_str("-"),
         }
     }
 }
 
-/// The `key=value` words of a record, taken in order.
+/// The words of a record, taken in order.
 struct Fields<'a>(std::str::Split<'a, char>);
 
 impl<'a> Fields<'a> {
-    fn word(&mut self, expected: &str) -> Result<()> {
-        if self.0.next() == Some(expected) { Ok(()) } else { Err(Error::bad("a word is missing")) }
+    fn word(&mut self) -> Result<&'a str> {
+        self.0.next().ok_or(Error::bad("a word is missing"))
     }
 
+    fn expect(&mut self, expected: &str) -> Result<()> {
+        if self.word()? == expected { Ok(()) } else { Err(Error::bad("a word is missing")) }
+    }
+
+    /// Of a word `key=value`.
     fn next(&mut self, key: &str) -> Result<&'a str> {
-        let value = self.0.next().and_then(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let value = self.word()?.strip_prefix(key).and_then(|rest| rest.strip_prefix('='));
         value.ok_or(Error::bad("a field is missing"))
     }
 }
 
-/// Reads `v1 key=value …`. Only the one spelling that we write ourselves is good: all bricks must agree byte for byte.
+/// Reads words with one space between them. Only the one spelling that we write ourselves is good: all bricks must agree byte for byte.
 fn decode<T: fmt::Display>(bytes: &[u8], read: impl FnOnce(&mut Fields<'_>) -> Result<T>) -> Result<T> {
     let text = std::str::from_utf8(bytes).ok().filter(|_| bytes.len() <= MAX);
-    let rest = text.and_then(|t| t.strip_prefix("v1 ")).ok_or_else(|| damaged(bytes))?;
-    match read(&mut Fields(rest.split(' '))) {
+    match read(&mut Fields(text.ok_or_else(|| damaged(bytes))?.split(' '))) {
         Ok(record) if record.to_string().as_bytes() == bytes => Ok(record),
         _ => Err(damaged(bytes)),
     }
+}
+
+/// The same of what begins with `v1`.
+fn decode_v1<T: fmt::Display>(bytes: &[u8], read: impl FnOnce(&mut Fields<'_>) -> Result<T>) -> Result<T> {
+    decode(bytes, |fields| {
+        fields.expect("v1")?;
+        read(fields)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ENTRY: &str = "v1 seq=3 id=11111111-2222-4333-8444-555555555555 gfid=00000000-0000-0000-0000-000000000001 \
-                         created=1700000000.000000001 flags=h";
-    const BARE: &str = "v1 seq=1 id=- gfid=00000000-0000-0000-0000-000000000001 created=- flags=-";
+    const ENTRY: &str = "3 11111111222243338444555555555555 1700000000.000000001 h";
+    const BARE: &str = "1 - - -";
+
+    fn name() -> SnapName {
+        SnapName::parse(b"mon").unwrap()
+    }
+
+    fn read(text: &str) -> Result<Record> {
+        Record::decode(Gfid::ROOT, &name(), text.as_bytes())
+    }
 
     #[test]
     fn entries() {
-        let full = Record::decode(ENTRY.as_bytes()).unwrap();
+        let full = read(ENTRY).unwrap();
         assert_eq!((full.seq, full.held, full.to_string().as_str()), (3, true, ENTRY));
-        let bare = Record::decode(BARE.as_bytes()).unwrap();
+        assert_eq!(full.gfid, Gfid::ROOT.payload(&name(), full.id, 3));
+        let bare = read(BARE).unwrap();
         assert_eq!((bare.id, bare.created, bare.held, bare.to_string().as_str()), (None, None, false, BARE));
+        assert_eq!(bare.gfid, Gfid::ROOT.payload(&name(), None, 1));
     }
 
     #[test]
     fn payload_records() {
-        let text = BARE.replace("v1 ", "v1 base=00000000-0000-0000-0000-000000000001 name=mon ");
-        let read = PayloadRecord::decode(text.as_bytes()).unwrap();
-        assert_eq!((read.base, read.name.as_str(), read.to_string()), (Gfid::ROOT, "mon", text.clone()));
-        assert!(PayloadRecord::decode(BARE.as_bytes()).is_err());
-        assert_eq!(
-            PayloadRecord::decode(text.replace("mon", "..").as_bytes()).unwrap_err().errno(),
-            libc::EIO
-        );
+        for (text, entry) in [
+            ("00000000000000000000000000000001 mon 1 -", BARE),
+            ("00000000000000000000000000000001 mon 3 11111111222243338444555555555555", ENTRY),
+        ] {
+            let read = PayloadRecord::decode(text.as_bytes()).unwrap();
+            assert_eq!(read, PayloadRecord::of(Gfid::ROOT, name(), &self::read(entry).unwrap()));
+            assert_eq!(read.to_string(), text);
+            for bad in [&text.replace("mon", ".."), &text.replacen("00", "", 1), &format!("{text} -"), entry]
+            {
+                assert_eq!(PayloadRecord::decode(bad.as_bytes()).unwrap_err().errno(), libc::EIO, "{bad}");
+            }
+        }
     }
 
     #[test]
@@ -278,24 +314,24 @@ mod tests {
     fn only_our_own_spelling_is_read() {
         let bad = [
             "",
-            "v1",
-            "v1 ",
-            "v2 seq=1",
-            &BARE.replace("seq=1", "seq=01"),
-            &BARE.replace("seq=1", "seq=+1"),
-            &BARE.replace("seq=1", "seq=18446744073709551616"),
-            &BARE.replace("flags=-", "flags=x"),
-            &BARE.replace("v1 seq", "v1  seq"),
+            " ",
+            "1",
+            &BARE.replacen('1', "01", 1),
+            &BARE.replacen('1', "+1", 1),
+            &BARE.replacen('1', "18446744073709551616", 1),
+            &BARE.replace("- - -", "- - x"),
+            &BARE.replace("1 -", "1  -"),
             &format!("{BARE} "),
-            &format!("{BARE} more=1"),
+            &format!("{BARE} more"),
             &format!("{BARE}\0"),
-            &ENTRY.replace("11111111-2222-4333-8444-555555555555", "AAAAAAAA-2222-4333-8444-555555555555"),
+            &ENTRY.replace("11111111222243338444", "AAAAAAAA222243338444"),
+            &ENTRY.replace("11111111222243338444555555555555", "11111111-2222-4333-8444-555555555555"),
             &format!("{BARE}{}", "x".repeat(MAX)),
         ];
         for bad in bad {
-            assert_eq!(Record::decode(bad.as_bytes()).unwrap_err().errno(), libc::EIO, "{bad:?}");
+            assert_eq!(read(bad).unwrap_err().errno(), libc::EIO, "{bad:?}");
         }
-        assert!(Record::decode(&[0xff; 40]).is_err());
+        assert!(Record::decode(Gfid::ROOT, &name(), &[0xff; 40]).is_err());
     }
 
     #[test]

@@ -3,11 +3,10 @@
 //! else may be made in `.fsnap`, so that what was deleted can't come back from a brick that does not know of that yet.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 
-use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record, SEQ};
+use fsnap_core::catalogue::Page;
+use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ};
 use fsnap_core::{Error, Gfid, LastPlace, Result, SnapName, afr};
 
 use crate::Store;
@@ -15,6 +14,7 @@ use crate::brick::{Access, BrickDir, OpenFile};
 use crate::follow::SnapshotPlace;
 use crate::guard;
 use crate::ioctl::{ficlone, follow_nocow};
+use crate::pages::{self, Pages};
 use crate::state::Note;
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, XattrNames};
@@ -40,10 +40,17 @@ pub(crate) const HEALING: &str = "trusted.fsnap.healing";
 pub struct Catalogue {
     /// The number of the last snapshot taken; `None` if the brick knows of none.
     pub seq: Option<u64>,
-    /// What the entries say, by their names. `None` for one that can't be read.
-    pub entries: BTreeMap<SnapName, Option<Record>>,
+    /// Its pages, by their numbers.
+    pub pages: BTreeMap<u32, Page>,
     /// Snapshots that are another here than there, though the entries are the same.
     pub doubtful: BTreeSet<SnapName>,
+}
+
+impl Catalogue {
+    /// Its entry of snapshot `name` of `base`; [`Error::Damaged`] if that can't be read.
+    fn entry(&self, base: Gfid, name: &SnapName) -> Result<Option<Record>> {
+        self.pages.values().find_map(|page| page.get(base, name).transpose()).transpose()
+    }
 }
 
 impl Store {
@@ -58,25 +65,27 @@ impl Store {
         let _reserve = self.may_use_reserve();
         let inode = self.brick.open_file(base, Access::Read)?;
         let names = XattrNames::of(&inode.file)?;
-        for key in names.raw_starting(ENTRY_PREFIX) {
-            let Ok(name) = SnapName::parse(&key[ENTRY_PREFIX.len()..]) else {
-                // Nobody can have given it. What the other bricks have comes anyway.
-                xattrs::remove(&inode.file, OsStr::from_bytes(key))?;
-                continue;
-            };
-            match (readable(&inode.file, &name)?, truth.entries.get(&name)) {
-                (Some(ours), None) => self.outdated(&inode, &name, &ours, truth)?,
-                (Some(ours), Some(Some(theirs)))
-                    if (ours.gfid, ours.seq) != (theirs.gfid, theirs.seq)
-                        || truth.doubtful.contains(&name) =>
-                {
-                    self.outdated(&inode, &name, &ours, truth)?;
+        for (name, ours) in Pages::named(&inode.file, base, &names)?.readable() {
+            let outdated = match truth.entry(base, &name) {
+                Ok(None) => true,
+                Ok(Some(theirs)) => {
+                    (ours.gfid, ours.seq) != (theirs.gfid, theirs.seq) || truth.doubtful.contains(&name)
                 }
-                // What is damaged here is replaced, or has to go.
-                (None, None) => xattrs::remove(&inode.file, xattrs::entry_key(&name))?,
-                _ => {}
+                // What is damaged there tells nothing.
+                Err(_) => false,
+            };
+            if outdated {
+                self.outdated(&inode, &name, &ours, truth)?;
             }
         }
+        // Self-heal would leave pages that the other brick does not have. As always the number is there before the entries.
+        if let Some(seq) = truth.seq {
+            let seq = seq.to_string().into_bytes();
+            if xattrs::get(&inode.file, SEQ)?.as_ref() != Some(&seq) {
+                xattrs::set(&inode.file, SEQ, &seq)?;
+            }
+        }
+        Pages::of(&inode.file, base)?.become_like(&inode.file, &truth.pages)?;
         if truth.seq.is_none() && names.has(SEQ) {
             xattrs::remove(&inode.file, SEQ)?;
         }
@@ -86,7 +95,8 @@ impl Store {
     /// It was deleted while this brick was away if the other one knows of it: then its number is not above that one's last,
     /// nor that of another snapshot there. What was held here, or may be the only one, is kept aside.
     fn outdated(&self, base: &OpenFile, name: &SnapName, record: &Record, truth: &Catalogue) -> Result<()> {
-        let forked = truth.entries.values().flatten().any(|other| other.seq == record.seq);
+        let mut theirs = truth.pages.values().flat_map(|page| page.entries(base.gfid)).filter_map(Result::ok);
+        let forked = theirs.any(|(_, other)| other.seq == record.seq);
         if truth.seq.is_some_and(|seq| seq >= record.seq) && !forked && !record.held {
             tracing::info!("snapshot {name} of {} was deleted while this brick was away", base.gfid);
             return self.remove_snapshot(base, name, record);
@@ -210,15 +220,13 @@ impl Store {
         let names = XattrNames::of(&inode.file)?;
         let mut outstanding = Outstanding { dispersed: names.is_dispersed(), ..Outstanding::default() };
         let mut spots = None;
-        for name in names.possible_snapshots() {
-            let record = match xattrs::entry(&inode.file, &name) {
-                Ok(Some(record)) => record,
-                Ok(None) => continue,
-                Err(e @ Error::Damaged(_)) => {
-                    tracing::error!("snapshot {name} of {base}: {e}");
+        for entry in Pages::named(&inode.file, base, &names)?.entries() {
+            let (name, record) = match entry {
+                Ok(entry) => entry,
+                Err(e) => {
+                    tracing::error!("the catalogue of {base}: {e}");
                     continue;
                 }
-                Err(e) => return Err(e),
             };
             match self.payload(base, &name, record.gfid) {
                 Ok(Some(payload)) => {
@@ -355,7 +363,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
     /// says.
     pub fn marks(&self, base: Gfid, name: &SnapName) -> Result<Vec<String>> {
-        let entry = xattrs::entry(&self.brick.open_file(base, Access::Read)?.file, name)?;
+        let entry = pages::entry(&self.brick.open_file(base, Access::Read)?, name)?;
         let payload = entry.map(|entry| self.payload(base, name, entry.gfid)).transpose()?.flatten();
         payload.map_or(Ok(Vec::new()), |payload| marks(&payload))
     }
@@ -380,7 +388,6 @@ impl Store {
         let record = record_of(&self.brick, base, payload)?.ok_or(Error::Gone)?;
         let (payload, base) =
             (self.brick.open_file(payload, Access::Write)?, self.brick.open_file(base, Access::Read)?);
-        let record = PayloadRecord { entry: Record { held: false, ..record.entry }, ..record };
         xattrs::set(&payload.file, HEALING, b"1")?;
         xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
         self.arrived(&payload, base.gfid)?;
@@ -399,20 +406,9 @@ pub(crate) fn record_of(brick: &BrickDir, base: Gfid, payload: Gfid) -> Result<O
         Err(Error::Gone | Error::NotRegular) => return Ok(None),
         other => other?.file,
     };
-    for name in XattrNames::of(&file)?.possible_snapshots() {
-        if let Some(entry) = readable(&file, &name)?.filter(|entry| entry.gfid == payload) {
-            return Ok(Some(PayloadRecord { base, name, entry }));
-        }
-    }
-    Ok(None)
-}
-
-/// The entry of `name`; `None` also if it is damaged.
-fn readable(base: &File, name: &SnapName) -> Result<Option<Record>> {
-    match xattrs::entry(base, name) {
-        Err(Error::Damaged(_)) => Ok(None),
-        other => other,
-    }
+    let pages = Pages::of(&file, base)?;
+    let found = pages.readable().find(|(_, entry)| entry.gfid == payload);
+    Ok(found.map(|(name, entry)| PayloadRecord::of(base, name, &entry)))
 }
 
 /// Adds where snapshot `name` of `base` may be. If the name that tells of the deletion is too long it has kept the other.

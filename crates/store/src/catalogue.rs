@@ -1,7 +1,5 @@
 //! What is asked of the catalogue: list, info, hold; and the way from an entry to its payload.
 
-use std::fs::File;
-
 use fsnap_core::answer::Snapshot;
 use fsnap_core::record::Record;
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, mdata};
@@ -9,6 +7,7 @@ use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, mdata};
 use crate::Store;
 use crate::adopt;
 use crate::brick::{Access, OpenFile};
+use crate::pages::{self, Pages};
 use crate::sys;
 use crate::xattrs::{self, XattrNames};
 
@@ -33,9 +32,9 @@ impl Store {
         let mut found = Vec::new();
         let names = XattrNames::of(&inode.file)?;
         let dispersed = names.is_dispersed();
-        for name in names.snapshots()? {
-            // Without an entry it was deleted since the names were read.
-            if let Some((seq, snapshot)) = self.snapshot(&inode, name, dispersed)? {
+        for (name, entry) in Pages::named(&inode.file, base, &names)?.all()? {
+            // Without an entry it was deleted since.
+            if let Some((seq, snapshot)) = self.snapshot(&inode, name, Some(entry), dispersed)? {
                 found.push((seq, snapshot));
             }
         }
@@ -55,23 +54,29 @@ impl Store {
     /// [`list`](Store::list).
     pub fn info(&self, base: Gfid, name: &SnapName) -> Result<Snapshot> {
         let inode = self.brick.open_file(base, Access::Read)?;
-        let dispersed = XattrNames::of(&inode.file)?.is_dispersed();
-        match self.snapshot(&inode, name.clone(), dispersed)? {
+        let names = XattrNames::of(&inode.file)?;
+        let entry = Pages::named(&inode.file, base, &names)?.get(name)?;
+        match self.snapshot(&inode, name.clone(), entry, names.is_dispersed())? {
             Some((_, snapshot)) => Ok(snapshot),
             None => Err(Error::NoSnapshot(name.to_string())),
         }
     }
 
-    /// The snapshot `name` of `base`, and its number; `None` if there is none. What is wrong with its payload is told only if the
+    /// The snapshot `name` of `base` whose entry is `entry`, and its number; `None` if there is none. What is wrong with its payload is told only if the
     /// entry is still the same afterwards: it may be that it was deleted, and perhaps taken again, in between.
-    fn snapshot(&self, base: &OpenFile, name: SnapName, dispersed: bool) -> Result<Option<(u64, Snapshot)>> {
-        let mut entry = xattrs::entry(&base.file, &name)?;
+    fn snapshot(
+        &self,
+        base: &OpenFile,
+        name: SnapName,
+        mut entry: Option<Record>,
+        dispersed: bool,
+    ) -> Result<Option<(u64, Snapshot)>> {
         while let Some(record) = entry {
             let described = self.describe(base.gfid, name.clone(), &record, dispersed);
             if matches!(&described, Ok(snapshot) if snapshot.size.is_some()) {
                 return described.map(|snapshot| Some((record.seq, snapshot)));
             }
-            entry = xattrs::entry(&base.file, &name)?;
+            entry = pages::entry(base, &name)?;
             if entry.as_ref().is_some_and(|now| now.gfid == record.gfid) {
                 return described
                     .inspect_err(|e| {
@@ -92,13 +97,13 @@ impl Store {
     pub fn hold(&self, base: Gfid, name: &SnapName, held: bool) -> Result<()> {
         let _change = self.change()?;
         let _reserve = self.may_use_reserve();
-        let file = self.brick.open_file(base, Access::Read)?.file;
-        let record = xattrs::expect_entry(&file, name)?;
+        let base = self.brick.open_file(base, Access::Read)?;
+        let record = pages::expect_entry(&base, name)?;
         if record.held == held {
             return Ok(());
         }
-        write_entry(&file, name, &Record { held, ..record })?;
-        sys::sync(&file)
+        pages::write_entry(&base, name, &Record { held, ..record })?;
+        sys::sync(&base.file)
     }
 
     fn describe(&self, base: Gfid, name: SnapName, record: &Record, dispersed: bool) -> Result<Snapshot> {
@@ -123,7 +128,7 @@ impl Store {
             other => other?,
         };
         match xattrs::payload_record(&inode.file)? {
-            Some(r) if r.base == base && r.name == *name && r.entry.gfid == gfid => Ok(Some(inode)),
+            Some(r) if r.base == base && r.name == *name && r.gfid == gfid => Ok(Some(inode)),
             Some(r) => {
                 Err(Error::Damaged(format!("{gfid} says that it is snapshot {} of {}", r.name, r.base)))
             }
@@ -140,11 +145,6 @@ pub(crate) fn is_being_healed(payload: &OpenFile, dispersed: bool) -> bool {
 
 fn mtime(file: &OpenFile) -> Result<Option<Timestamp>> {
     Ok(xattrs::get(&file.file, mdata::XATTR)?.and_then(|bytes| mdata::mtime(&bytes)))
-}
-
-/// Writes a catalogue entry.
-pub(crate) fn write_entry(base: &File, name: &SnapName, record: &Record) -> Result<()> {
-    xattrs::set(base, xattrs::entry_key(name), record.to_string().as_bytes())
 }
 
 /// The size of the content, which on a disperse volume is more than that of this brick's fragment.

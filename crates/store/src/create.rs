@@ -12,8 +12,8 @@ use nix::sys::stat::{FileStat, fstat};
 use crate::Store;
 use crate::adopt;
 use crate::brick::{Access, OpenDir, OpenFile, open_leaf};
-use crate::catalogue::write_entry;
 use crate::notice::Notice;
+use crate::pages::{self, Pages};
 use crate::payload::{self, OwnXattrs};
 use crate::snapdir::{self, SnapDir};
 use crate::sys::{self, Doing, give_name};
@@ -46,6 +46,7 @@ struct NewPayload {
     /// The payload's name in `.fsnap`.
     leaf: Vec<u8>,
     record: PayloadRecord,
+    entry: Record,
 }
 
 /// The places where a payload goes.
@@ -77,10 +78,11 @@ impl Store {
                 "a restore of this file was interrupted and could not be finished".into(),
             ));
         }
-        self.check_limits(&base, &names, &what.name, limits)?;
+        let mut pages = Pages::named(&base.file, file, &names)?;
+        self.check_limits(&base, &pages, &what.name, limits)?;
         let own = payload::of_application(&base.file)?;
-        let plan = self.plan(&base, &names, what)?;
-        let taken = self.take(&base, &names, &own, &plan)?;
+        let plan = self.plan(&base, &pages, what)?;
+        let taken = self.take(&base, &names, &own, &plan, &mut pages)?;
         self.top_up_reserve();
         Ok(taken)
     }
@@ -113,17 +115,11 @@ impl Store {
         Ok(())
     }
 
-    fn check_limits(
-        &self,
-        base: &OpenFile,
-        names: &XattrNames,
-        name: &SnapName,
-        limits: &Limits,
-    ) -> Result<()> {
-        if names.has(&xattrs::entry_key(name)) {
+    fn check_limits(&self, base: &OpenFile, pages: &Pages, name: &SnapName, limits: &Limits) -> Result<()> {
+        if !matches!(pages.get(name), Ok(None)) {
             return Err(Error::Exists(name.to_string()));
         }
-        let count = names.snapshots()?.len();
+        let count = pages.all()?.len();
         if count >= limits.max_snapshots {
             tracing::info!("{} has {count} snapshots: no more", base.gfid);
             return Err(Error::TooMany(count));
@@ -135,17 +131,18 @@ impl Store {
         Ok(())
     }
 
-    fn plan(&self, base: &OpenFile, names: &XattrNames, what: &Create) -> Result<NewPayload> {
+    fn plan(&self, base: &OpenFile, pages: &Pages, what: &Create) -> Result<NewPayload> {
         let (parent, file_name) =
             self.place_of(base, |file_name| what.name.file_name(file_name).map(drop))?;
-        let seq = last_seq(base, names)?.checked_add(1);
+        let seq = last_seq(base, pages)?.checked_add(1);
         let seq = seq.ok_or_else(|| Error::Damaged(format!("the seq of {} is at its end", base.gfid)))?;
         let gfid = base.gfid.payload(&what.name, what.id, seq);
         let entry = Record { seq, id: what.id, gfid, created: what.created, held: false };
         Ok(NewPayload {
             parent,
             leaf: what.name.file_name(&file_name)?,
-            record: PayloadRecord { base: base.gfid, name: what.name.clone(), entry },
+            record: PayloadRecord::of(base.gfid, what.name.clone(), &entry),
+            entry,
         })
     }
 
@@ -155,8 +152,9 @@ impl Store {
         names: &XattrNames,
         own: &OwnXattrs,
         plan: &NewPayload,
+        pages: &mut Pages,
     ) -> Result<Cloned> {
-        let gfid = plan.record.entry.gfid;
+        let gfid = plan.record.gfid;
         self.clear_the_way(plan)?;
         let places = PayloadDirs {
             snap_dir: self.ensure_snap_dir(&plan.parent)?,
@@ -167,7 +165,7 @@ impl Store {
             payload::make(self, base, names, own, &plan.record, &link, &places.snap_dir.dir)?;
         let stat = fstat(&file).doing("stat")?;
         let payload = OpenFile { file, stat, gfid };
-        match self.publish(base, &payload, plan, &places) {
+        match self.publish(base, &payload, plan, &places, pages) {
             Ok(()) => Ok(Cloned { gfid, clone_time, marks: adopt::marks(&payload).unwrap_or_default() }),
             Err(e) => {
                 if let Err(undo) = self.take_back(base, &payload, plan, &places) {
@@ -189,8 +187,9 @@ impl Store {
         payload: &OpenFile,
         plan: &NewPayload,
         places: &PayloadDirs,
+        pages: &mut Pages,
     ) -> Result<()> {
-        let PayloadRecord { name, entry, .. } = &plan.record;
+        let NewPayload { record: PayloadRecord { name, .. }, entry, .. } = plan;
         let brick = &self.brick;
         let state = self.state()?;
         state.note_coming(brick, payload.gfid, base.gfid)?;
@@ -211,7 +210,7 @@ impl Store {
             brick.settle(step)?;
         }
         xattrs::set(&base.file, SEQ, entry.seq.to_string().as_bytes())?;
-        write_entry(&base.file, name, entry)?;
+        pages.put(&base.file, name, entry)?;
         // An unlink does not wait for a file without snapshots, which it was until now.
         if fstat(&base.file).doing("stat")?.st_nlink < 2 {
             return Err(Error::Gone);
@@ -236,9 +235,7 @@ impl Store {
         places: &PayloadDirs,
     ) -> Result<()> {
         let _reserve = self.may_use_reserve();
-        if xattrs::entry(&base.file, &plan.record.name)?.is_some() {
-            xattrs::remove(&base.file, xattrs::entry_key(&plan.record.name))?;
-        }
+        pages::remove_entry(base, &plan.record.name)?;
         let gfid = payload.gfid;
         if sys::unlink_if_same(&places.snap_dir.dir, plan.leaf.as_slice(), &payload.stat)? {
             self.notice(Notice::Removed { dir: plan.parent.gfid.snap_dir(), name: &plan.leaf, file: gfid });
@@ -255,8 +252,8 @@ impl Store {
         if let Some(snap_dir) = snapdir::find(&plan.parent)? {
             self.clear(&snap_dir, &plan.leaf, plan)?;
         }
-        match self.brick.handle_dir(plan.record.entry.gfid) {
-            Ok(handles) => self.clear(&handles, plan.record.entry.gfid.to_string().as_bytes(), plan),
+        match self.brick.handle_dir(plan.record.gfid) {
+            Ok(handles) => self.clear(&handles, plan.record.gfid.to_string().as_bytes(), plan),
             Err(Error::Gone) => Ok(()),
             Err(e) => Err(e),
         }
@@ -277,8 +274,8 @@ impl Store {
         };
         match xattrs::payload_record(&file) {
             Ok(Some(r)) if r.base == plan.record.base && r.name == plan.record.name => {
-                self.state()?.quarantine(&self.brick, dir, name, &format!("snapshot-{}", r.entry.gfid))?;
-                self.unlink_everywhere(&OpenFile { file, stat, gfid: r.entry.gfid }).map(drop)
+                self.state()?.quarantine(&self.brick, dir, name, &format!("snapshot-{}", r.gfid))?;
+                self.unlink_everywhere(&OpenFile { file, stat, gfid: r.gfid }).map(drop)
             }
             Ok(Some(r)) if name == plan.leaf => {
                 tracing::error!(
@@ -308,14 +305,10 @@ fn is_link(stat: &FileStat, names: &XattrNames) -> bool {
 }
 
 /// The number of the last snapshot taken.
-fn last_seq(base: &OpenFile, names: &XattrNames) -> Result<u64> {
+fn last_seq(base: &OpenFile, pages: &Pages) -> Result<u64> {
     if let Some(bytes) = xattrs::get(&base.file, SEQ)? {
         return decode_seq(&bytes);
     }
     // Heal sets the xattrs one by one: the entries can be here before the number.
-    let mut last = 0;
-    for name in names.snapshots()? {
-        last = xattrs::entry(&base.file, &name)?.map_or(last, |record| last.max(record.seq));
-    }
-    Ok(last)
+    Ok(pages.readable().map(|(_, record)| record.seq).max().unwrap_or(0))
 }

@@ -7,11 +7,11 @@ use fsnap_core::{Error, Gfid, Result, SnapName};
 
 use crate::Store;
 use crate::brick::{Access, OpenFile};
-use crate::catalogue::write_entry;
 use crate::names::links;
 use crate::notice::Notice;
+use crate::pages::{self, Pages};
 use crate::sys;
-use crate::xattrs::{self, XattrNames};
+use crate::xattrs;
 
 impl Store {
     /// Deletes snapshot `name` of `base`. It is gone when its catalogue entry is: what can't be removed of the payload
@@ -23,7 +23,7 @@ impl Store {
         let _change = self.change()?;
         let reserve = self.may_use_reserve();
         let inode = self.brick.open_file(base, Access::Read)?;
-        let record = xattrs::expect_entry(&inode.file, name)?;
+        let record = pages::expect_entry(&inode, name)?;
         if record.held {
             return Err(Error::Held(name.to_string()));
         }
@@ -40,10 +40,10 @@ impl Store {
         let (file, gfid) = (&base.file, base.gfid);
         let state = self.state()?;
         state.note_going(&self.brick, record.gfid, gfid)?;
-        xattrs::remove(file, xattrs::entry_key(name))?;
+        pages::remove_entry(base, name)?;
         // The entry must never outlive its payload.
         if let Err(e) = self.brick.settle(file) {
-            if let Err(undo) = write_entry(file, name, record) {
+            if let Err(undo) = pages::write_entry(base, name, record) {
                 tracing::error!(
                     "the deletion of snapshot {name} of {gfid} failed ({e}) and was not taken back: {undo}"
                 );
@@ -82,7 +82,7 @@ impl Store {
         let record = xattrs::payload_record(&inode.file)?
             .ok_or_else(|| Error::Damaged(format!("{payload} is no snapshot")))?;
         let entry = match self.brick.open_file(record.base, Access::Read) {
-            Ok(base) => xattrs::entry(&base.file, name)?,
+            Ok(base) => pages::entry(&base, name)?,
             Err(Error::Gone) => None,
             Err(e) => return Err(e),
         };
@@ -101,13 +101,11 @@ impl Store {
     pub fn purge(&self, base: Gfid) -> Result<()> {
         let _change = self.change()?;
         let file = self.brick.open_file(base, Access::Read)?.file;
-        let names = XattrNames::of(&file)?.snapshots()?;
-        for name in &names {
-            if xattrs::expect_entry(&file, name)?.held {
-                return Err(Error::Held(name.to_string()));
-            }
+        let entries = Pages::of(&file, base)?.all()?;
+        if let Some((name, _)) = entries.iter().find(|(_, entry)| entry.held) {
+            return Err(Error::Held(name.to_string()));
         }
-        names.iter().try_for_each(|name| self.delete(base, name))
+        entries.iter().try_for_each(|(name, _)| self.delete(base, name))
     }
 
     /// Removes all names of a payload: those that its gfid2path tells, its handle, and the notes. Each is checked to be

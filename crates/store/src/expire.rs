@@ -6,8 +6,8 @@ use fsnap_core::{Gfid, Result};
 
 use crate::Store;
 use crate::brick::Access;
+use crate::pages::Pages;
 use crate::sys;
-use crate::xattrs::{self, XattrNames};
 
 impl Store {
     /// All files that are buried.
@@ -32,11 +32,9 @@ impl Store {
         let _change = self.change()?;
         let file = self.brick.open_file(base, Access::Read)?.file;
         let mut gone = 0;
-        for name in XattrNames::of(&file)?.snapshots()? {
-            if !xattrs::expect_entry(&file, &name)?.held {
-                self.delete(base, &name)?;
-                gone += 1;
-            }
+        for (name, _) in Pages::of(&file, base)?.all()?.into_iter().filter(|(_, entry)| !entry.held) {
+            self.delete(base, &name)?;
+            gone += 1;
         }
         Ok(gone)
     }

@@ -11,9 +11,9 @@ use crate::Store;
 use crate::brick::{Access, OpenDir, OpenFile};
 use crate::names::{self, links};
 use crate::notice::Notice;
+use crate::pages::Pages;
 use crate::snapdir::SnapDir;
 use crate::sys::{self, Doing};
-use crate::xattrs::{self, XattrNames};
 
 /// How often a `.fsnap` is made again that the rmdir of its directory has taken away meanwhile.
 const TRIES: u32 = 3;
@@ -115,14 +115,14 @@ impl Store {
         base: &OpenFile,
         spots: impl Fn(&OpenFile) -> Result<Vec<SnapshotPlace>>,
     ) -> Result<Option<File>> {
-        let snapshots = XattrNames::of(&base.file)?.snapshots()?;
+        let snapshots = Pages::of(&base.file, base.gfid)?.all()?;
         if snapshots.is_empty() {
             return Ok(None);
         }
         let current = spots(base)?;
         let (mut homes, mut last, mut failed) = (BTreeMap::new(), None, None);
-        for name in &snapshots {
-            match self.bring(base, name, &current, &mut homes) {
+        for (name, entry) in &snapshots {
+            match self.bring(base, name, entry.gfid, &current, &mut homes) {
                 Ok(changed) => last = changed.or(last),
                 Err(e) => {
                     tracing::error!("snapshot {name} of {} does not follow its file: {e}", base.gfid);
@@ -139,11 +139,9 @@ impl Store {
 
     /// Which of these names of `base` one of its snapshots lies beside.
     pub(crate) fn in_use(&self, base: &OpenFile, current: &[Link]) -> Result<Option<usize>> {
-        for name in XattrNames::of(&base.file)?.possible_snapshots() {
-            let places = xattrs::expect_entry(&base.file, &name).and_then(|entry| {
-                let payload = self.payload(base.gfid, &name, entry.gfid)?;
-                payload.map(|payload| links(&payload.file)).transpose()
-            });
+        for (name, entry) in Pages::of(&base.file, base.gfid)?.readable() {
+            let payload = self.payload(base.gfid, &name, entry.gfid);
+            let places = payload.and_then(|payload| payload.map(|payload| links(&payload.file)).transpose());
             // One that is damaged tells nothing.
             let Ok(Some(found)) = places else { continue };
             let beside = |link: &Link| {
@@ -173,11 +171,11 @@ impl Store {
         &self,
         base: &OpenFile,
         name: &SnapName,
+        gfid: Gfid,
         current: &[SnapshotPlace],
         homes: &mut BTreeMap<usize, Result<Home>>,
     ) -> Result<Option<File>> {
-        let entry = xattrs::expect_entry(&base.file, name)?;
-        let Some(payload) = self.payload(base.gfid, name, entry.gfid)?.filter(|_| !current.is_empty()) else {
+        let Some(payload) = self.payload(base.gfid, name, gfid)?.filter(|_| !current.is_empty()) else {
             return Ok(None);
         };
         let found = self.names_of(&payload)?;

@@ -1,8 +1,9 @@
 //! Deleted files that have snapshots. The inode, which holds the catalogue, is kept by one more name in `.fsnap`: the
 //! tombstone. That it has, and where the file was, is noted in `.glusterfs/fsnap/buried`.
 
+use fsnap_core::catalogue::PAGE_PREFIX;
 use fsnap_core::gfid2path::Link;
-use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
+use fsnap_core::record::{PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, LastPlace, Result};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -293,8 +294,7 @@ impl Store {
     pub(crate) fn after_delete(&self, base: &OpenFile) {
         let gfid = base.gfid;
         let release = || {
-            if !self.is_buried(gfid)
-                || XattrNames::of(&base.file)?.raw_starting(ENTRY_PREFIX).next().is_some()
+            if !self.is_buried(gfid) || XattrNames::of(&base.file)?.raw_starting(PAGE_PREFIX).next().is_some()
             {
                 return Ok(());
             }
@@ -411,7 +411,7 @@ impl Store {
         }
         let names = XattrNames::of(&base.file)?;
         // Without the number as well it may be a metadata heal that was cut short: the entries will come back.
-        let unused = names.has(SEQ) && names.raw_starting(ENTRY_PREFIX).next().is_none();
+        let unused = names.has(SEQ) && names.raw_starting(PAGE_PREFIX).next().is_none();
         let alive = grave.is_some() && self.only_grave(&base)?.is_none();
         match (grave, base.stat.st_nlink) {
             (Some(_), _) if alive => self.unbury(gfid).map(drop),

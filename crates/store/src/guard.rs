@@ -2,7 +2,8 @@
 
 use std::fs::File;
 
-use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD};
+use fsnap_core::catalogue::PAGE_PREFIX;
+use fsnap_core::record::PAYLOAD;
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 use nix::sys::stat::FileStat;
 
@@ -72,7 +73,7 @@ impl Store {
     pub fn has_snapshots(&self, file: Gfid) -> Result<bool> {
         // Entries alone count: the number of the last snapshot stays when all are gone, and metadata heal sets them in any
         // order. One system call, and to look for the number alone would be no faster.
-        if !self.brick.may_have_xattrs(file, ENTRY_PREFIX)? {
+        if !self.brick.may_have_xattrs(file, PAGE_PREFIX)? {
             return Ok(false);
         }
         match self.brick.open_file(file, Access::Read) {
@@ -87,7 +88,7 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
     pub fn may_have_snapshots_at(&self, parent: Gfid, name: &[u8]) -> Result<bool> {
         let dir = self.brick.open_dir(parent)?;
-        xattrs::any_in(&dir.file, name, ENTRY_PREFIX)
+        xattrs::any_in(&dir.file, name, PAGE_PREFIX)
     }
 }
 

@@ -45,6 +45,7 @@ mod lookup;
 mod many;
 mod names;
 mod notice;
+mod pages;
 mod payload;
 mod pending;
 mod reserve;

@@ -62,7 +62,7 @@ pub(crate) fn make(
 ) -> Result<(File, Duration)> {
     let (file, clone_time) = clone(store, base, dir)?;
 
-    xattrs::set(&file, xattrs::GFID, record.entry.gfid.as_bytes())?;
+    xattrs::set(&file, xattrs::GFID, record.gfid.as_bytes())?;
     xattrs::set(&file, link.key(), &link.encode())?;
     xattrs::set(&file, PAYLOAD, record.to_string().as_bytes())?;
     if names.starting(xattrs::PGFID).next().is_some() {

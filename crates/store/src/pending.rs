@@ -5,6 +5,7 @@ use fsnap_core::{Error, Gfid, Result};
 use crate::Store;
 use crate::adopt;
 use crate::brick::{Access, OpenFile};
+use crate::pages;
 use crate::state::StateDir;
 use crate::sys;
 use crate::xattrs;
@@ -39,7 +40,7 @@ impl Store {
             return self.settle_begun(&inode);
         };
         let entry = match self.brick.open_file(record.base, Access::Read) {
-            Ok(base) => xattrs::entry(&base.file, &record.name)?,
+            Ok(base) => pages::entry(&base, &record.name)?,
             Err(Error::Gone) => None,
             Err(e) => return Err(e),
         };

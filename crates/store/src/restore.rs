@@ -12,6 +12,7 @@ use crate::brick::{Access, OpenFile};
 use crate::catalogue::is_being_healed;
 use crate::create::refuse_quota;
 use crate::ioctl::{exchange, ficlone};
+use crate::pages;
 use crate::payload::{self, set_times};
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, XattrNames};
@@ -136,7 +137,7 @@ impl Store {
                 "bitrot has signed the file and would take the restore for corruption",
             ));
         }
-        let entry = xattrs::expect_entry(&live.file, name)?;
+        let entry = pages::expect_entry(&live, name)?;
         let payload = self
             .payload(live.gfid, name, entry.gfid)?
             .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))?;

@@ -10,8 +10,9 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use crate::Store;
 use crate::brick::{Access, OpenFile};
+use crate::pages::Pages;
 use crate::sys::{Doing, change};
-use crate::xattrs::{self, XattrNames};
+use crate::xattrs;
 
 pub(crate) const READ: u16 = 4;
 const WRITE: u16 = 2;
@@ -57,13 +58,12 @@ impl Store {
         let base = self.brick.open_file(base, Access::Read)?;
         let rights = self.rights_of_snapshots(&base)?;
         let mut result = Ok(());
-        for name in XattrNames::of(&base.file)?.possible_snapshots() {
-            let followed = xattrs::expect_entry(&base.file, &name).and_then(|entry| {
-                match self.payload(base.gfid, &name, entry.gfid)? {
+        for entry in Pages::of(&base.file, base.gfid)?.entries() {
+            let followed =
+                entry.and_then(|(name, entry)| match self.payload(base.gfid, &name, entry.gfid)? {
                     Some(payload) => self.ensure_rights(&rights, &payload),
                     None => Ok(()),
-                }
-            });
+                });
             result = result.and(followed);
         }
         result

@@ -1,7 +1,7 @@
 //! fsnap's own directory on the brick: `.glusterfs/fsnap`.
 //!
 //! ```text
-//! format        "fsnap 1"
+//! format        "fsnap 2"
 //! intents/      restores that were begun: BASE-GFID holds an Intent
 //! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid, or "awaited " and that
 //! pending/      PAYLOAD-GFID is a symlink whose text is the base's gfid: it is about to enter the catalogue or to leave it
@@ -29,7 +29,7 @@ use crate::sys::{self, DIR, Doing, give_name, nameless, open_in};
 
 /// In `.glusterfs`.
 pub(crate) const NAME: &str = "fsnap";
-const FORMAT: &[u8] = b"fsnap 1\n";
+const FORMAT: &[u8] = b"fsnap 2\n";
 /// What the names of unfinished directories and notes start with.
 pub(crate) const UNFINISHED: &str = "tmp";
 /// What the notes of payloads that self-heal is to bring start with.

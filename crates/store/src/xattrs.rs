@@ -1,4 +1,4 @@
-//! Extended attributes: those of GlusterFS that matter here, and the catalogue.
+//! Extended attributes: those of GlusterFS that matter here.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record};
-use fsnap_core::{Error, Gfid, Result, SnapName, acl};
+use fsnap_core::record::{PAYLOAD, PayloadRecord};
+use fsnap_core::{Gfid, Result, acl};
 use nix::errno::Errno;
 use xattr::FileExt;
 
@@ -111,21 +111,6 @@ pub(crate) fn access_acl(file: &File) -> Result<Option<acl::Acl>> {
     get(file, acl::ACCESS)?.map(|bytes| acl::Acl::decode(&bytes)).transpose()
 }
 
-/// The name of the catalogue entry of snapshot `name`.
-pub(crate) fn entry_key(name: &SnapName) -> String {
-    format!("{ENTRY_PREFIX}{name}")
-}
-
-/// The catalogue entry of `name`, if there is one.
-pub(crate) fn entry(base: &File, name: &SnapName) -> Result<Option<Record>> {
-    get(base, &entry_key(name))?.map(|bytes| Record::decode(&bytes)).transpose()
-}
-
-/// The catalogue entry of `name`; [`Error::NoSnapshot`] if there is none.
-pub(crate) fn expect_entry(base: &File, name: &SnapName) -> Result<Record> {
-    entry(base, name)?.ok_or_else(|| Error::NoSnapshot(name.to_string()))
-}
-
 /// The names of the xattrs of a file at one moment.
 pub(crate) struct XattrNames(Vec<Vec<u8>>);
 
@@ -172,21 +157,6 @@ impl XattrNames {
     /// Whether quota accounts for the file (`trusted.glusterfs.quota.PARENT.contri.VERSION`).
     pub(crate) fn has_quota(&self) -> bool {
         self.starting("trusted.glusterfs.quota.").any(|n| n.contains(".contri"))
-    }
-
-    /// The names of all snapshots in the catalogue. [`Error::Damaged`] if one is none that fsnap can have given.
-    pub(crate) fn snapshots(&self) -> Result<Vec<SnapName>> {
-        let name = |n: &[u8]| {
-            SnapName::parse(&n[ENTRY_PREFIX.len()..]).map_err(|_| {
-                Error::Damaged(format!("an entry with an impossible name: {}", n.escape_ascii()))
-            })
-        };
-        self.raw_starting(ENTRY_PREFIX).map(name).collect()
-    }
-
-    /// The same, without those that fsnap can't have given.
-    pub(crate) fn possible_snapshots(&self) -> impl Iterator<Item = SnapName> {
-        self.raw_starting(ENTRY_PREFIX).filter_map(|n| SnapName::parse(&n[ENTRY_PREFIX.len()..]).ok())
     }
 }
 

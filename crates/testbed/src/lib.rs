@@ -23,6 +23,7 @@
 mod cluster;
 mod containers;
 mod disk;
+mod entries;
 mod full;
 mod gluster;
 mod holder;
@@ -41,6 +42,7 @@ mod wait;
 
 pub use cluster::Cluster;
 pub use disk::{Disk, Fs};
+pub use entries::{entry_line, remove_entry_line, set_entry_line};
 pub use full::{Full, fill_up};
 pub use gluster::GlusterError;
 pub use mount::Mount;

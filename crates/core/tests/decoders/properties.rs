@@ -28,13 +28,17 @@ fn time() -> impl Strategy<Value = Timestamp> {
     (seconds, 0..1_000_000_000u64).prop_map(|(seconds, nanos)| Timestamp::new(seconds, nanos).unwrap())
 }
 
-fn entry() -> impl Strategy<Value = Record> {
-    (any::<u64>(), option::of(gfid()), gfid(), option::of(time()), any::<bool>())
-        .prop_map(|(seq, id, gfid, created, held)| Record { seq, id, gfid, created, held })
+fn entry_line() -> impl Strategy<Value = (Gfid, SnapName, Record)> {
+    (gfid(), name(), any::<u64>(), option::of(gfid()), option::of(time()), any::<bool>()).prop_map(
+        |(base, name, seq, id, created, held)| {
+            let gfid = base.payload(&name, id, seq);
+            (base, name, Record { seq, id, gfid, created, held })
+        },
+    )
 }
 
 fn payload_record() -> impl Strategy<Value = PayloadRecord> {
-    (gfid(), name(), entry()).prop_map(|(base, name, entry)| PayloadRecord { base, name, entry })
+    entry_line().prop_map(|(base, name, entry)| PayloadRecord::of(base, name, &entry))
 }
 
 fn intent() -> impl Strategy<Value = Intent> {
@@ -127,7 +131,7 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
         time().prop_map(|x| x.to_string().into_bytes()),
         (create(), any::<bool>()).prop_map(|(x, id_first)| create_text(&x, id_first).into_bytes()),
         any::<u64>().prop_map(|x| x.to_string().into_bytes()),
-        entry().prop_map(|x| x.to_string().into_bytes()),
+        entry_line().prop_map(|(_, _, x)| x.to_string().into_bytes()),
         payload_record().prop_map(|x| x.to_string().into_bytes()),
         intent().prop_map(|x| x.to_string().into_bytes()),
         link().prop_map(|x| x.encode()),
@@ -236,20 +240,20 @@ proptest! {
     }
 
     #[test]
-    fn records(entry in entry(), payload in payload_record(), seq in any::<u64>()) {
+    fn records((base, name, entry) in entry_line(), payload in payload_record(), seq in any::<u64>()) {
         prop_assert_eq!(decode_seq(seq.to_string().as_bytes()), Ok(seq));
-        prop_assert_eq!(Record::decode(entry.to_string().as_bytes()), Ok(entry));
+        prop_assert_eq!(Record::decode(base, &name, entry.to_string().as_bytes()), Ok(entry));
         prop_assert_eq!(PayloadRecord::decode(payload.to_string().as_bytes()), Ok(payload));
     }
 
     /// A record says itself where it ends: what was not written whole is seen.
     #[test]
-    fn cut_and_longer_records(entry in entry(), payload in payload_record(), cut in any::<Index>(), more: u8) {
+    fn cut_and_longer_records((base, name, entry) in entry_line(), payload in payload_record(), cut in any::<Index>(), more: u8) {
         for text in [entry.to_string(), payload.to_string()] {
             let cut = &text.as_bytes()[..cut.index(text.len())];
             let longer = [text.as_bytes(), &[more]].concat();
             for bytes in [cut, &longer] {
-                prop_assert!(Record::decode(bytes).is_err() && PayloadRecord::decode(bytes).is_err());
+                prop_assert!(Record::decode(base, &name, bytes).is_err() && PayloadRecord::decode(bytes).is_err());
             }
         }
     }
@@ -262,7 +266,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_say_what_is(name in name(), entry in entry(), size: Option<u64>, mtime in option::of(time())) {
+    fn answers_say_what_is((_, name, entry) in entry_line(), size: Option<u64>, mtime in option::of(time())) {
         answers(&name, &entry, size, mtime);
     }
 

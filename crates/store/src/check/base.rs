@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use fsnap_core::catalogue::PAGE_PREFIX;
 use fsnap_core::gfid2path::Link;
-use fsnap_core::record::{ENTRY_PREFIX, Record, SEQ, decode_seq};
+use fsnap_core::record::{Record, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SnapName};
 
 use super::payload::At;
@@ -13,6 +14,7 @@ use super::{Finds, ProblemKind, Scan, walk};
 use crate::brick::Access;
 use crate::grave;
 use crate::names;
+use crate::pages::Pages;
 use crate::sys::{self, same_inode};
 use crate::xattrs::{self, XattrNames};
 
@@ -62,36 +64,22 @@ impl Scan<'_> {
     ) -> Result<Vec<(SnapName, Record)>> {
         let mut entries = Vec::new();
         let mut seen = (HashSet::new(), HashSet::new());
-        for key in names.raw_starting(ENTRY_PREFIX) {
+        for entry in Pages::named(at.file, gfid, names)?.entries() {
             finds.entries += 1;
-            let shown = key.escape_ascii();
-            let mut damaged = |why: &str| {
-                let text = format!(
-                    "the entry {shown} {why}: list and create fail with EIO. If nothing tells what it said, \
-                     remove the xattr; the payload is an orphan then"
-                );
-                finds.add(ProblemKind::EntryDamaged, at.path, Some(gfid), text, None);
-            };
-            let Ok(name) = SnapName::parse(&key[ENTRY_PREFIX.len()..]) else {
-                damaged("has an impossible name");
-                continue;
-            };
-            let record = match xattrs::entry(at.file, &name) {
-                Ok(Some(record)) => record,
-                Ok(None) => continue,
-                Err(Error::Damaged(_)) => {
-                    damaged("can't be read");
+            let (name, record) = match entry {
+                Ok(entry) => entry,
+                Err(why) => {
+                    let text = format!(
+                        "{why}: list and create fail with EIO. If nothing tells what it said, take the line out of its \
+                         page; the payload is an orphan then"
+                    );
+                    finds.add(ProblemKind::EntryDamaged, at.path, Some(gfid), text, None);
                     continue;
                 }
-                Err(e) => return Err(e),
             };
-            if record.gfid != gfid.payload(&name, record.id, record.seq) {
-                damaged("has a gfid that is not derived from the file's, its name and its id or number");
-                continue;
-            }
-            if !(seen.0.insert(record.seq) & seen.1.insert(record.gfid)) {
+            if !(seen.0.insert(record.seq) & seen.1.insert(name.clone())) {
                 let text = format!(
-                    "the entry of {name} has the number {} or the gfid of another entry: one of them is \
+                    "the entry of {name} has the number {} or the name of another entry: one of them is \
                      false",
                     record.seq
                 );
@@ -189,7 +177,7 @@ impl Scan<'_> {
             Err(e) => return Err(e),
         };
         match xattrs::payload_record(&inode.file) {
-            Ok(Some(r)) if r.base == base && r.name == *name && r.entry.gfid == gfid => {}
+            Ok(Some(r)) if r.base == base && r.name == *name && r.gfid == gfid => {}
             Err(Error::Damaged(_)) if met => return Ok(()),
             Err(e @ Error::Os { .. }) => return Err(e),
             _ => {
@@ -258,7 +246,7 @@ impl Scan<'_> {
                 None,
             );
         }
-        if names.raw_starting(ENTRY_PREFIX).next().is_none() {
+        if names.raw_starting(PAGE_PREFIX).next().is_none() {
             let text = "the deleted file has no snapshots any more: the next start of the brick lets it go";
             finds.add(ProblemKind::TombstoneUnused, at.path, Some(gfid), text, None);
         }
@@ -293,7 +281,6 @@ impl Scan<'_> {
 
 /// The record that the payload of an entry carries.
 fn expected(base: Gfid, name: &SnapName, record: &Record) -> String {
-    let entry = Record { held: false, ..record.clone() };
-    let record = fsnap_core::record::PayloadRecord { base, name: name.clone(), entry };
+    let record = fsnap_core::record::PayloadRecord::of(base, name.clone(), record);
     format!("{} to \"{record}\"", fsnap_core::record::PAYLOAD)
 }

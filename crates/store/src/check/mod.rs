@@ -17,8 +17,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fsnap_core::catalogue::PAGE_PREFIX;
 use fsnap_core::gfid2path::Link;
-use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, SEQ};
+use fsnap_core::record::{PAYLOAD, SEQ};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 
 pub use problem::{Problem, ProblemKind, Severity, escaped, unescaped};
@@ -424,7 +425,7 @@ impl<'a> Scan<'a> {
         if names.has(PAYLOAD) {
             return if known { Ok(()) } else { self.payload(at, finds) };
         }
-        let catalogue = names.has(SEQ) || names.raw_starting(ENTRY_PREFIX).next().is_some();
+        let catalogue = names.has(SEQ) || names.raw_starting(PAGE_PREFIX).next().is_some();
         if catalogue && !known {
             self.base(at, &names, finds)?;
         }

@@ -12,6 +12,7 @@ use super::{Finds, Fix, ProblemKind, Scan, walk};
 use crate::adopt;
 use crate::brick::{Access, OpenFile};
 use crate::follow::SnapshotPlace;
+use crate::pages;
 use crate::state::Note;
 use crate::sys;
 use crate::xattrs::{self, XattrNames};
@@ -54,7 +55,7 @@ impl Scan<'_> {
             }
             Err(e) => return Err(e),
         };
-        let gfid = record.entry.gfid;
+        let gfid = record.gfid;
         if own != Some(gfid) {
             let own = own.map_or("none".into(), |own| own.to_string());
             add(
@@ -119,7 +120,7 @@ impl Scan<'_> {
 
     /// Whether no catalogue has it. Says so only if that is sure: all that is damaged speaks for the payload.
     fn orphan(&self, at: &At<'_>, record: &PayloadRecord, finds: &mut Finds) -> Result<bool> {
-        let gfid = record.entry.gfid;
+        let gfid = record.gfid;
         let fix = || -> Result<Option<Fix>> {
             let handle = self.handle_stat(gfid)?;
             let names = u64::from(handle.is_some_and(|there| sys::same_inode(&there, at.stat)))
@@ -144,7 +145,7 @@ impl Scan<'_> {
             Err(Error::Gone | Error::NotRegular | Error::Damaged(_)) => return Ok(false),
             Err(e) => return Err(e),
         };
-        let entry = match xattrs::entry(&base.file, &record.name) {
+        let entry = match pages::entry(&base, &record.name) {
             Err(Error::Damaged(_)) => return Ok(false),
             other => other?,
         };
@@ -163,7 +164,7 @@ impl Scan<'_> {
             return Ok(true);
         }
         let seq = xattrs::get(&base.file, SEQ)?.and_then(|bytes| decode_seq(&bytes).ok());
-        if seq.is_some_and(|seq| seq >= record.entry.seq) {
+        if seq.is_some_and(|seq| seq >= record.seq) {
             let text = format!(
                 "the catalogue of its file, {}, does not name this snapshot: it takes space for nothing. \
                  Repair moves it to quarantine, from where it goes after a day",
@@ -184,7 +185,9 @@ impl Scan<'_> {
 
     /// Whether there is a sign of the payload's file, or of its entry, in the tree.
     fn knows(&self, record: &PayloadRecord) -> bool {
-        self.tree.bases.contains(&record.base) || self.tree.claimed.contains(&record.entry.gfid)
+        self.tree.nameless
+            || self.tree.bases.contains(&record.base)
+            || self.tree.claimed.contains(&record.gfid)
     }
 
     /// `names` is how many names it has.
@@ -214,7 +217,7 @@ impl Scan<'_> {
     }
 
     fn payload_note(&self, at: &At<'_>, record: &PayloadRecord, finds: &mut Finds) -> Result<()> {
-        let (payload, base) = (record.entry.gfid, record.base);
+        let (payload, base) = (record.gfid, record.base);
         let fix = || Some(Fix::MakeNote { payload, base });
         match self.own.note(payload)? {
             // That it is awaited still is put right when its file is healed next.
@@ -248,7 +251,7 @@ impl Scan<'_> {
         if belongs(place) {
             return Ok(());
         }
-        let gfid = Some(record.entry.gfid);
+        let gfid = Some(record.gfid);
         match first {
             Err(Error::NameTooLong) => {
                 let text = "it did not follow its file: its name there would be longer than 255 bytes. \

@@ -90,7 +90,7 @@ fn quarantine(brick: &BrickDir, state: &StateDir, path: &Path, gfid: Gfid) -> Re
     let dir = walk::open_dir(brick, walk::parent(path)).doing("open a directory")?;
     let name = walk::leaf(path).as_bytes();
     let (file, stat) = open_leaf(&dir, name, Access::Read)?.ok_or(Error::Gone)?;
-    if xattrs::payload_record(&file)?.is_none_or(|record| record.entry.gfid != gfid) {
+    if xattrs::payload_record(&file)?.is_none_or(|record| record.gfid != gfid) {
         return Err(Error::Gone);
     }
     if path != gfid.handle()

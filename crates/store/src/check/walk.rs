@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use fsnap_core::record::{ENTRY_PREFIX, PAYLOAD, PayloadRecord, Record, SEQ};
+use fsnap_core::catalogue::{PAGE_PREFIX, Page};
+use fsnap_core::record::{PAYLOAD, PayloadRecord, SEQ};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -32,6 +33,8 @@ pub(super) struct Tree {
     pub ambiguous: HashSet<Gfid>,
     /// Those that an entry in some catalogue names.
     pub claimed: HashSet<Gfid>,
+    /// There is a file with a catalogue and without a gfid: whose entries those are can't be told.
+    pub nameless: bool,
     /// The gfids of files with a catalogue, and of those that a tombstone is named after.
     pub bases: HashSet<Gfid>,
     /// Files and directories that are not fsnap's, and have no handle.
@@ -198,19 +201,25 @@ impl Tree {
         let get = |name: &OsStr| xattr::get(&at, name).ok().flatten();
         let gfid = get(OsStr::new(xattrs::GFID)).and_then(|bytes| Gfid::from_xattr(&bytes).ok());
         let is_payload = names.iter().any(|name| name == PAYLOAD);
-        let is_base = names.iter().any(|name| name == SEQ || starts(name, ENTRY_PREFIX));
+        let is_base = names.iter().any(|name| name == SEQ || starts(name, PAGE_PREFIX));
         if is_payload {
             let record = get(OsStr::new(PAYLOAD)).and_then(|bytes| PayloadRecord::decode(&bytes).ok());
-            for gfid in record.map(|record| record.entry.gfid).into_iter().chain(gfid) {
+            for gfid in record.map(|record| record.gfid).into_iter().chain(gfid) {
                 if self.payloads.insert(gfid, inode).is_some_and(|other| other != inode) {
                     self.ambiguous.insert(gfid);
                 }
             }
         } else if is_base {
             self.bases.extend(gfid);
-            let entries = names.iter().filter(|name| starts(name, ENTRY_PREFIX));
-            let records = entries.filter_map(|name| Record::decode(&get(name)?).ok());
-            self.claimed.extend(records.map(|record| record.gfid));
+            match gfid {
+                Some(base) => {
+                    let pages = names.iter().filter(|name| starts(name, PAGE_PREFIX));
+                    for page in pages.filter_map(|name| get(name)).map(Page::new) {
+                        self.claimed.extend(page.entries(base).flatten().map(|(_, record)| record.gfid));
+                    }
+                }
+                None => self.nameless = true,
+            }
         }
         if own {
             self.bases.extend(tombstone_of(leaf(&path).as_bytes()));

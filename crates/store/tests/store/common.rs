@@ -10,12 +10,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fsnap_core::catalogue::{Page, page_key};
 use fsnap_core::command::Create;
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PayloadRecord, Record};
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp};
 use fsnap_store::{Catalogue, Cloned, Limits, Outstanding, Store};
-use fsnap_testbed::{Disk, Fs, Scene, getx, listx, removex, run, setx};
+use fsnap_testbed::{Disk, Fs, Scene, entry_line, getx, listx, removex, run, setx};
 
 pub const MIB: usize = 1 << 20;
 pub const PLENTY: Limits = Limits { max_snapshots: 256, min_free: 0 };
@@ -212,17 +213,19 @@ impl TestBrick {
 
     /// What the xattr of the base says about a snapshot.
     pub fn record(&self, base: Gfid, snapshot: &str) -> Record {
-        Record::decode(&getx(self.handle(base), format!("trusted.fsnap.snap.{snapshot}")).unwrap()).unwrap()
+        let text = entry_line(self.handle(base), snapshot).unwrap();
+        Record::decode(base, &name(snapshot), text.as_bytes()).unwrap()
     }
 
     pub fn payload_record(&self, payload: Gfid) -> PayloadRecord {
         PayloadRecord::decode(&getx(self.handle(payload), "trusted.fsnap.record").unwrap()).unwrap()
     }
 
-    /// The catalogue entry that the payload at `at` had at first.
+    /// A catalogue entry for the payload at `at`.
     pub fn entry_of(&self, at: &str) -> String {
         let record = getx(self.join(at), "trusted.fsnap.record").unwrap();
-        PayloadRecord::decode(&record).unwrap().entry.to_string()
+        let PayloadRecord { seq, id, gfid, .. } = PayloadRecord::decode(&record).unwrap();
+        Record { seq, id, gfid, created: None, held: false }.to_string()
     }
 
     pub fn lost(&self) -> Vec<String> {
@@ -331,13 +334,21 @@ pub fn heal(
     seq: u64,
     truth: &[(&str, Record)],
 ) -> Result<Outstanding> {
-    let entries = truth.iter().map(|(text, record)| (name(text), Some(record.clone())));
-    store.adopt(base, &Catalogue { seq: Some(seq), entries: entries.collect(), ..Catalogue::default() })?;
+    let truth = catalogue(seq, truth);
+    store.adopt(base, &truth)?;
     setx(b.handle(base), "trusted.fsnap.seq", seq.to_string()).unwrap();
-    for (text, record) in truth {
-        setx(b.handle(base), format!("trusted.fsnap.snap.{text}"), record.to_string()).unwrap();
+    for (number, page) in &truth.pages {
+        setx(b.handle(base), page_key(*number), page.as_bytes()).unwrap();
     }
     store.outstanding(base)
+}
+
+/// A catalogue with these entries, whose last number is `seq`.
+pub fn catalogue(seq: u64, entries: &[(&str, Record)]) -> Catalogue {
+    let mut page = Page::default();
+    entries.iter().for_each(|(text, record)| page.put(&name(text), record));
+    let pages = if page.is_empty() { BTreeMap::new() } else { [(0, page)].into() };
+    Catalogue { seq: Some(seq), pages, ..Catalogue::default() }
 }
 
 pub fn time(text: &str) -> Timestamp {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use fsnap_core::record::{PayloadRecord, Record};
+use fsnap_core::record::PayloadRecord;
 use fsnap_core::{Error, Gfid};
-use fsnap_testbed::{Fs, content, getx, removex, setx};
+use fsnap_testbed::{Fs, content, entry_line, getx, remove_entry_line, removex, set_entry_line, setx};
 
 use crate::common::*;
 
@@ -16,39 +16,40 @@ fn hostile_catalogues() {
     let base = b.make_file("f", b"x");
     snap(&store, base, "a");
     let path = b.join("f");
-    let good = getx(&path, "trusted.fsnap.snap.a").unwrap();
-    let beside = b.record(base, "a");
+    let good = entry_line(&path, "a").unwrap();
+    let other = taken(base, "a", 7);
+    b.make_as("other", other.gfid);
+    fs::write(b.join("other"), b"mine").unwrap();
     let lies = [
         b"".to_vec(),
         b"garbage".to_vec(),
         vec![0xff; 60_000],
-        [&good, &b"\0"[..]].concat(),
-        String::from_utf8(good.clone()).unwrap().replace("v1", "v9").into_bytes(),
+        format!("{good}\0").into_bytes(),
+        format!("v9 {good}").into_bytes(),
         // A good record that leads to another file.
-        Record { gfid: base, ..beside.clone() }.to_string().into_bytes(),
-        Record { gfid: Gfid::ROOT, ..beside.clone() }.to_string().into_bytes(),
+        other.to_string().into_bytes(),
     ];
     for lie in &lies {
-        setx(&path, "trusted.fsnap.snap.a", lie).unwrap();
+        set_entry_line(&path, "a", lie).unwrap();
         b.refuses(libc::EIO, || store.list(base));
         b.refuses(libc::EIO, || store.info(base, &name("a")));
         b.refuses(libc::EIO, || store.restore(base, &name("a")));
         b.refuses(libc::EEXIST, || store.create(base, &bare("a"), &PLENTY));
     }
     for lie in &lies[..5] {
-        setx(&path, "trusted.fsnap.snap.a", lie).unwrap();
+        set_entry_line(&path, "a", lie).unwrap();
         b.refuses(libc::EIO, || store.delete(base, &name("a")));
         b.refuses(libc::EIO, || store.hold(base, &name("a"), true));
     }
     // Deleting an entry that leads elsewhere removes the entry and nothing else.
-    setx(&path, "trusted.fsnap.snap.a", &lies[5]).unwrap();
+    set_entry_line(&path, "a", &lies[5]).unwrap();
     store.delete(base, &name("a")).unwrap();
-    assert!(path.exists() && b.handle(base).exists() && b.join(".fsnap/f@a").exists());
+    assert!(path.exists() && b.handle(other.gfid).exists() && b.join(".fsnap/f@a").exists());
 
-    setx(&path, "trusted.fsnap.snap.", b"x").unwrap();
+    set_entry_line(&path, "", b"x").unwrap();
     b.refuses(libc::EIO, || store.list(base));
     b.refuses(libc::EIO, || store.create(base, &bare("b"), &PLENTY));
-    removex(&path, "trusted.fsnap.snap.").unwrap();
+    remove_entry_line(&path, "").unwrap();
     for seq in ["", "-1", "x", "18446744073709551615"] {
         setx(&path, "trusted.fsnap.seq", seq).unwrap();
         b.refuses(libc::EIO, || store.create(base, &bare("b"), &PLENTY));
@@ -65,7 +66,7 @@ fn a_snapshot_that_no_catalogue_knows_is_deleted_by_itself() {
         let twin = b.record(base, "a").gfid;
         snap(&store, base, "b");
         let orphan = b.record(base, "b").gfid;
-        removex(b.join("f"), "trusted.fsnap.snap.b").unwrap();
+        remove_entry_line(b.join("f"), "b").unwrap();
         b.refuses(libc::ENODATA, || store.delete(base, &name("b")));
         b.refuses(libc::EIO, || store.delete_by(base, &name("b")));
         store.delete_by(orphan, &name("b")).unwrap();
@@ -102,9 +103,7 @@ fn hostile_payloads() {
         b"garbage".to_vec(),
         PayloadRecord { base: other, ..record.clone() }.to_string().into_bytes(),
         PayloadRecord { name: name("b"), ..record.clone() }.to_string().into_bytes(),
-        PayloadRecord { entry: Record { gfid: other, ..record.entry.clone() }, ..record }
-            .to_string()
-            .into_bytes(),
+        PayloadRecord { id: Some(other), ..record }.to_string().into_bytes(),
     ];
     let refused = || {
         b.refuses(libc::EIO, || store.restore(base, &name("a")));
@@ -190,7 +189,7 @@ fn leftovers_of_a_crash_go_into_quarantine() {
         let old = snap(&store, base, "a").gfid;
         let ino = fs::metadata(b.handle(old)).unwrap().ino();
         // The crash was before the entry; then with the handle alone; then with the same gfid again.
-        removex(b.join("f"), "trusted.fsnap.snap.a").unwrap();
+        remove_entry_line(b.join("f"), "a").unwrap();
         fs::write(b.join("f"), b"now").unwrap();
         let new = snap(&store, base, "a").gfid;
         assert_ne!(old, new);
@@ -201,7 +200,7 @@ fn leftovers_of_a_crash_go_into_quarantine() {
         assert_eq!((fs::metadata(&lost).unwrap().ino(), fs::metadata(&lost).unwrap().nlink()), (ino, 1));
         assert!(!b.handle(old).exists());
 
-        removex(b.join("f"), "trusted.fsnap.snap.a").unwrap();
+        remove_entry_line(b.join("f"), "a").unwrap();
         fs::remove_file(b.join(".fsnap/f@a")).unwrap();
         setx(b.join("f"), "trusted.fsnap.seq", "1").unwrap();
         assert_eq!(snap(&store, base, "a").gfid, new);

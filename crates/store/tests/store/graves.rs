@@ -9,7 +9,7 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{InodeKind, Store};
-use fsnap_testbed::{Fs, content, getx, removex, setx};
+use fsnap_testbed::{Fs, content, getx, remove_entry_line, removex, set_entry_line, setx};
 
 use crate::common::*;
 
@@ -200,9 +200,9 @@ fn purge() {
         store.hold(base, &name("b"), true).unwrap();
         assert_eq!(b.refuses(libc::EBUSY, || store.purge(base)), Error::Held("b".into()));
         store.hold(base, &name("b"), false).unwrap();
-        setx(b.join("d/f"), "trusted.fsnap.snap.z", b"garbage").unwrap();
+        set_entry_line(b.join("d/f"), "z", b"garbage").unwrap();
         b.refuses(libc::EIO, || store.purge(base));
-        removex(b.join("d/f"), "trusted.fsnap.snap.z").unwrap();
+        remove_entry_line(b.join("d/f"), "z").unwrap();
         store.purge(base).unwrap();
         assert!(names(&b.join("d/.fsnap")).is_empty() && !store.has_snapshots(base).unwrap());
         assert_eq!(fs::read(b.join("d/f")).unwrap().len(), 30_000);
@@ -403,7 +403,7 @@ fn crashes_at_the_end_of_a_deleted_file() {
             delete_file(&b, &store, base, &at);
             store.hold(base, &name("a"), true).unwrap();
             drop(store);
-            removex(b.handle(base), "trusted.fsnap.snap.a").unwrap();
+            remove_entry_line(b.handle(base), "a").unwrap();
             if step > 0 {
                 fs::remove_file(b.join(format!(".fsnap/{at}@.{base}"))).unwrap();
             }
@@ -420,7 +420,7 @@ fn crashes_at_the_end_of_a_deleted_file() {
         snap(&store, base, "a");
         delete_file(&b, &store, base, "f");
         drop(store);
-        removex(b.handle(base), "trusted.fsnap.snap.a").unwrap();
+        remove_entry_line(b.handle(base), "a").unwrap();
         removex(b.handle(base), "trusted.fsnap.seq").unwrap();
         assert!(b.store().is_buried(base) && b.handle(base).exists());
     });

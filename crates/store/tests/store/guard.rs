@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use fsnap_core::{Error, Gfid};
 use fsnap_store::InodeKind;
-use fsnap_testbed::{Fs, getx, removex, setx};
+use fsnap_testbed::{Fs, getx, removex, set_entry_line, setx};
 
 use crate::common::*;
 
@@ -100,7 +100,7 @@ fn who_has_snapshots() {
         removex(b.join("d/f"), "trusted.fsnap.seq").unwrap();
         assert!(store.has_snapshots(base).unwrap(), "a metadata heal in its course");
         setx(b.join("d/f"), "trusted.fsnap.seq", seq).unwrap();
-        setx(b.join("d"), "trusted.fsnap.snap.a", b"x").unwrap();
+        set_entry_line(b.join("d"), "a", b"x").unwrap();
         assert!(!store.has_snapshots(dir).unwrap(), "directories never have");
         store.delete(base, &name("a")).unwrap();
         assert!(!store.has_snapshots(base).unwrap(), "the number of the last one stays");

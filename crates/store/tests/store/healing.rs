@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
+use fsnap_core::catalogue::Page;
 use fsnap_core::record::{PayloadRecord, Record};
 use fsnap_core::{Error, Gfid};
 use fsnap_store::{Catalogue, Store, check};
-use fsnap_testbed::{Fs, content, df_used, getx, removex, setx};
+use fsnap_testbed::{Fs, content, df_used, getx, remove_entry_line, set_entry_line, setx};
 
 use crate::common::*;
 
@@ -113,12 +114,9 @@ fn what_is_the_same_stays() {
     on_both(|b| {
         let (store, base) = scene(&b);
         let (one, two) = (b.record(base, "a"), b.record(base, "b"));
-        let held = Record { held: true, ..one };
-        let truth = [(name("a"), Some(held.clone())), (name("b"), Some(two.clone()))];
+        let held = Record { held: true, ..one.clone() };
         let before = b.tree();
-        store
-            .adopt(base, &Catalogue { seq: Some(9), entries: truth.into(), ..Catalogue::default() })
-            .unwrap();
+        store.adopt(base, &catalogue(2, &[("a", one), ("b", two.clone())])).unwrap();
         assert!(b.tree() == before);
         let outstanding = heal(&b, &store, base, 2, &[("a", held), ("b", two)]).unwrap();
         assert_eq!(outstanding, Default::default());
@@ -183,7 +181,7 @@ fn what_is_damaged_here() {
         let (store, base) = scene(&b);
         let (one, two) = (b.record(base, "a"), b.record(base, "b"));
         let missed = taken(base, "c", 3);
-        let damage = |what: &str| setx(b.handle(base), format!("trusted.fsnap.snap.{what}"), b"x").unwrap();
+        let damage = |what: &str| set_entry_line(b.handle(base), what, b"x").unwrap();
         // It comes again.
         damage("a");
         damage("\u{1b}[31m");
@@ -211,16 +209,11 @@ fn what_is_damaged_on_the_others() {
     on_both(|b| {
         let (store, base) = scene(&b);
         let missed = taken(base, "c", 3);
-        let before = b.tree();
-        let truth =
-            [(name("a"), None), (name("b"), Some(b.record(base, "b"))), (name("c"), Some(missed.clone()))];
-        store
-            .adopt(base, &Catalogue { seq: Some(9), entries: truth.into(), ..Catalogue::default() })
-            .unwrap();
-        assert!(b.tree() == before, "it may be the same");
-        setx(b.handle(base), "trusted.fsnap.snap.a", b"x").unwrap();
-        setx(b.handle(base), "trusted.fsnap.snap.\u{1b}[31m", b"x").unwrap();
-        setx(b.handle(base), "trusted.fsnap.snap.c", missed.to_string()).unwrap();
+        let two = b.record(base, "b");
+        let text = format!("a x\nb {two}\n\u{1b}[31m x\nc {missed}\n");
+        let truth = [(0, Page::new(text.into_bytes()))];
+        store.adopt(base, &Catalogue { seq: Some(9), pages: truth.into(), ..Catalogue::default() }).unwrap();
+        assert_eq!(names(&b.join("d/.fsnap")), ["f@a", "f@b"], "it may be the same");
         // All else is healed.
         let outstanding = store.outstanding(base).unwrap();
         assert_eq!(outstanding.missing, [(b.gfid("d").snap_dir(), [b"f@c".to_vec()].into())].into());
@@ -296,7 +289,7 @@ fn what_is_missing_is_told_and_may_be_made() {
         let first = Record { held: false, ..two };
         assert_eq!(
             b.payload_record(first.gfid),
-            PayloadRecord { base, name: name("b"), entry: first.clone() },
+            PayloadRecord::of(base, name("b"), &first),
             "as it was at first"
         );
         assert_eq!(listed(&store, base), ["a", "b"]);
@@ -505,7 +498,7 @@ fn seeds_share_blocks() {
         fs::write(b.join(".fsnap/big@b"), b"healed").unwrap();
         store.seed(two.gfid, base).unwrap();
         assert_eq!(fs::read(b.join(".fsnap/big@b")).unwrap(), b"healed");
-        assert_eq!(b.payload_record(two.gfid), PayloadRecord { base, name: name("b"), entry: two });
+        assert_eq!(b.payload_record(two.gfid), PayloadRecord::of(base, name("b"), &two));
         sound(&b);
     }
 }
@@ -522,7 +515,7 @@ fn fragments_are_not_seeded() {
         b.make_as(".fsnap/f@a", missed.gfid);
         store.seed(missed.gfid, base).unwrap();
         assert_eq!(fs::metadata(b.join(".fsnap/f@a")).unwrap().len(), 0);
-        assert_eq!(b.payload_record(missed.gfid), PayloadRecord { base, name: name("a"), entry: missed });
+        assert_eq!(b.payload_record(missed.gfid), PayloadRecord::of(base, name("a"), &missed));
         sound(&b);
     });
 }
@@ -553,7 +546,7 @@ fn what_heal_had_begun_to_make() {
             drop(store);
             symlink(base.to_string(), note(&b, "pending", payload)).unwrap();
             if deleted {
-                removex(b.handle(base), "trusted.fsnap.snap.c").unwrap();
+                remove_entry_line(b.handle(base), "c").unwrap();
             }
             store = b.store();
             assert_eq!(b.handle(payload).exists(), !deleted);

@@ -155,15 +155,18 @@ fn records_are_as_documented() {
     let id = next_gfid();
     let what = Create { name: name("m"), created: Some(time("1700000000.000000001")), id: Some(id) };
     let gfid = store.create(base, &what, &PLENTY).unwrap().gfid;
-    let rest = format!("seq=1 id={id} gfid={gfid} created=1700000000.000000001 flags=-");
+    let digits = |gfid: Gfid| gfid.to_string().replace('-', "");
     let text = |path, key| String::from_utf8(getx(path, key).unwrap()).unwrap();
-    assert_eq!(text(b.handle(base), "trusted.fsnap.snap.m"), format!("v1 {rest}"));
+    assert_eq!(
+        text(b.handle(base), "trusted.fsnap.catalogue.0"),
+        format!("m 1 {} 1700000000.000000001 -\n", digits(id))
+    );
     assert_eq!(text(b.handle(base), "trusted.fsnap.seq"), "1");
-    assert_eq!(text(b.handle(gfid), "trusted.fsnap.record"), format!("v1 base={base} name=m {rest}"));
+    assert_eq!(text(b.handle(gfid), "trusted.fsnap.record"), format!("{} m 1 {}", digits(base), digits(id)));
     assert_eq!(gfid, base.payload(&name("m"), Some(id), 1));
     let note = b.join(format!(".glusterfs/fsnap/by-gfid/{gfid}"));
     assert_eq!(fs::read_link(note).unwrap().to_str().unwrap(), base.to_string());
-    assert_eq!(fs::read(b.join(".glusterfs/fsnap/format")).unwrap(), b"fsnap 1\n");
+    assert_eq!(fs::read(b.join(".glusterfs/fsnap/format")).unwrap(), b"fsnap 2\n");
 
     assert_eq!(store.base_of(base).unwrap(), (base, false));
     assert_eq!(store.base_of(gfid).unwrap(), (base, true));
@@ -224,7 +227,9 @@ fn payloads_carry_what_their_base_has() {
         assert_eq!(getx(&leaf, "trusted.gfid").unwrap(), gfid.as_bytes());
         assert_eq!(getx(&leaf, format!("trusted.pgfid.{}", dir.snap_dir())).unwrap(), [0, 0, 0, 1]);
         assert!(getx(&leaf, format!("trusted.pgfid.{dir}")).is_err());
-        assert!(!listx(&leaf).unwrap().iter().any(|n| n.to_str().unwrap().starts_with("trusted.fsnap.snap")));
+        assert!(
+            !listx(&leaf).unwrap().iter().any(|n| n.to_str().unwrap().starts_with("trusted.fsnap.catalogue"))
+        );
         let value = format!("{}/f@s", dir.snap_dir());
         let paths: Vec<_> = listx(&leaf)
             .unwrap()

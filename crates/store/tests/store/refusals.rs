@@ -161,11 +161,11 @@ fn bricks_that_are_not_ours() {
     let base = b.make_file("f", b"x");
     snap(&b.store(), base, "a");
     let format = b.join(".glusterfs/fsnap/format");
-    for other in ["fsnap 2\n", "fsnap 1", "", "x"] {
+    for other in ["fsnap 1\n", "fsnap 2", "fsnap 3\n", "", "x"] {
         fs::write(&format, other).unwrap();
         let error = b.refuses(libc::EOPNOTSUPP, || open(&b.path));
         assert!(error.to_string().contains("fsnap/format"), "{error}");
     }
-    fs::write(&format, "fsnap 1\n").unwrap();
+    fs::write(&format, "fsnap 2\n").unwrap();
     assert_eq!(listed(&b.store(), base), ["a"]);
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use fsnap_core::Gfid;
 use fsnap_core::record::{PayloadRecord, Record};
 use fsnap_store::check::{self, Options, ProblemKind, Report};
-use fsnap_testbed::{Fs, content, setx};
+use fsnap_testbed::{Fs, content, set_entry_line, setx};
 
 use crate::common::*;
 
@@ -102,7 +102,7 @@ fn set_record(b: &TestBrick, payload: Gfid, change: impl Fn(PayloadRecord) -> Pa
 
 fn set_entry(b: &TestBrick, base: Gfid, name: &str, change: impl Fn(Record) -> Record) {
     let record = change(b.record(base, name));
-    setx(b.handle(base), format!("trusted.fsnap.snap.{name}"), record.to_string()).unwrap();
+    set_entry_line(b.handle(base), name, record.to_string()).unwrap();
 }
 
 fn symlink_again(text: &str, at: &Path) {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid};
 use fsnap_store::check::{self, Options, ProblemKind, Report};
-use fsnap_testbed::{Fs, removex, setx};
+use fsnap_testbed::{Fs, remove_entry_line, removex, setx};
 
 use super::*;
 
@@ -93,7 +93,7 @@ fn tombstones() {
         for name in ["a", "b"] {
             fs::remove_file(b.handle(b.record(base, name).gfid)).unwrap();
             fs::remove_file(b.join(format!("d/.fsnap/f@{name}@{}", &base.to_string()[..8]))).unwrap();
-            removex(&at, format!("trusted.fsnap.snap.{name}")).unwrap();
+            remove_entry_line(&at, name).unwrap();
         }
         fs::remove_dir_all(own(&b, "by-gfid")).unwrap();
         reports(&b, ProblemKind::TombstoneUnused);
@@ -160,7 +160,7 @@ fn snapshots_that_were_being_made_or_deleted() {
         symlink(base.to_string(), &note).unwrap();
         reports(&b, ProblemKind::SnapshotPending);
         // Whatever else is missing.
-        removex(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        remove_entry_line(b.join("d/f"), "a").unwrap();
         reports(&b, ProblemKind::SnapshotPending);
         fs::remove_file(b.join("d/.fsnap/f@a")).unwrap();
         reports(&b, ProblemKind::SnapshotPending);
@@ -236,7 +236,7 @@ fn the_quarantine_is_emptied_when_that_is_asked_for() {
         put();
         let both = Options { repair: true, ..emptying };
         // What has just come there stays.
-        removex(b.path.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        remove_entry_line(b.path.join("d/f"), "a").unwrap();
         let report = check::run(&b.path, &both).unwrap();
         assert_eq!(paths(&report), [OsString::from(&old)]);
         let mut kinds: Vec<_> = report.repaired.iter().map(|p| p.kind).collect();
@@ -273,7 +273,7 @@ fn the_state_is_missing() {
         fs::write(own(&b, "by-gfid"), b"x").unwrap();
         assert!(kinds(&look(&b)).contains(&ProblemKind::Unreadable));
         fs::remove_file(own(&b, "by-gfid")).unwrap();
-        fs::write(own(&b, "format"), b"fsnap 2\n").unwrap();
+        fs::write(own(&b, "format"), b"fsnap 1\n").unwrap();
         let refused = check::run(&b.path, &Options::default()).unwrap_err();
         assert!(matches!(refused, Error::Unsupported(_)), "{refused}");
     }

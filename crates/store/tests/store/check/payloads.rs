@@ -7,7 +7,7 @@ use std::path::Path;
 use fsnap_core::Gfid;
 use fsnap_core::record::{Intent, PayloadRecord};
 use fsnap_store::check::{self, Options, ProblemKind, Report};
-use fsnap_testbed::{Fs, content, getx, removex, setx};
+use fsnap_testbed::{Fs, content, entry_line, getx, remove_entry_line, removex, set_entry_line, setx};
 
 use super::*;
 
@@ -156,17 +156,17 @@ fn orphans_go_into_quarantine() {
     for fs in reflink() {
         let (b, base) = scene(fs);
         let (gfid, leaf) = (b.record(base, "a").gfid, b.join("d/.fsnap/f@a"));
-        removex(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        remove_entry_line(b.join("d/f"), "a").unwrap();
         // The catalogue may be about to be healed; somebody may have linked it; a restore may need it.
         setx(b.join("d/f"), "trusted.fsnap.seq", b"0").unwrap();
-        removex(b.join("d/f"), "trusted.fsnap.snap.b").unwrap();
+        remove_entry_line(b.join("d/f"), "b").unwrap();
         let report = finds(&b, ProblemKind::OrphanNewer, 2);
         assert!(report.problems.iter().all(|problem| !problem.repairable));
         setx(b.join("d/f"), "trusted.fsnap.seq", b"1").unwrap();
         assert_eq!(kinds(&look(&b)), [ProblemKind::Orphan, ProblemKind::OrphanNewer]);
         setx(b.join("d/f"), "trusted.fsnap.seq", b"2").unwrap();
         finds(&b, ProblemKind::Orphan, 2);
-        setx(b.join("d/f"), "trusted.fsnap.snap.b", b.entry_of("d/.fsnap/f@b")).unwrap();
+        set_entry_line(b.join("d/f"), "b", b.entry_of("d/.fsnap/f@b")).unwrap();
         fs::hard_link(&leaf, b.join("d/more")).unwrap();
         reports(&b, ProblemKind::Orphan);
         fs::remove_file(b.join("d/more")).unwrap();
@@ -186,7 +186,7 @@ fn orphans_go_into_quarantine() {
 
         // Of a create that died before the name; it has a note.
         let gfid = b.record(base, "b").gfid;
-        removex(b.join("d/f"), "trusted.fsnap.snap.b").unwrap();
+        remove_entry_line(b.join("d/f"), "b").unwrap();
         fs::remove_file(b.join("d/.fsnap/f@b")).unwrap();
         let report = finds_with_lost(&b, ProblemKind::Orphan);
         assert_eq!(report.problems[0].path, gfid.handle());
@@ -247,7 +247,7 @@ fn what_waits_for_heal() {
 
 /// Removes snapshot `c` of `d/f` without a trace but the note.
 fn forget(b: &TestBrick, base: Gfid, payload: Gfid) {
-    removex(b.handle(base), "trusted.fsnap.snap.c").unwrap();
+    remove_entry_line(b.handle(base), "c").unwrap();
     fs::remove_file(b.join("d/.fsnap/f@c")).unwrap();
     fs::remove_file(b.handle(payload)).unwrap();
 }
@@ -263,8 +263,8 @@ fn catalogues_that_are_not_healed() {
         mark(dirty, [0, 1, 0]);
         mark(blames, [0, 1, 0]);
         assert_eq!(kinds(&look(&b)), [], "all is there");
-        let entry = getx(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
-        removex(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        let entry = entry_line(b.join("d/f"), "a").unwrap();
+        remove_entry_line(b.join("d/f"), "a").unwrap();
         reports(&b, ProblemKind::OrphanUnhealed);
         mark(dirty, [7, 0, 7]);
         reports(&b, ProblemKind::OrphanUnhealed);
@@ -276,15 +276,15 @@ fn catalogues_that_are_not_healed() {
         // Whatever its number, and whatever the entry of its name says.
         mark(dirty, [0, 1 << 31, 0]);
         setx(b.join("d/f"), "trusted.fsnap.seq", b"0").unwrap();
-        removex(b.join("d/f"), "trusted.fsnap.snap.b").unwrap();
+        remove_entry_line(b.join("d/f"), "b").unwrap();
         finds(&b, ProblemKind::OrphanUnhealed, 2);
         setx(b.join("d/f"), "trusted.fsnap.seq", b"2").unwrap();
-        setx(b.join("d/f"), "trusted.fsnap.snap.b", b.entry_of("d/.fsnap/f@b")).unwrap();
+        set_entry_line(b.join("d/f"), "b", b.entry_of("d/.fsnap/f@b")).unwrap();
         reports(&b, ProblemKind::OrphanUnhealed);
-        setx(b.join("d/f"), "trusted.fsnap.snap.a", &entry).unwrap();
+        set_entry_line(b.join("d/f"), "a", &entry).unwrap();
         assert_eq!(kinds(&look(&b)), []);
         // Marks of data and entries say nothing of the catalogue.
-        removex(b.join("d/f"), "trusted.fsnap.snap.a").unwrap();
+        remove_entry_line(b.join("d/f"), "a").unwrap();
         mark(dirty, [1, 0, 1]);
         mark(blames, [0; 3]);
         repairs(&b, ProblemKind::Orphan);
@@ -315,7 +315,7 @@ fn nothing_is_moved_as_long_as_something_may_speak_for_it() {
         bury(&b, base);
         let at = b.join(tombstone(base));
         fs::remove_file(b.handle(base)).unwrap();
-        for key in ["trusted.fsnap.seq", "trusted.fsnap.snap.a", "trusted.fsnap.snap.b"] {
+        for key in ["trusted.fsnap.seq", "trusted.fsnap.catalogue.0"] {
             removex(&at, key).unwrap();
         }
         assert_eq!(kinds(&look(&b)), [ProblemKind::TombstoneUnused]);
