@@ -1,0 +1,94 @@
+//! Measures fsnap: each row of the table in docs/performance.md, beside its floor or rival in the same run.
+//!
+//! Needs root, and the release builds of the library, the command and the checker beside it (`make bench`).
+
+mod figure;
+mod results;
+mod rows;
+mod stage;
+mod stats;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+
+use figure::Outcome;
+use results::Results;
+use rows::{ROWS, Row, Scale};
+
+/// Measures fsnap, each row beside its floor or rival in the same run.
+#[derive(Parser)]
+#[command(name = "fsnap-bench")]
+struct Args {
+    /// Which rows to measure [default: all]
+    #[arg(value_name = "ROW", value_parser = PossibleValuesParser::new(ROWS.iter().map(|row| row.name)))]
+    rows: Vec<String>,
+    /// Sizes are cut to a tenth, and rounds to a third
+    #[arg(long)]
+    quick: bool,
+    /// The file of results: what is measured replaces its rows there, the others stay
+    #[arg(long, value_name = "FILE", default_value = "target/bench/results.json")]
+    results: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match measure(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("fsnap-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all rows could be measured.
+fn measure(args: &Args) -> io::Result<bool> {
+    let mut results = Results::read(&args.results)?;
+    let mut all = true;
+    let chosen = |row: &&Row| args.rows.is_empty() || args.rows.iter().any(|name| name == row.name);
+    for row in ROWS.iter().filter(chosen) {
+        match one(row, Scale { quick: args.quick }) {
+            Some(outcome) => {
+                results.put(outcome);
+                results.write(&args.results)?;
+            }
+            None => all = false,
+        }
+    }
+    Ok(all)
+}
+
+/// Measures and shows a row, unless it panics.
+fn one(row: &Row, scale: Scale) -> Option<Outcome> {
+    let size = if scale.quick { ", quick: a tenth of the sizes" } else { "" };
+    println!("\n{} ({}{size})", row.title, row.name);
+    let mut outcome = Outcome {
+        row: row.name.to_owned(),
+        title: row.title.to_owned(),
+        quick: scale.quick,
+        ..Outcome::default()
+    };
+    let start = Instant::now();
+    let ran = catch_unwind(AssertUnwindSafe(|| (row.run)(scale, &mut outcome)));
+    outcome.seconds = start.elapsed().as_secs_f64();
+    for figure in &outcome.figures {
+        println!("  {:<66} {}", figure.name(), figure.text());
+        for more in [figure.beside_text(), figure.goal_text()].iter().filter(|text| !text.is_empty()) {
+            println!("  {:<66}   {more}", "");
+        }
+    }
+    outcome.notes.iter().for_each(|note| println!("  {note}"));
+    println!("  took {:.0} s", outcome.seconds);
+    if ran.is_err() {
+        eprintln!("fsnap-bench: {} could not be measured", row.name);
+        return None;
+    }
+    Some(outcome)
+}

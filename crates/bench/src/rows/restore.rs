@@ -1,0 +1,78 @@
+//! Restore by setxattr against what the file system needs for the same change.
+
+use fsnap_testbed::{VolumeType, setx};
+
+use super::Scale;
+use crate::figure::{Figure, Goal, Outcome};
+use crate::stage::{
+    Caches, MIB, Medium, Mounted, Stage, create, dirty, fragment, plain_set, raw_clone, raw_restore,
+};
+use crate::stats::{interleave, seconds};
+
+/// What is changed before each restore.
+const CHANGED: [u64; 3] = [0, 1, 3];
+
+pub fn run(scale: Scale, outcome: &mut Outcome) {
+    for medium in [Medium::Ram, Medium::Disk] {
+        let stage = Stage::new(medium, 1, 2048 * MIB);
+        let v = stage.volume("v", VolumeType::Distribute, 1, true, Caches::On);
+        measure(scale, outcome, &stage, &v, medium, 4);
+        measure(scale, outcome, &stage, &v, medium, scale.of(10_000));
+    }
+}
+
+/// A file of so many extents, of which three blocks differ from the snapshot.
+fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, medium: Medium, extents: u64) {
+    let name = format!("f{extents}");
+    let file = v.file(&name, 0);
+    let brick = v.volume.brick(0).dir;
+    fragment(&stage.scene, &brick.join(&name), extents);
+    let (live, kept) = (stage.raw().join(&name), stage.raw().join(format!("{name}-kept")));
+    for copy in [&live, &kept] {
+        std::fs::write(copy, b"").expect("a file");
+        raw_restore(copy, &v.on_brick(0, &name), false);
+    }
+    create(&file, "s").expect("a snapshot");
+    let raw = stage.raw();
+    let plain = v.file("plain", 4096);
+    let changed: Vec<u64> = CHANGED.iter().map(|block| block * (extents / 4)).collect();
+    let rounds = scale.rounds(if extents > 100 { 30 } else { 100 });
+    let measured = interleave(
+        rounds,
+        &mut [
+            Box::new(|round| {
+                dirty(&file, &changed, round);
+                seconds(|| setx(&file, "glusterfs.fsnap.restore", "s").expect("a restore"))
+            }),
+            Box::new(|_| seconds(|| plain_set(&plain))),
+            Box::new(|round| {
+                dirty(&live, &changed, round);
+                seconds(|| raw_restore(&live, &kept, true))
+            }),
+            Box::new(|round| {
+                dirty(&live, &changed, round);
+                seconds(|| raw_restore(&live, &kept, false))
+            }),
+            Box::new(|_| seconds(|| raw_clone(&raw, &kept))),
+        ],
+    );
+    let [restored, trip, truncated, over, clone] = &measured[..] else { unreachable!("five take turns") };
+    let beyond = restored.with(trip, |restored, trip| restored - trip);
+    let what = format!("restore {}, {{}} extents, beyond a setxattr", medium.text());
+    let figure = |what: &str| Figure::time(what, &beyond).at(extents);
+    let of_few = extents == 4;
+    let mut first = figure(&what).beside("raw truncate, FICLONE, fsync", &beyond, truncated);
+    if of_few {
+        first = first.goal(Goal::ratio(1.3));
+    }
+    outcome.add(first);
+    let second = figure(&format!("{what} (against the clone of it)"));
+    outcome.add(second.beside("raw FICLONE of it, fsync", &beyond, clone));
+    // What both share already the file system leaves alone.
+    let mut third = figure(&format!("{what} (against a clone over it)"));
+    third = third.beside("raw FICLONE over the file, fsync", &beyond, over);
+    if !of_few {
+        third = third.goal(Goal::ratio(1.1));
+    }
+    outcome.add(third);
+}
