@@ -1,6 +1,8 @@
 //! The command, from its start to its end, on replicate volumes.
 
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use fsnap_testbed::{VolumeType, run as finish};
 
@@ -42,13 +44,15 @@ fn measure(scale: Scale, outcome: &mut Outcome, medium: Medium) {
     };
     finish(&mut words(&["create", "--name", "kept"], &paths));
     let measured = interleave(
-        scale.rounds(40),
+        scale.rounds(25),
         &mut [
             Box::new(|_| timed(stage.scene.command("true"))),
             Box::new(|_| create(1)),
             Box::new(|_| create(FILES)),
             Box::new(|round| {
                 dirty(&v.path("f0"), &[round as u64 % 256], round);
+                // Replicate lets go of what was written a second after (cluster.post-op-delay-secs).
+                sleep(Duration::from_millis(1500));
                 timed(words(&["restore", "--yes", "--no-backup"], &snapshots(1, "kept")))
             }),
         ],

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fsnap_testbed::{VolumeType, getx, setx};
 
 use super::Scale;
 use crate::figure::{Figure, Goal, Outcome};
 use crate::stage::{Caches, MIB, Medium, Mounted, Stage, create_many};
-use crate::stats::{Series, Turn, interleave, seconds};
+use crate::stats::{Series, Spread, seconds};
 
 /// Files that a round is about.
 const FILES: usize = 50;
@@ -29,11 +29,11 @@ struct Fop {
 
 fn nothing(_: &Path, _: usize) {}
 
-fn file(dir: &Path, n: usize) -> std::path::PathBuf {
+fn file(dir: &Path, n: usize) -> PathBuf {
     dir.join(format!("f{n}"))
 }
 
-fn other(dir: &Path, n: usize) -> std::path::PathBuf {
+fn other(dir: &Path, n: usize) -> PathBuf {
     dir.join(format!("o{n}"))
 }
 
@@ -124,35 +124,33 @@ const OTHERS_OF_FOPS: [Fop; 8] = [
 
 /// The row of rename, unlink, link and rmdir.
 pub fn names(scale: Scale, outcome: &mut Outcome) {
-    measure(scale, outcome, &NAMES, scale.rounds(150), true);
+    measure(scale, outcome, &NAMES, scale.rounds(150), Caches::On);
 }
 
 /// The row of all others.
 pub fn others(scale: Scale, outcome: &mut Outcome) {
-    measure(scale, outcome, &OTHERS_OF_FOPS, scale.rounds(60), false);
+    measure(scale, outcome, &OTHERS_OF_FOPS, scale.rounds(60), Caches::Off);
     outcome.note("instructions of each fop: `cargo run --release --example instructions`");
 }
 
-fn measure(scale: Scale, outcome: &mut Outcome, fops: &[Fop], rounds: usize, goals: bool) {
+fn measure(scale: Scale, outcome: &mut Outcome, fops: &[Fop], rounds: usize, caches: Caches) {
+    let goals = caches == Caches::On;
     let stage = Stage::new(Medium::Ram, 1, 2048 * MIB);
-    let volume = |name: &str, fsnap| stage.volume(name, VolumeType::Distribute, 1, fsnap, Caches::Off);
+    let volume = |name: &str, fsnap| stage.volume(name, VolumeType::Distribute, 1, fsnap, caches);
     let volumes = [volume("without", false), volume("control", false), volume("with", true)];
     for n in 0..OTHERS.0 {
         create_many(&volumes[2].file(&format!("s{n}"), 4096), scale.of(OTHERS.1));
     }
     let dirs = volumes.each_ref().map(|volume| prepared(volume));
     for fop in fops {
-        let turn = |dir: &'_ std::path::PathBuf| -> Turn<'_> {
-            let dir = dir.clone();
-            Box::new(move |_| {
-                (0..FILES).for_each(|n| (fop.before)(&dir, n));
-                let took = seconds(|| (0..FILES).for_each(|n| (fop.act)(&dir, n)));
-                (0..FILES).for_each(|n| (fop.after)(&dir, n));
-                took / FILES as f64
-            })
-        };
-        let mut turns: Vec<Turn<'_>> = dirs.iter().map(turn).collect();
-        let measured = interleave(rounds, &mut turns);
+        let mut measured = vec![Series::default(); dirs.len()];
+        for round in 0..=rounds {
+            for (series, middle) in measured.iter_mut().zip(turn(fop, &dirs)) {
+                if round > 0 {
+                    series.0.push(middle);
+                }
+            }
+        }
         let [without, control, with] = &measured[..] else { unreachable!("three take turns") };
         let figure = |what: &str, times: &Series| {
             Figure::time(&format!("{}{what}", fop.name), times).beside("without fsnap", times, without)
@@ -161,11 +159,27 @@ fn measure(scale: Scale, outcome: &mut Outcome, fops: &[Fop], rounds: usize, goa
         outcome.add(goal(figure(", with snapshots on the brick", with)));
         outcome.add(figure(": control, without fsnap", control));
     }
-    outcome.note(format!("each round is about {FILES} files; the ratios' median of {rounds} rounds counts"));
+    outcome.note(format!(
+        "{rounds} rounds of {FILES} files, of which the median counts; file by file the volumes take turns"
+    ));
+}
+
+/// One round: what it takes in each directory, the median of all files. File by file they take turns.
+fn turn(fop: &Fop, dirs: &[PathBuf; 3]) -> [f64; 3] {
+    dirs.iter().for_each(|dir| (0..FILES).for_each(|n| (fop.before)(dir, n)));
+    let mut times = [const { Vec::new() }; 3];
+    for n in 0..FILES {
+        for place in 0..dirs.len() {
+            let place = (place + n) % dirs.len();
+            times[place].push(seconds(|| (fop.act)(&dirs[place], n)));
+        }
+    }
+    dirs.iter().for_each(|dir| (0..FILES).for_each(|n| (fop.after)(dir, n)));
+    times.map(|times| Spread::of(&times).median)
 }
 
 /// A directory with files.
-fn prepared(volume: &Mounted) -> std::path::PathBuf {
+fn prepared(volume: &Mounted) -> PathBuf {
     let dir = volume.path("dir");
     fs::create_dir(&dir).expect("a directory");
     for n in 0..FILES {

@@ -2,12 +2,16 @@
 
 mod command;
 mod create;
+mod first;
 mod fops;
 mod list;
 mod open;
 mod rate;
 mod restore;
+mod rivals;
 mod space;
+mod through;
+mod walk;
 
 use crate::figure::Outcome;
 
@@ -51,4 +55,8 @@ pub const ROWS: &[Row] = &[
     Row { name: "fops", title: "Other fops of ordinary files", run: fops::others },
     Row { name: "space", title: "What a snapshot of a small file takes", run: space::run },
     Row { name: "command", title: "The command", run: command::run },
+    Row { name: "walk", title: "Walks over many files", run: walk::run },
+    Row { name: "rivals", title: "What else people do", run: rivals::run },
+    Row { name: "through", title: "Reads and writes of ordinary files", run: through::run },
+    Row { name: "first", title: "Lookups of the first open of a snapshot by name", run: first::run },
 ];
