@@ -167,7 +167,7 @@ fn number(value: f64) -> String {
     let digits = match value.abs() {
         v if v >= 99.95 => 0,
         v if v >= 9.995 => 1,
-        v if v >= 0.9 && v < 1.1 => 3,
+        v if (0.9..1.1).contains(&v) => 3,
         v if v >= 0.0995 || v == 0.0 => 2,
         _ => 3,
     };

@@ -2,12 +2,15 @@
 //!
 //! Needs root, and the release builds of the library, the command and the checker beside it (`make bench`).
 
+mod document;
 mod figure;
+mod plot;
 mod results;
 mod rows;
 mod stage;
 mod stats;
 
+use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -34,6 +37,15 @@ struct Args {
     /// The file of results: what is measured replaces its rows there, the others stay
     #[arg(long, value_name = "FILE", default_value = "target/bench/results.json")]
     results: PathBuf,
+    /// Measures nothing: shows, or writes, what the file of results has
+    #[arg(long, conflicts_with_all = ["rows", "quick"])]
+    show: bool,
+    /// Renews the tables between the markers of a document, and the plots beside it, by the file of results
+    #[arg(long, value_name = "DOCUMENT")]
+    write: Option<PathBuf>,
+    /// A file of results of an earlier fsnap, for the column of format 1; without it that column stays as it is
+    #[arg(long, value_name = "FILE", requires = "write")]
+    before: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -52,8 +64,11 @@ fn main() -> ExitCode {
 fn measure(args: &Args) -> io::Result<bool> {
     let mut results = Results::read(&args.results)?;
     let mut all = true;
+    if args.show {
+        results.rows.iter().for_each(tell);
+    }
     let chosen = |row: &&Row| args.rows.is_empty() || args.rows.iter().any(|name| name == row.name);
-    for row in ROWS.iter().filter(chosen) {
+    for row in ROWS.iter().filter(|_| !args.show).filter(chosen) {
         match one(row, Scale { quick: args.quick }) {
             Some(outcome) => {
                 results.put(outcome);
@@ -62,22 +77,35 @@ fn measure(args: &Args) -> io::Result<bool> {
             None => all = false,
         }
     }
+    for (name, svg) in document::plots(&results) {
+        fs::write(args.results.with_file_name(name), svg)?;
+    }
+    if let Some(document) = &args.write {
+        let before = args.before.as_ref().map(|file| Results::read(file)).transpose()?;
+        document::write(document, &results, before.as_ref())?;
+    }
     Ok(all)
 }
 
 /// Measures and shows a row, unless it panics.
 fn one(row: &Row, scale: Scale) -> Option<Outcome> {
-    let size = if scale.quick { ", quick: a tenth of the sizes" } else { "" };
-    println!("\n{} ({}{size})", row.title, row.name);
-    let mut outcome = Outcome {
-        row: row.name.to_owned(),
-        title: row.title.to_owned(),
-        quick: scale.quick,
-        ..Outcome::default()
-    };
+    let (name, title) = (row.name.to_owned(), row.title.to_owned());
+    let mut outcome = Outcome { row: name, title, quick: scale.quick, ..Outcome::default() };
     let start = Instant::now();
     let ran = catch_unwind(AssertUnwindSafe(|| (row.run)(scale, &mut outcome)));
     outcome.seconds = start.elapsed().as_secs_f64();
+    tell(&outcome);
+    if ran.is_err() {
+        eprintln!("fsnap-bench: {} could not be measured to its end", row.name);
+        return None;
+    }
+    Some(outcome)
+}
+
+/// Shows a row.
+fn tell(outcome: &Outcome) {
+    let size = if outcome.quick { ", quick: a tenth of the sizes" } else { "" };
+    println!("\n{} ({}{size}; {:.0} s)", outcome.title, outcome.row, outcome.seconds);
     for figure in &outcome.figures {
         println!("  {:<66} {}", figure.name(), figure.text());
         for more in [figure.beside_text(), figure.goal_text()].iter().filter(|text| !text.is_empty()) {
@@ -85,10 +113,4 @@ fn one(row: &Row, scale: Scale) -> Option<Outcome> {
         }
     }
     outcome.notes.iter().for_each(|note| println!("  {note}"));
-    println!("  took {:.0} s", outcome.seconds);
-    if ran.is_err() {
-        eprintln!("fsnap-bench: {} could not be measured", row.name);
-        return None;
-    }
-    Some(outcome)
 }

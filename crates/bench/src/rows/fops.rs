@@ -72,7 +72,7 @@ const OTHERS_OF_FOPS: [Fop; 8] = [
     Fop {
         name: "lookup",
         before: nothing,
-        act: |dir, n| drop(fs::metadata(file(dir, n)).expect("stat")),
+        act: |dir, n| assert!(fs::metadata(file(dir, n)).expect("stat").is_file()),
         after: nothing,
     },
     Fop {
@@ -141,7 +141,7 @@ fn measure(scale: Scale, outcome: &mut Outcome, fops: &[Fop], rounds: usize, cac
     for n in 0..OTHERS.0 {
         create_many(&volumes[2].file(&format!("s{n}"), 4096), scale.of(OTHERS.1));
     }
-    let dirs = volumes.each_ref().map(|volume| prepared(volume));
+    let dirs = volumes.each_ref().map(prepared);
     for fop in fops {
         let mut measured = vec![Series::default(); dirs.len()];
         for round in 0..=rounds {
