@@ -15,13 +15,14 @@ const END: &str = "<!-- fsnap-bench: to here -->";
 const HEAD: &str = "| what | format 1 | now | beside it, now | goal |\n|---|---|---|---|---|\n";
 
 /// The plots: their files' names, titles, axes, and the rows whose figures with numbers are their curves.
-const PLOTS: [(&str, &str, &str, &[&str]); 3] = [
+const PLOTS: [(&str, &str, &str, &[&str]); 4] = [
     (
         "performance-snapshots.svg",
         "What grows with the snapshots of a file",
         "snapshots",
         &["list", "open", "create"],
     ),
+    ("performance-extents.svg", "What grows with the extents of a file", "extents of 4 KiB", &["restore"]),
     ("performance-files.svg", "What grows with files, 10 snapshots each", "files", &["walk"]),
     ("performance-rivals.svg", "What grows with the size of a file", "MiB", &["rivals"]),
 ];
@@ -53,6 +54,10 @@ pub fn plots(results: &Results) -> Vec<(&'static str, String)> {
         let chosen = results.rows.iter().filter(|row| rows.contains(&row.row.as_str()));
         for figure in chosen.flat_map(|row| &row.figures).filter(|figure| figure.unit == Unit::Time) {
             let Some(at) = figure.at.filter(|at| *at > 0) else { continue };
+            // The same figure against another floor.
+            if figure.what.contains("(against") {
+                continue;
+            }
             let mut add = |name: String, seconds: f64| {
                 if seconds > 0.0 {
                     curves.entry(name).or_default().push((at as f64, seconds * 1e3));
@@ -77,9 +82,14 @@ fn title(name: &str) -> &'static str {
 /// A figure's name without its number.
 fn curve(what: &str) -> String {
     let mut name = what.to_owned();
-    for gone in
-        [" of a file with {} snapshots", ", {} snapshots", " of {} snapshots", " of {} files", " of {} MiB"]
-    {
+    for gone in [
+        " of a file with {} snapshots",
+        ", {} snapshots",
+        " of {} snapshots",
+        " of {} files",
+        ", {} MiB",
+        ", {} extents",
+    ] {
         name = name.replace(gone, "");
     }
     name

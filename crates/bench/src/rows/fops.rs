@@ -124,12 +124,12 @@ const OTHERS_OF_FOPS: [Fop; 8] = [
 
 /// The row of rename, unlink, link and rmdir.
 pub fn names(scale: Scale, outcome: &mut Outcome) {
-    measure(scale, outcome, &NAMES, scale.rounds(150), Caches::On);
+    measure(scale, outcome, &NAMES, scale.rounds(100), Caches::On);
 }
 
 /// The row of all others.
 pub fn others(scale: Scale, outcome: &mut Outcome) {
-    measure(scale, outcome, &OTHERS_OF_FOPS, scale.rounds(60), Caches::Off);
+    measure(scale, outcome, &OTHERS_OF_FOPS, scale.rounds(45), Caches::Off);
     outcome.note("instructions of each fop: `cargo run --release --example instructions`");
 }
 

@@ -57,6 +57,6 @@ pub const ROWS: &[Row] = &[
     Row { name: "command", title: "The command", run: command::run },
     Row { name: "walk", title: "Walks over many files", run: walk::run },
     Row { name: "rivals", title: "What else people do", run: rivals::run },
-    Row { name: "through", title: "Reads and writes of ordinary files", run: through::run },
     Row { name: "first", title: "Lookups of the first open of a snapshot by name", run: first::run },
+    Row { name: "through", title: "Reads and writes of ordinary files", run: through::run },
 ];

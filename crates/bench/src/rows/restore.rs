@@ -5,7 +5,7 @@ use fsnap_testbed::{VolumeType, setx};
 use super::Scale;
 use crate::figure::{Figure, Goal, Outcome};
 use crate::stage::{
-    Caches, MIB, Medium, Mounted, Stage, create, dirty, fragment, plain_set, raw_clone, raw_restore,
+    Caches, MIB, Medium, Mounted, Stage, create, delete, dirty, fragment, plain_set, raw_clone, raw_restore,
 };
 use crate::stats::{interleave, seconds};
 
@@ -16,8 +16,11 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
     for medium in [Medium::Ram, Medium::Disk] {
         let stage = Stage::new(medium, 1, 2048 * MIB);
         let v = stage.volume("v", VolumeType::Distribute, 1, true, Caches::On);
-        measure(scale, outcome, &stage, &v, medium, 4);
-        measure(scale, outcome, &stage, &v, medium, scale.of(10_000));
+        let most = scale.of(10_000);
+        let sizes = if medium == Medium::Ram { vec![4, most / 100, most / 10, most] } else { vec![4, most] };
+        for extents in sizes {
+            measure(scale, outcome, &stage, &v, medium, extents);
+        }
     }
 }
 
@@ -36,7 +39,7 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, medi
     let raw = stage.raw();
     let plain = v.file("plain", 4096);
     let changed: Vec<u64> = CHANGED.iter().map(|block| block * (extents / 4)).collect();
-    let rounds = scale.rounds(if extents > 100 { 30 } else { 100 });
+    let rounds = scale.rounds(if extents > 1000 { 20 } else { 100 });
     let measured = interleave(
         rounds,
         &mut [
@@ -54,9 +57,16 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, medi
                 seconds(|| raw_restore(&live, &kept, false))
             }),
             Box::new(|_| seconds(|| raw_clone(&raw, &kept))),
+            Box::new(|_| {
+                let took = seconds(|| create(&file, "new").expect("a snapshot"));
+                delete(&file, "new");
+                took
+            }),
         ],
     );
-    let [restored, trip, truncated, over, clone] = &measured[..] else { unreachable!("five take turns") };
+    let [restored, trip, truncated, over, clone, created] = &measured[..] else {
+        unreachable!("six take turns")
+    };
     let beyond = restored.with(trip, |restored, trip| restored - trip);
     let what = format!("restore {}, {{}} extents, beyond a setxattr", medium.text());
     let figure = |what: &str| Figure::time(what, &beyond).at(extents);
@@ -71,8 +81,11 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, medi
     // What both share already the file system leaves alone.
     let mut third = figure(&format!("{what} (against a clone over it)"));
     third = third.beside("raw FICLONE over the file, fsync", &beyond, over);
-    if !of_few {
+    if extents == scale.of(10_000) {
         third = third.goal(Goal::ratio(1.1));
     }
     outcome.add(third);
+    let floor = trip.with(clone, |trip, clone| trip + clone);
+    let fourth = Figure::time(&format!("create {}, {{}} extents", medium.text()), created);
+    outcome.add(fourth.at(extents).beside("setxattr + raw FICLONE of it, fsync", created, &floor));
 }

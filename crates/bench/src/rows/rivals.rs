@@ -92,9 +92,9 @@ fn measure(scale: Scale, outcome: &mut Outcome, mib: u64) {
         })
     };
     let mut turns: Vec<Turn<'_>> = ways.iter().map(turn).collect();
-    let measured = interleave(if scale.quick { 3 } else { 7 }, &mut turns);
+    let measured = interleave(if scale.quick { 3 } else { 5 }, &mut turns);
     for (way, times) in ways.iter().zip(&measured) {
-        let figure = Figure::time(&format!("{} of {{}} MiB", way.name), times).at(mib);
+        let figure = Figure::time(&format!("{}, {{}} MiB", way.name), times).at(mib);
         outcome.add(match way.name {
             "setfattr -n glusterfs.fsnap.create" => figure,
             _ => figure.beside("setfattr", times, &measured[0]),

@@ -65,7 +65,7 @@ fn measure(scale: Scale, outcome: &mut Outcome, name: &str, layout: VolumeType, 
     if !has_fio {
         outcome.note("fio is not installed: skipped");
     }
-    let (rounds, time) = if scale.quick { (2, "500ms") } else { (6, "2s") };
+    let (rounds, time) = if scale.quick { (2, "500ms") } else { (5, "1s") };
     for (text, rw, block) in JOBS.iter().filter(|_| has_fio) {
         let turn = |n: usize| -> Turn<'_> {
             let (stage, v) = (&stage, &volumes[n]);

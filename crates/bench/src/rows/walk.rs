@@ -22,8 +22,7 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
     let v = stage.volume("v", VolumeType::Distribute, 1, true, Caches::On);
     let most = scale.of(10_000);
     let mut made = 0;
-    // Four sizes, to see the law; the last is the goal's.
-    for files in [most / 8, most / 4, most / 2, most] {
+    for files in [most / 10, most / 3, most] {
         populate(&v, made, files);
         made = files;
         measure(scale, outcome, &stage, &v, files);
@@ -47,7 +46,7 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, file
         })
     };
     let measured = interleave(
-        if scale.quick { 3 } else { 5 },
+        if scale.quick { 2 } else { 3 },
         &mut [
             Box::new(|_| timed(stage.checker(&[&brick]))),
             Box::new(|_| {
