@@ -44,9 +44,8 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
     for (name, layout, bricks) in LAYOUTS {
         measure(scale, outcome, name, layout, bricks);
     }
-    outcome.note(
-        "in RAM; fio with direct=1 and psync, one job; \"of the file\": a snapshot is taken before each run",
-    );
+    outcome
+        .note("in RAM; fio with direct=1 and psync, one job; a new snapshot: one is taken before each run");
 }
 
 fn measure(scale: Scale, outcome: &mut Outcome, name: &str, layout: VolumeType, bricks: usize) {
@@ -65,7 +64,7 @@ fn measure(scale: Scale, outcome: &mut Outcome, name: &str, layout: VolumeType, 
     if !has_fio {
         outcome.note("fio is not installed: skipped");
     }
-    let (rounds, time) = if scale.quick { (2, "500ms") } else { (5, "1s") };
+    let (rounds, time) = if scale.quick { (3, "300ms") } else { (10, "600ms") };
     for (text, rw, block) in JOBS.iter().filter(|_| has_fio) {
         let turn = |n: usize| -> Turn<'_> {
             let (stage, v) = (&stage, &volumes[n]);
