@@ -58,8 +58,8 @@ soak: deps
 # ROWS: some rows of the table; QUICK=1: a tenth of the sizes. The table of the document is renewed, and the plots beside it.
 bench: deps
 	./scripts/install-packages bench
-	$(CARGO) build --release --locked --package fsnap --package fsnap-check --package fsnap-cli --package fsnap-bench
-	target/release/fsnap-bench $(if $(QUICK),--quick --results target/bench/quick.json,--write docs/performance.md) $(ROWS)
+	$(CARGO) build --release --locked --package fsnap --package fsnap-check --package fsnap-cli
+	$(CARGO) run --release --locked --package fsnap-bench -- $(if $(QUICK),--quick --results target/bench/quick.json,--write docs/performance.md) $(ROWS)
 
 upstream: deps
 	FSNAP_ALL=1 FSNAP_UPSTREAM="$(TESTS)" $(CARGO) test --locked --test upstream -- --nocapture

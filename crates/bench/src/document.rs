@@ -9,9 +9,13 @@ use std::path::Path;
 use crate::figure::{Figure, Outcome, Unit};
 use crate::plot::{Line, Plot};
 use crate::results::Results;
+use crate::rows::ROWS;
 
 const BEGIN: &str = "<!-- fsnap-bench: from here on it is generated -->";
 const END: &str = "<!-- fsnap-bench: to here -->";
+const SECTION: &str = "### ";
+const NOW_ON: &str = "Measured on";
+const BEFORE_ON: &str = "Format 1 on";
 const HEAD: &str = "| what | format 1 | now | beside it, now | goal |\n|---|---|---|---|---|\n";
 
 /// The plots: their files' names, titles, axes, and the rows whose figures with numbers are their curves.
@@ -28,7 +32,7 @@ const PLOTS: [(&str, &str, &str, &[&str]); 4] = [
 ];
 
 /// Renews the generated part of the document, and the plots beside it. The column of format 1 is of `before`; where there is
-/// none it stays as it is.
+/// none it stays as it is, and so do the tables of rows that were not measured.
 pub fn write(document: &Path, results: &Results, before: Option<&Results>) -> io::Result<()> {
     let text = fs::read_to_string(document)?;
     let parts = text.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?)));
@@ -38,18 +42,33 @@ pub fn write(document: &Path, results: &Results, before: Option<&Results>) -> io
             document.display()
         )));
     };
+    let all = with_rows_of(results, before);
     let mut generated = String::new();
-    for (name, svg) in plots(results) {
+    for (name, title, svg) in drawn(&all) {
         fs::write(document.with_file_name(name), svg)?;
-        writeln!(generated, "![{}]({name})\n", title(name)).expect("a string");
+        writeln!(generated, "![{title}]({name})\n").expect("a string");
     }
-    generated.push_str(&tables(results, before, &old_column(old)));
-    fs::write(document, format!("{head}{BEGIN}\n\n{}\n{END}{tail}", generated.trim_start()))
+    generated.push_str(&tables(results, before, &Old::read(old)));
+    fs::write(document, format!("{head}{BEGIN}\n\n{}\n{END}{tail}", generated.trim()))
+}
+
+/// The results, with those of before where a row was not measured again.
+fn with_rows_of(results: &Results, before: Option<&Results>) -> Results {
+    let mut all = results.clone();
+    let measured = |name: &str| results.rows.iter().any(|row| row.row == name);
+    let more = before.iter().flat_map(|before| &before.rows).filter(|row| !measured(&row.row));
+    all.rows.extend(more.cloned());
+    all
 }
 
 /// The plots that there are figures for.
 pub fn plots(results: &Results) -> Vec<(&'static str, String)> {
-    let svg = |(name, title, x, rows): &(&'static str, &str, &str, &[&str])| {
+    drawn(results).into_iter().map(|(name, _, svg)| (name, svg)).collect()
+}
+
+/// The same, with their titles.
+fn drawn(results: &Results) -> Vec<(&'static str, &'static str, String)> {
+    let svg = |(name, title, x, rows): &(&'static str, &'static str, &str, &[&str])| {
         let mut curves: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
         let chosen = results.rows.iter().filter(|row| rows.contains(&row.row.as_str()));
         for figure in chosen.flat_map(|row| &row.figures).filter(|figure| figure.unit == Unit::Time) {
@@ -70,13 +89,9 @@ pub fn plots(results: &Results) -> Vec<(&'static str, String)> {
         }
         let lines = curves.into_iter().map(|(name, points)| Line { name, points }).collect();
         let plot = Plot { title: (*title).to_owned(), x: (*x).to_owned(), y: "ms".to_owned(), lines };
-        Some((*name, plot.svg()?))
+        Some((*name, *title, plot.svg()?))
     };
     PLOTS.iter().filter_map(svg).collect()
-}
-
-fn title(name: &str) -> &'static str {
-    PLOTS.iter().find(|plot| plot.0 == name).map_or("", |plot| plot.1)
 }
 
 /// A figure's name without its number.
@@ -96,53 +111,79 @@ fn curve(what: &str) -> String {
 }
 
 /// A table for each row.
-fn tables(results: &Results, before: Option<&Results>, old: &BTreeMap<String, String>) -> String {
-    let mut text = format!("Measured on: {}.\n", results.machine);
-    if let Some(before) = before.filter(|before| before.machine != results.machine) {
-        writeln!(text, "Format 1 on: {}.", before.machine).expect("a string");
-    }
-    for row in &results.rows {
-        let quick = if row.quick { ", with a tenth of the sizes (`--quick`)" } else { "" };
-        write!(text, "\n### {}\n\nRow `{}`{quick}.\n\n{HEAD}", row.title, row.row).expect("a string");
-        for figure in &row.figures {
-            let earlier = match before {
-                Some(before) => earlier(before, row, figure),
-                None => old.get(&key(&row.row, &figure.name())).cloned().unwrap_or_default(),
-            };
-            let cells = [figure.name(), earlier, figure.text(), figure.beside_text(), figure.goal_text()];
-            writeln!(text, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
-                .expect("a string");
+fn tables(results: &Results, before: Option<&Results>, old: &Old) -> String {
+    let mut text = String::new();
+    let mut machine = |what: &str, of: Option<&str>| {
+        let line = of.filter(|machine| !machine.is_empty()).map(|machine| format!("{what}: {machine}.\n\n"));
+        text.push_str(&line.unwrap_or_default());
+    };
+    machine(NOW_ON, Some(&results.machine));
+    machine(BEFORE_ON, before.map(|before| before.machine.as_str()).or(old.machine.as_deref()));
+    for row in ROWS {
+        let [now, earlier] = [Some(results), before].map(|of| of.and_then(|of| of.row(row.name)));
+        match (now, earlier, old.rows.get(row.name)) {
+            (Some(now), _, _) => text.push_str(&table(now, true, |figure| match before {
+                Some(before) => before.find(&now.row, &figure.name()).map(Figure::text).unwrap_or_default(),
+                None => old.column.get(&key(&now.row, &figure.name())).cloned().unwrap_or_default(),
+            })),
+            (None, Some(earlier), _) => text.push_str(&table(earlier, false, Figure::text)),
+            (None, None, Some(section)) => text.push_str(section),
+            (None, None, None) => {}
         }
-        if !row.notes.is_empty() {
-            text.push('\n');
-        }
-        row.notes.iter().for_each(|note| writeln!(text, "- {note}").expect("a string"));
     }
     text
 }
 
-/// What the figure was before.
-fn earlier(before: &Results, row: &Outcome, figure: &Figure) -> String {
-    before.find(&row.row, &figure.name()).map(Figure::text).unwrap_or_default()
+/// The table of a row; if nothing was measured now, that column is empty.
+fn table(row: &Outcome, now: bool, earlier: impl Fn(&Figure) -> String) -> String {
+    let quick = if row.quick { ", with a tenth of the sizes (`--quick`)" } else { "" };
+    let mut text = format!("{SECTION}{}\n\nRow `{}`{quick}.\n\n{HEAD}", row.title, row.row);
+    for figure in &row.figures {
+        let goal = figure.goal.as_ref().map(|goal| goal.text.clone()).unwrap_or_default();
+        let of_now = [figure.text(), figure.beside_text(), figure.goal_text()];
+        let [value, beside, goal] = if now { of_now } else { [String::new(), String::new(), goal] };
+        let cells =
+            [figure.name(), earlier(figure), value, beside, goal].map(|cell| cell.replace('|', "\\|"));
+        writeln!(text, "| {} |", cells.join(" | ")).expect("a string");
+    }
+    text.push('\n');
+    row.notes.iter().for_each(|note| writeln!(text, "- {note}").expect("a string"));
+    format!("{}\n\n", text.trim_end())
 }
 
 fn key(row: &str, what: &str) -> String {
     format!("{row}: {what}")
 }
 
-/// The second column of the tables that the document has.
-fn old_column(generated: &str) -> BTreeMap<String, String> {
-    let (mut column, mut row) = (BTreeMap::new(), "");
-    for line in generated.lines() {
-        if let Some(rest) = line.strip_prefix("Row `") {
-            row = rest.split('`').next().unwrap_or_default();
+/// What the document has.
+#[derive(Default)]
+struct Old {
+    /// What format 1 was measured on.
+    machine: Option<String>,
+    /// The column of format 1, by row and figure.
+    column: BTreeMap<String, String>,
+    /// The tables of the rows, with all that belongs to them.
+    rows: BTreeMap<String, String>,
+}
+
+impl Old {
+    fn read(generated: &str) -> Old {
+        let mut old = Old::default();
+        let machine =
+            |line: &str| Some(line.strip_prefix(BEFORE_ON)?.trim_matches([':', ' ', '.']).to_owned());
+        old.machine = generated.lines().find_map(machine);
+        for section in generated.split(SECTION).skip(1) {
+            let name = section.lines().find_map(|line| line.strip_prefix("Row `")?.split('`').next());
+            let Some(name) = name else { continue };
+            for line in section.lines() {
+                if let [what, earlier, _, _, _] = line.split(" | ").collect::<Vec<_>>()[..] {
+                    old.column.insert(key(name, what.trim_start_matches("| ")), earlier.to_owned());
+                }
+            }
+            old.rows.insert(name.to_owned(), format!("{SECTION}{}\n\n", section.trim_end()));
         }
-        let cells: Vec<&str> = line.split(" | ").collect();
-        if let [what, earlier, _, _, _] = cells[..] {
-            column.insert(key(row, what.trim_start_matches("| ")), earlier.to_owned());
-        }
+        old
     }
-    column
 }
 
 #[cfg(test)]
@@ -159,10 +200,17 @@ mod tests {
 
     #[test]
     fn what_was_before_stays_in_the_table() {
-        let old = tables(&results(0.001), Some(&results(0.002)), &BTreeMap::new());
+        let old = tables(&results(0.001), Some(&results(0.002)), &Old::default());
         assert!(old.contains("| list of 64 snapshots | 128 ms | 64.0 ms |  |  |"), "{old}");
-        let new = tables(&results(0.003), None, &old_column(&old));
+        let new = tables(&results(0.003), None, &Old::read(&old));
         assert!(new.contains("| list of 64 snapshots | 128 ms | 192 ms |  |  |"), "{new}");
+        assert!(new.contains("Format 1 on: a machine."));
+        assert_eq!(
+            tables(&Results::default(), None, &Old::read(&old)).split_once(SECTION),
+            old.split_once(SECTION)
+        );
+        let first = tables(&Results::default(), Some(&results(0.002)), &Old::default());
+        assert!(first.contains("| list of 64 snapshots | 128 ms |  |  |  |"), "{first}");
     }
 
     #[test]

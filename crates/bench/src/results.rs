@@ -50,10 +50,14 @@ impl Results {
         self.rows.sort_by_key(|row| ROWS.iter().position(|known| known.name == row.row));
     }
 
+    /// The row of that name, if it was measured.
+    pub fn row(&self, name: &str) -> Option<&Outcome> {
+        self.rows.iter().find(|outcome| outcome.row == name)
+    }
+
     /// The figure of that row and name, if it was measured.
     pub fn find(&self, row: &str, name: &str) -> Option<&Figure> {
-        let row = self.rows.iter().find(|outcome| outcome.row == row)?;
-        row.figures.iter().find(|figure| figure.name() == name)
+        self.row(row)?.figures.iter().find(|figure| figure.name() == name)
     }
 }
 
