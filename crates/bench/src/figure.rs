@@ -185,6 +185,9 @@ pub struct Outcome {
     pub quick: bool,
     /// How long it took.
     pub seconds: f64,
+    /// How many processes wanted to run when it began, in the minute before.
+    #[serde(default)]
+    pub load: f64,
     /// The figures.
     pub figures: Vec<Figure>,
     /// What else is to be known.

@@ -90,7 +90,7 @@ fn measure(args: &Args) -> io::Result<bool> {
 /// Measures and shows a row, unless it panics.
 fn one(row: &Row, scale: Scale) -> Option<Outcome> {
     let (name, title) = (row.name.to_owned(), row.title.to_owned());
-    let mut outcome = Outcome { row: name, title, quick: scale.quick, ..Outcome::default() };
+    let mut outcome = Outcome { row: name, title, quick: scale.quick, load: load(), ..Outcome::default() };
     let start = Instant::now();
     let ran = catch_unwind(AssertUnwindSafe(|| (row.run)(scale, &mut outcome)));
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -102,10 +102,19 @@ fn one(row: &Row, scale: Scale) -> Option<Outcome> {
     Some(outcome)
 }
 
+/// How many processes wanted to run in the last minute.
+fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+}
+
 /// Shows a row.
 fn tell(outcome: &Outcome) {
     let size = if outcome.quick { ", quick: a tenth of the sizes" } else { "" };
-    println!("\n{} ({}{size}; {:.0} s)", outcome.title, outcome.row, outcome.seconds);
+    println!(
+        "\n{} ({}{size}; {:.0} s, load before: {:.1})",
+        outcome.title, outcome.row, outcome.seconds, outcome.load
+    );
     for figure in &outcome.figures {
         println!("  {:<66} {}", figure.name(), figure.text());
         for more in [figure.beside_text(), figure.goal_text()].iter().filter(|text| !text.is_empty()) {

@@ -84,15 +84,13 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, medi
         first = first.goal(Goal::ratio(1.3));
     }
     outcome.add(first);
+    let goal =
+        |figure: Figure| if extents == scale.of(10_000) { figure.goal(Goal::ratio(1.1)) } else { figure };
     let second = figure(&format!("{what} (against the clone of it)"));
-    outcome.add(second.beside("raw FICLONE of it, fsync", &beyond, clone));
+    outcome.add(goal(second.beside("raw FICLONE of it, fsync", &beyond, clone)));
     // What both share already the file system leaves alone.
-    let mut third = figure(&format!("{what} (against a clone over it)"));
-    third = third.beside("raw FICLONE over the file, fsync", &beyond, over);
-    if extents == scale.of(10_000) {
-        third = third.goal(Goal::ratio(1.1));
-    }
-    outcome.add(third);
+    let third = figure(&format!("{what} (against a clone over it)"));
+    outcome.add(goal(third.beside("raw FICLONE over the file, fsync", &beyond, over)));
     let floor = trip.with(clone, |trip, clone| trip + clone);
     let fourth = Figure::time(&format!("create {}, {{}} extents", medium.text()), created);
     outcome.add(fourth.at(extents).beside("setxattr + raw FICLONE of it, fsync", created, &floor));
