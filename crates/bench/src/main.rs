@@ -12,6 +12,7 @@ mod stats;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +51,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if !args.show && fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
+        eprintln!("fsnap-bench: makes namespaces and loop devices: it needs root");
+        return ExitCode::FAILURE;
+    }
     match measure(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -81,7 +86,7 @@ fn measure(args: &Args) -> io::Result<bool> {
         fs::write(args.results.with_file_name(name), svg)?;
     }
     if let Some(document) = &args.write {
-        let before = args.before.as_ref().map(|file| Results::read(file)).transpose()?;
+        let before = args.before.as_ref().map(|file| Results::of_file(file.as_path())).transpose()?;
         document::write(document, &results, before.as_ref())?;
     }
     Ok(all)

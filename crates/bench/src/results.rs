@@ -24,13 +24,17 @@ pub struct Results {
 impl Results {
     /// What the file has; nothing if it is not there.
     pub fn read(path: &Path) -> io::Result<Results> {
-        match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Results { version: 1, ..Results::default() })
-            }
-            Err(error) => Err(error),
+        if !path.exists() {
+            return Ok(Results { version: 1, ..Results::default() });
         }
+        Results::of_file(path)
+    }
+
+    /// What the file has, which has to be there.
+    pub fn of_file(path: &Path) -> io::Result<Results> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let bytes = fs::read(path).map_err(named)?;
+        serde_json::from_slice(&bytes).map_err(|error| named(error.into()))
     }
 
     /// Writes it.

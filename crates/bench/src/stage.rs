@@ -162,11 +162,9 @@ impl Mounted {
         path
     }
 
-    /// Allows as many snapshots as the version of fsnap does, and room for them.
+    /// Allows a thousand snapshots of a file, or as many as this version of fsnap does by default if those are too many for it.
     pub fn allow_many(&self) {
-        for most in ["1000", "1024"] {
-            self.volume.set("user.xlator.fsnap.max-snapshots", most);
-        }
+        self.volume.set("user.xlator.fsnap.max-snapshots", "1000");
         self.volume.set("user.xlator.fsnap.min-free", "1");
         // Options come to the brick a moment later.
         std::thread::sleep(std::time::Duration::from_secs(2));
