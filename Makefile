@@ -23,10 +23,14 @@ SEED ?= 1
 # For which Debian the docker targets build: bookworm (12) or trixie (13).
 SUITE ?= bookworm
 
+# Which rows of docs/performance.md to measure, all if nothing is said; and whether quickly, which leaves the document alone.
+ROWS ?=
+QUICK ?=
+
 # Which of GlusterFS's own tests to run, by their paths below its tests/; if nothing is said, those that tests/upstream.rs names.
 TESTS ?=
 
-.PHONY: all build deps demo test fuzz soak upstream docker-demo docker-test docker-up docker-shell docker-down docker-clean lint install uninstall clean
+.PHONY: all build deps demo test bench fuzz soak upstream docker-demo docker-test docker-up docker-shell docker-down docker-clean lint install uninstall clean
 
 all: build
 
@@ -50,6 +54,12 @@ fuzz: deps
 soak: deps
 	$(CARGO) build --release --locked --lib
 	$(CARGO) run --release --locked --example soak -- $(MINUTES) $(SEED)
+
+# ROWS: some rows of the table; QUICK=1: a tenth of the sizes. The table of the document is renewed, and the plots beside it.
+bench: deps
+	./scripts/install-packages bench
+	$(CARGO) build --release --locked --package fsnap --package fsnap-check --package fsnap-cli
+	$(CARGO) run --release --locked --package fsnap-bench -- $(if $(QUICK),--quick --results target/bench/quick.json,--write docs/performance.md) $(ROWS)
 
 upstream: deps
 	FSNAP_ALL=1 FSNAP_UPSTREAM="$(TESTS)" $(CARGO) test --locked --test upstream -- --nocapture

@@ -72,19 +72,34 @@ impl Scene {
     /// # Panics
     /// If the file system cannot be made or mounted.
     pub fn disk(&self, fs: Fs, bytes: u64, at: impl AsRef<Path>) -> Disk {
-        let at = at.as_ref().to_owned();
         let image = self.next_image();
-        File::create_new(&image)
+        self.disk_on(fs, bytes, at.as_ref(), &image, &image)
+    }
+
+    /// The same, with its image in memory: in the tmpfs that the scene has at `/run`.
+    ///
+    /// # Panics
+    /// If the file system cannot be made or mounted.
+    pub fn ram_disk(&self, fs: Fs, bytes: u64, at: impl AsRef<Path>) -> Disk {
+        let image = self.next_image();
+        let image = Path::new("/run/private").join(image.file_name().expect("a name"));
+        self.disk_on(fs, bytes, at.as_ref(), &image, &self.path(&image))
+    }
+
+    /// A disk on the image that the scene knows as `image`, and the test process as `outside`.
+    fn disk_on(&self, fs: Fs, bytes: u64, at: &Path, image: &Path, outside: &Path) -> Disk {
+        let at = at.to_owned();
+        File::create_new(outside)
             .and_then(|file| file.set_len(bytes))
-            .unwrap_or_else(|error| panic!("cannot make a disk image {}: {error}", image.display()));
+            .unwrap_or_else(|error| panic!("cannot make a disk image {}: {error}", outside.display()));
         let [mkfs, args @ ..] = fs.mkfs() else { unreachable!("every file system has its mkfs") };
-        run(self.command(mkfs).args(args).arg(&image));
+        run(self.command(mkfs).args(args).arg(image));
         if fs == Fs::XfsExchange {
-            self.add_exchange(&image);
+            self.add_exchange(image);
         }
         fs::create_dir_all(self.path(&at)).expect("cannot make a mount point");
-        self.attach(fs, &image, &at);
-        fs::remove_file(&image).expect("cannot unlink a disk image");
+        self.attach(fs, image, &at);
+        fs::remove_file(outside).expect("cannot unlink a disk image");
         let device = self.device_at(&at);
         let open = OpenOptions::new().read(true).open(&device).expect("cannot open a loop device");
         Disk { _device: Some(open), device, fs, at, scene: self.clone() }
