@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use fsnap_core::catalogue::{PAGE_PREFIX, Page, page_number};
+use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PAYLOAD, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR, SnapName, afr};
 use fsnap_store::{Catalogue, Outstanding, Store};
@@ -301,20 +302,21 @@ fn tombstone(brick: &Brick, parent: Gfid, name: &CStr, file: Gfid, held: HeldMak
 ///
 /// Anything else is refused with `EIO`: it was deleted, or its file is not healed yet. Entry heal then comes again.
 fn snapshot(brick: &Brick, parent: Gfid, name: &CStr, payload: Gfid, held: HeldMake) {
+    let place = Link { parent, name: name.to_bytes().to_vec() };
     let name = name.to_owned();
     let state = Arc::clone(&brick.state);
     let refused = move |error: &Error| {
         tracing::info!("self-heal does not make {:?} in {parent}: {error}", name);
         error.errno()
     };
-    let base = match brick.state.store().and_then(|store| store.wanted(payload)) {
+    let base = match brick.state.store().and_then(|store| store.wanted(payload, &place)) {
         Ok(base) => base,
         Err(error) => return held.fail(refused(&error)),
     };
     brick.pool.submit_short(vec![Key::File(base)], move |turn| {
         let wanted = turn.in_time().and_then(|turn| {
             let change = state.begin()?;
-            state.store()?.wanted(payload).map(|_| (turn, change))
+            state.store()?.wanted(payload, &place).map(|_| (turn, change))
         });
         match wanted {
             Err(error) => held.fail(refused(&error)),

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fsnap_core::{Error, Gfid, Result};
 use fsnap_store::{MovedUp, Store};
@@ -12,7 +11,7 @@ use super::instance::Brick;
 use super::pool::{Entered, Entrance, Key};
 use super::shared::Shared;
 use super::{handles, heal, tidy};
-use crate::ffi::{HeldRemoval, Mark, Route, Ticket};
+use crate::ffi::{HeldRemoval, Mark, Ticket};
 
 /// How often it looks again because other files were deleted in the directory before it had the right ones to itself.
 const TRIES: u32 = 8;
@@ -56,6 +55,9 @@ pub fn remove<'a>(brick: &Brick, dir: Gfid, path: Option<&[u8]>, ticket: Ticket<
 /// The same of all that it holds at once (`posix_rmdir` moves it into the landfill). Self-heal may: the other bricks do not have it, at
 /// this place, and what has another place comes back from there.
 pub fn discard<'a>(brick: &Brick, dir: Gfid, healing: bool, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+    if healing {
+        return Some(ticket);
+    }
     let refused = |error: Error, ticket: Ticket<'a>| {
         tracing::warn!("{error}");
         ticket.fail(error.errno());
@@ -65,19 +67,6 @@ pub fn discard<'a>(brick: &Brick, dir: Gfid, healing: bool, ticket: Ticket<'a>) 
         Ok(store) => store,
         Err(error) => return refused(error, ticket),
     };
-    if healing {
-        let snapshots = store.snapshots_below(dir).unwrap_or_default();
-        if snapshots.is_empty() {
-            return Some(ticket);
-        }
-        let (state, entrance) = (Arc::clone(&brick.state), (*brick.pool).clone());
-        ticket.proceed(brick.state.host, Route::AsGiven, move |done| {
-            if done {
-                forget(&state, &entrance, snapshots, KEPT_FOR);
-            }
-        });
-        return None;
-    }
     let may = match store.tree_has_snapshots(dir) {
         Ok(false) => may_go(store, dir),
         Ok(true) => Err(Error::NotEmpty(format!(
@@ -89,24 +78,6 @@ pub fn discard<'a>(brick: &Brick, dir: Gfid, healing: bool, ticket: Ticket<'a>) 
         Ok(()) => Some(ticket),
         Err(error) => refused(error, ticket),
     }
-}
-
-/// For how long storage/posix may keep what was discarded, and more (`janitor-sleep-duration`, 10 seconds if nobody has set it).
-const KEPT_FOR: u32 = 15 * 60;
-
-/// Forgets what is noted of these `snapshots` when they are gone, for so many seconds.
-fn forget(state: &Arc<Shared>, entrance: &Entrance, snapshots: Vec<Gfid>, left: u32) {
-    let (state, again) = (Arc::clone(state), entrance.clone());
-    // The first time soon, then less and less often.
-    let pause = (KEPT_FOR - left).clamp(1, 60);
-    entrance.submit_after(Duration::from_secs(pause.into()), Vec::new(), move |_| {
-        let Ok(store) = state.store() else { return };
-        let is_there = |snapshot: &Gfid| !store.forget_if_gone(*snapshot).unwrap_or(true);
-        let there: Vec<Gfid> = snapshots.into_iter().filter(is_there).collect();
-        if !there.is_empty() && left > pause && again.takes_tasks() {
-            forget(&state, &again, there, left - pause);
-        }
-    });
 }
 
 /// Where self-heal has to look, on bricks that are away, for what has moved up.

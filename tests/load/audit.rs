@@ -68,7 +68,7 @@ pub fn clear(root: &Path, volumes: &[&Volume]) {
             for dir in DIRS {
                 assert_eq!(ls_if_there(&brick.join(dir).join(".fsnap")), Vec::<String>::new());
             }
-            for part in ["by-gfid", "buried", "intents", "lost"] {
+            for part in ["awaited", "pending", "buried", "intents", "lost"] {
                 let dir = brick.join(".glusterfs/fsnap").join(part);
                 wait_until(&format!("{} is empty", dir.display()), Duration::from_secs(5), || {
                     ls_if_there(&dir).is_empty()

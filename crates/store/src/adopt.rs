@@ -15,7 +15,6 @@ use crate::follow::SnapshotPlace;
 use crate::guard;
 use crate::ioctl::{ficlone, follow_nocow};
 use crate::pages::{self, Pages};
-use crate::state::Note;
 use crate::sys::{self, Doing};
 use crate::xattrs::{self, XattrNames};
 
@@ -230,7 +229,7 @@ impl Store {
             };
             match self.payload(base, &name, record.gfid) {
                 Ok(Some(payload)) => {
-                    self.arrived(&payload, base)?;
+                    self.arrived(&payload)?;
                     let marks = marks(&payload)?;
                     if !marks.is_empty() {
                         outstanding.unsettled.push((payload.gfid, marks));
@@ -256,13 +255,8 @@ impl Store {
     }
 
     /// Notes that `payload` need not be awaited any more.
-    fn arrived(&self, payload: &OpenFile, base: Gfid) -> Result<()> {
-        let state = self.state()?;
-        match state.note_of(payload.gfid) {
-            Ok(Some(note)) if note == (Note { base, awaited: false }) => Ok(()),
-            Ok(_) | Err(Error::Damaged(_)) => state.note_base(&self.brick, payload.gfid, base),
-            Err(e) => Err(e),
-        }
+    fn arrived(&self, payload: &OpenFile) -> Result<()> {
+        self.state()?.forget_awaited(payload.gfid)
     }
 
     /// Sees to it that there is the `.fsnap` in which the other bricks most likely have snapshot `name` of `base`, whose places are
@@ -287,26 +281,6 @@ impl Store {
     /// Whether this brick has a file of that gfid. True if it can't be told.
     pub fn has(&self, gfid: Gfid) -> bool {
         !matches!(self.brick.open_file(gfid, Access::Read), Err(Error::Gone))
-    }
-
-    /// The file whose snapshot `payload` is to be, which self-heal wants to make.
-    ///
-    /// [`Error::Unhealed`] (`EIO`) if no catalogue on this brick names it, or it is here already, or [`Error::Damaged`]
-    /// (`EIO`), or what a system call says.
-    pub fn wanted(&self, payload: Gfid) -> Result<Gfid> {
-        match self.brick.open_file(payload, Access::Read) {
-            Err(Error::Gone) => {}
-            Err(e) => return Err(e),
-            Ok(_) => return Err(Error::Unhealed("the snapshot is here, under another name".into())),
-        }
-        let note = match self.state.get() {
-            Some(state) => state.note_of(payload)?,
-            None => None,
-        };
-        match note.map(|note| record_of(&self.brick, note.base, payload)).transpose()?.flatten() {
-            Some(record) => Ok(record.base),
-            None => Err(Error::Unhealed("no catalogue on this brick has this snapshot, or not yet".into())),
-        }
     }
 
     /// As [`payload`](Store::payload), and also what self-heal [had begun](is_begun) to make.
@@ -390,7 +364,7 @@ impl Store {
             (self.brick.open_file(payload, Access::Write)?, self.brick.open_file(base, Access::Read)?);
         xattrs::set(&payload.file, HEALING, b"1")?;
         xattrs::set(&payload.file, PAYLOAD, record.to_string().as_bytes())?;
-        self.arrived(&payload, base.gfid)?;
+        self.arrived(&payload)?;
         if payload.stat.st_size != 0 || XattrNames::of(&base.file)?.is_dispersed() {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fsnap_core::gfid2path::Link;
+use fsnap_core::record::PAYLOAD;
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlinkat};
@@ -196,6 +197,13 @@ impl BrickDir {
                 Ok(names.any(|name| name.as_bytes().starts_with(prefix.as_bytes())))
             }
         }
+    }
+}
+
+impl OpenFile {
+    /// Whether it carries the record of a snapshot, whatever that says.
+    pub(crate) fn has_record(&self) -> Result<bool> {
+        Ok(xattrs::get(&self.file, PAYLOAD)?.is_some())
     }
 }
 

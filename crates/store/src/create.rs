@@ -192,12 +192,11 @@ impl Store {
         let NewPayload { record: PayloadRecord { name, .. }, entry, .. } = plan;
         let brick = &self.brick;
         let state = self.state()?;
-        state.note_coming(brick, payload.gfid, base.gfid)?;
+        state.note_pending(brick, payload)?;
         // The handle first: what has a name has a handle, or storage/posix would see to it in its own way.
         give_name(&payload.file, &places.handles, payload.gfid.to_string().as_str())
             .doing("link a handle")?;
         give_name(&payload.file, &places.snap_dir.dir, plan.leaf.as_slice()).doing("link a snapshot")?;
-        state.note_base(brick, payload.gfid, base.gfid)?;
         // The entry must never be there without the payload. See `BrickDir::settle`: on XFS the fsync of the base, whose
         // change is the last one in the log, says that for all of these.
         for step in [
@@ -241,7 +240,6 @@ impl Store {
             self.notice(Notice::Removed { dir: plan.parent.gfid.snap_dir(), name: &plan.leaf, file: gfid });
         }
         let state = self.state()?;
-        state.forget_base(gfid)?;
         sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)?;
         state.forget_pending(gfid)
     }

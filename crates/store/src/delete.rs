@@ -39,7 +39,11 @@ impl Store {
     pub(crate) fn remove_snapshot(&self, base: &OpenFile, name: &SnapName, record: &Record) -> Result<()> {
         let (file, gfid) = (&base.file, base.gfid);
         let state = self.state()?;
-        state.note_going(&self.brick, record.gfid, gfid)?;
+        let payload = self.payload_or_begun(gfid, name, record.gfid);
+        match &payload {
+            Ok(Some(payload)) if payload.has_record()? => state.note_pending(&self.brick, payload)?,
+            _ => state.note_going(&self.brick, record.gfid, gfid)?,
+        }
         pages::remove_entry(base, name)?;
         // The entry must never outlive its payload.
         if let Err(e) = self.brick.settle(file) {
@@ -50,12 +54,12 @@ impl Store {
             }
             return Err(e);
         }
-        let removed = match self.payload_or_begun(gfid, name, record.gfid) {
+        let removed = match payload {
             Ok(Some(payload)) => self.unlink_everywhere(&payload),
             Ok(None) => {
                 tracing::warn!("this brick had no data of the deleted snapshot {name} of {gfid}");
                 state
-                    .forget_base(record.gfid)
+                    .forget_awaited(record.gfid)
                     .and_then(|()| state.forget_pending(record.gfid))
                     .map(|()| Vec::new())
             }
@@ -90,7 +94,7 @@ impl Store {
             return self.delete(record.base, name);
         }
         tracing::warn!("no catalogue has snapshot {name} of {}, {payload}, which goes now", record.base);
-        self.state()?.note_going(&self.brick, payload, record.base)?;
+        self.state()?.note_pending(&self.brick, &inode)?;
         self.unlink_everywhere(&inode)?.iter().try_for_each(sys::sync)
     }
 
@@ -127,11 +131,11 @@ impl Store {
         }
         let handles = self.brick.handle_dir(gfid)?;
         let state = self.state()?;
-        state.forget_base(gfid)?;
         if sys::unlink_if_same(&handles, gfid.to_string().as_str(), &payload.stat)? {
             self.brick.settle(&handles)?;
             touched.push(handles);
         }
+        state.forget_awaited(gfid)?;
         state.forget_pending(gfid)?;
         Ok(if self.brick.ordered { touched.pop().into_iter().collect() } else { Vec::new() })
     }

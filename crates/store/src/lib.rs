@@ -57,6 +57,7 @@ mod snapdir;
 mod state;
 mod sys;
 mod tenancy;
+mod wanted;
 mod xattrs;
 
 use std::io::{self, Write};

@@ -55,12 +55,12 @@ impl Store {
         self.unlink_everywhere(&inode)?.iter().try_for_each(sys::sync)
     }
 
-    /// Forgets whose it was, unless it is in the catalogue: then self-heal is to bring it, and has to be let in.
+    /// Forgets that it is awaited, unless it is in the catalogue: then self-heal is to bring it, and has to be let in.
     fn settle_nothing(&self, payload: Gfid) -> Result<()> {
         let state = self.state()?;
         match state.pending_of(payload)? {
             Some(base) if adopt::record_of(&self.brick, base, payload)?.is_some() => Ok(()),
-            _ => state.forget_base(payload),
+            _ => state.forget_awaited(payload),
         }
     }
 

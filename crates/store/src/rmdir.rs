@@ -15,7 +15,6 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::Mode;
 
 use crate::Store;
-use crate::adopt::record_of;
 use crate::brick::{Access, MAX_DEPTH, OpenDir, open_leaf};
 use crate::grave::tombstone;
 use crate::guard::{is_link_file, link_file};
@@ -203,39 +202,6 @@ impl Store {
             Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(found)
-    }
-
-    /// The gfids of all snapshots in the `.fsnap`s below directory `dir`, and in its own. Errors as for
-    /// [`tree_has_snapshots`](Store::tree_has_snapshots).
-    pub fn snapshots_below(&self, dir: Gfid) -> Result<Vec<Gfid>> {
-        let mut found = Vec::new();
-        self.each_snap_dir(dir, |snaps| {
-            sys::each_name(snaps, |name| {
-                if let Ok(Some((file, _))) = open_leaf(snaps, name, Access::Read) {
-                    found.extend(xattrs::gfid(&file)?.filter(Gfid::is_derived));
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(found)
-    }
-
-    /// Forgets what is noted of snapshot `payload` if that is gone, and no catalogue has it. True if it is gone.
-    ///
-    /// [`Error::Damaged`] (`EIO`), or what a system call says.
-    pub fn forget_if_gone(&self, payload: Gfid) -> Result<bool> {
-        let _change = self.change()?;
-        if self.has(payload) {
-            return Ok(false);
-        }
-        let state = self.state()?;
-        if let Some(note) = state.note_of(payload)?.filter(|note| !note.awaited)
-            && record_of(&self.brick, note.base, payload)?.is_none()
-        {
-            state.forget_base(payload)?;
-        }
-        Ok(true)
     }
 
     fn each_snap_dir(&self, dir: Gfid, mut look: impl FnMut(&File) -> Result<ControlFlow<()>>) -> Result<()> {

@@ -3,8 +3,8 @@
 //! ```text
 //! format        "fsnap 2"
 //! intents/      restores that were begun: BASE-GFID holds an Intent
-//! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid, or "awaited " and that
-//! pending/      PAYLOAD-GFID is a symlink whose text is the base's gfid: it is about to enter the catalogue or to leave it
+//! awaited/      PAYLOAD-GFID is a symlink whose text is the base's gfid: the payload is missing, and self-heal is to bring it
+//! pending/      PAYLOAD-GFID is the payload, or a symlink as above if that is missing: it is about to enter the catalogue or to leave it
 //! armed/        BASE-GFID is a symlink whose text says what is known of a restore by a carrier that is not over: Armed
 //! buried/       BASE-GFID is a symlink whose text is where the deleted file was: LastPlace
 //! lost/         quarantine: what was in the way and might be somebody's data
@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 
-use crate::brick::{Access, BrickDir, ensure_dir, open_leaf};
+use crate::brick::{Access, BrickDir, OpenFile, ensure_dir, open_leaf};
 use crate::reserve::Reserve;
 use crate::sys::{self, DIR, Doing, give_name, nameless, open_in};
 
@@ -32,36 +32,13 @@ pub(crate) const NAME: &str = "fsnap";
 const FORMAT: &[u8] = b"fsnap 2\n";
 /// What the names of unfinished directories and notes start with.
 pub(crate) const UNFINISHED: &str = "tmp";
-/// What the notes of payloads that self-heal is to bring start with.
-const AWAITED: &str = "awaited ";
-
-/// What a note of a payload says.
-#[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Note {
-    pub base: Gfid,
-    /// The payload is missing on this brick, and self-heal is to bring it.
-    pub awaited: bool,
-}
-
-impl Note {
-    /// `None` if it can't be read.
-    pub(crate) fn decode(text: &[u8]) -> Option<Note> {
-        let (rest, awaited) = match text.strip_prefix(AWAITED.as_bytes()) {
-            Some(rest) => (rest, true),
-            None => (text, false),
-        };
-        let base = Gfid::parse(std::str::from_utf8(rest).ok()?).ok()?;
-        (base.to_string().as_bytes() == rest).then_some(Note { base, awaited })
-    }
-}
-
 pub(crate) struct StateDir {
     pub dir: File,
     pub intents: File,
     pub buried: File,
     pub pending: File,
     pub armed: File,
-    by_gfid: File,
+    awaited: File,
     pub lost: File,
     pub reserve: Arc<Reserve>,
     /// Held while a note in `armed` is replaced, or taken back for what it says.
@@ -100,7 +77,7 @@ impl StateDir {
         Ok(StateDir {
             intents: ensure_dir(&dir, "intents")?,
             armed: ensure_dir(&dir, "armed")?,
-            by_gfid: ensure_dir(&dir, "by-gfid")?,
+            awaited: ensure_dir(&dir, "awaited")?,
             pending: ensure_dir(&dir, "pending")?,
             buried: ensure_dir(&dir, "buried")?,
             lost: ensure_dir(&dir, "lost")?,
@@ -128,50 +105,54 @@ impl StateDir {
         Ok(())
     }
 
-    /// Notes whose snapshot `payload` is.
-    pub(crate) fn note_base(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
-        // Only a lead for healing, the payload's own record is the truth.
-        set_symlink(&self.by_gfid, payload, base.to_string().as_bytes())?;
-        brick.settle(&self.by_gfid)
-    }
-
-    /// The same of one that self-heal is to bring.
+    /// Notes that snapshot `payload` of `base` is missing, and self-heal is to bring it.
     pub(crate) fn note_awaited(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
-        set_symlink(&self.by_gfid, payload, format!("{AWAITED}{base}").as_bytes())?;
-        brick.settle(&self.by_gfid)
+        set_symlink(&self.awaited, payload, base.to_string().as_bytes())?;
+        brick.settle(&self.awaited)
     }
 
-    /// What is noted of `payload`, if anything. [`Error::Damaged`] if the note can't be read.
-    pub(crate) fn note_of(&self, payload: Gfid) -> Result<Option<Note>> {
-        read_note(&self.by_gfid, payload)
+    /// Whose snapshot the awaited `payload` is; `None` if it is not awaited. [`Error::Damaged`] if the note can't be read.
+    pub(crate) fn awaited(&self, payload: Gfid) -> Result<Option<Gfid>> {
+        read_note(&self.awaited, payload)
     }
 
     /// Takes that note back.
-    pub(crate) fn forget_base(&self, payload: Gfid) -> Result<()> {
-        sys::unlink_in(&self.by_gfid, payload.to_string().as_str())
+    pub(crate) fn forget_awaited(&self, payload: Gfid) -> Result<()> {
+        sys::unlink_in(&self.awaited, payload.to_string().as_str())
     }
 
-    /// Notes that snapshot `payload` of `base` is about to enter the catalogue: after a crash the catalogue decides what
-    /// becomes of it.
-    pub(crate) fn note_coming(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
-        set_symlink(&self.pending, payload, base.to_string().as_bytes())?;
+    /// Notes that snapshot `payload` is about to enter the catalogue or to leave it: after a crash the catalogue decides what becomes of
+    /// it. The note is one more name of the payload: that needs no inode, which on XFS a full disk would not have.
+    pub(crate) fn note_pending(&self, brick: &BrickDir, payload: &OpenFile) -> Result<()> {
+        let name = payload.gfid.to_string();
+        match give_name(&payload.file, &self.pending, name.as_str()) {
+            Err(Errno::EEXIST) => {
+                // What failed and could not be taken back has left it.
+                sys::unlink_in(&self.pending, name.as_str())?;
+                give_name(&payload.file, &self.pending, name.as_str())
+            }
+            other => other,
+        }
+        .doing("make a note")?;
         brick.settle(&self.pending)
     }
 
-    /// The same of one that is about to leave it. The note is the one in `by-gfid`, under a second name: on XFS that needs
-    /// no inode, which a full disk would not have.
+    /// The same of one that is missing, or has no record, and is about to leave it.
     pub(crate) fn note_going(&self, brick: &BrickDir, payload: Gfid, base: Gfid) -> Result<()> {
-        let noted = matches!(self.note_of(payload), Ok(Some(note)) if note.base == base);
-        if noted && sys::link_into(&self.by_gfid, &self.pending, &payload.to_string()).is_ok() {
-            return brick.settle(&self.pending);
+        // One that is awaited is noted already.
+        let noted = matches!(self.awaited(payload), Ok(Some(noted)) if noted == base);
+        if !noted || sys::link_into(&self.awaited, &self.pending, &payload.to_string()).is_err() {
+            set_symlink(&self.pending, payload, base.to_string().as_bytes())?;
         }
-        // There is none, or a deletion that failed has left this one.
-        self.note_coming(brick, payload, base)
+        brick.settle(&self.pending)
     }
 
-    /// Whose snapshot `payload` is, as that note says; as [`note_of`](State::note_of).
+    /// Whose snapshot `payload` is, as that note of a missing one says; [`Error::Damaged`] if it can't be read.
     pub(crate) fn pending_of(&self, payload: Gfid) -> Result<Option<Gfid>> {
-        Ok(read_note(&self.pending, payload)?.map(|note| note.base))
+        match sys::stat_in(&self.pending, payload.to_string().as_str())? {
+            Some(note) if sys::kind(&note) == libc::S_IFREG => Ok(None),
+            _ => read_note(&self.pending, payload),
+        }
     }
 
     /// Takes that note back: catalogue and payload agree.
@@ -271,16 +252,22 @@ impl StateDir {
     }
 }
 
-fn read_note(dir: &File, payload: Gfid) -> Result<Option<Note>> {
+fn read_note(dir: &File, payload: Gfid) -> Result<Option<Gfid>> {
     match readlinkat(dir, payload.to_string().as_str()) {
-        Ok(text) => match Note::decode(text.as_bytes()) {
+        Ok(text) => match base_in(text.as_bytes()) {
             None => Err(Error::Damaged(format!("the note of snapshot {payload} names no file"))),
-            note => Ok(note),
+            base => Ok(base),
         },
         Err(Errno::ENOENT) => Ok(None),
         Err(Errno::EINVAL) => Err(Error::Damaged(format!("the note of snapshot {payload} is no symlink"))),
         Err(e) => Err(e).doing("read the note of a snapshot"),
     }
+}
+
+/// Whose snapshot it is, as the note of a payload says; `None` if it can't be read.
+pub(crate) fn base_in(note: &[u8]) -> Option<Gfid> {
+    let base = Gfid::parse(std::str::from_utf8(note).ok()?).ok()?;
+    (base.to_string().as_bytes() == note).then_some(base)
 }
 
 /// The same, in the directory `buried`.

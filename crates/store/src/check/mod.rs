@@ -141,7 +141,6 @@ enum Subject {
 #[derive(Clone, PartialEq, Eq)]
 enum Fix {
     RemoveNote(Gfid),
-    MakeNote { payload: Gfid, base: Gfid },
     LinkHandle(Gfid),
     LinkDir(Gfid, Link),
     LinkSnapDir { parent: Gfid },

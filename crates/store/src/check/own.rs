@@ -18,23 +18,22 @@ use crate::adopt;
 use crate::brick::{Access, BrickDir, GLUSTERFS};
 use crate::grave;
 use crate::reserve;
-use crate::state::{self, Note, UNFINISHED, has_format};
+use crate::state::{self, UNFINISHED, base_in, has_format};
 use crate::sys::{self, DIR, Doing, open_in};
-use crate::xattrs;
 
 /// What is in quarantine for longer can be discarded.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 /// A restore that takes longer on a running brick is worth a look.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ENTRIES: [&str; 8] =
-    ["format", "armed", "by-gfid", "pending", "buried", "intents", "lost", reserve::NAME];
+    ["format", "armed", "awaited", "pending", "buried", "intents", "lost", reserve::NAME];
 
 /// What is there of it.
 pub(super) struct Own {
     /// Whether a store would take it for whole.
     complete: bool,
     dir: Option<File>,
-    by_gfid: Option<File>,
+    awaited: Option<File>,
     pending: Option<File>,
     buried: Option<File>,
     intents: Option<File>,
@@ -62,15 +61,15 @@ impl Own {
             Some(dir) => open(dir, name, path(name)),
             None => Ok(None),
         };
-        let [by_gfid, pending, buried, intents, lost, reserve] =
-            ["by-gfid", "pending", "buried", "intents", "lost", reserve::NAME].map(&mut sub);
+        let [awaited, pending, buried, intents, lost, reserve] =
+            ["awaited", "pending", "buried", "intents", "lost", reserve::NAME].map(&mut sub);
         let complete = match &dir {
             Some(dir) => has_format(dir)?,
             None => false,
         };
         Ok(Own {
             complete,
-            by_gfid: by_gfid?,
+            awaited: awaited?,
             pending: pending?,
             buried: buried?,
             intents: intents?,
@@ -95,7 +94,7 @@ impl Own {
             Ok(())
         };
         add(&self.dir, Subject::OwnEntry)?;
-        add(&self.by_gfid, Subject::Note)?;
+        add(&self.awaited, Subject::Note)?;
         add(&self.pending, Subject::Pending)?;
         add(&self.buried, Subject::Buried)?;
         add(&self.intents, Subject::Intent)?;
@@ -106,7 +105,7 @@ impl Own {
 
     /// What the note of a payload says; nothing if it is no symlink.
     pub(super) fn note(&self, payload: Gfid) -> Result<Option<Vec<u8>>> {
-        let Some(dir) = &self.by_gfid else { return Ok(None) };
+        let Some(dir) = &self.awaited else { return Ok(None) };
         match readlinkat(dir, payload.to_string().as_str()) {
             Ok(text) => Ok(Some(text.as_bytes().to_vec())),
             Err(Errno::ENOENT) => Ok(None),
@@ -117,9 +116,9 @@ impl Own {
 
     /// For how long self-heal is to bring `payload`, a snapshot of `base`; `None` if that is not noted.
     pub(super) fn awaited_for(&self, payload: Gfid, base: Gfid) -> Option<Duration> {
-        let note = Note::decode(&self.note(payload).ok()??)?;
-        let stat = stat_of(&self.by_gfid, payload.to_string().as_bytes())?;
-        (note == Note { base, awaited: true }).then(|| age(Duration::from_secs(stat.st_ctime.unsigned_abs())))
+        let note = base_in(&self.note(payload).ok()??)?;
+        let stat = stat_of(&self.awaited, payload.to_string().as_bytes())?;
+        (note == base).then(|| age(Duration::from_secs(stat.st_ctime.unsigned_abs())))
     }
 
     /// Where the deleted file `base` was, if it is noted. [`Error::Damaged`] if the note can't be read.
@@ -183,36 +182,31 @@ impl Scan<'_> {
     }
 
     pub(super) fn note(&self, name: &[u8], finds: &mut Finds) {
-        let path = join("by-gfid", name);
-        let Some(stat) = stat_of(&self.own.by_gfid, name) else { return };
+        let path = join("awaited", name);
+        let Some(stat) = stat_of(&self.own.awaited, name) else { return };
         let Some(gfid) = gfid_of(name).filter(|_| sys::kind(&stat) == libc::S_IFLNK) else {
             return self.alien(&path, finds);
         };
-        // Healing needs the note of a payload that is missing; what else is wrong with one that is named is told there.
-        if self.tree.payloads.contains_key(&gfid) || self.tree.claimed.contains(&gfid) {
-            return;
-        }
         let look = |finds: &mut Finds| -> Result<bool> {
-            let note = self.own.note(gfid)?.and_then(|text| Note::decode(&text));
-            if let Some(note) = note
-                && adopt::record_of(self.brick, note.base, gfid).is_ok_and(|record| record.is_some())
+            let base = self.own.note(gfid)?.and_then(|text| base_in(&text));
+            if let Some(base) = base
+                && adopt::record_of(self.brick, base, gfid).is_ok_and(|record| record.is_some())
             {
                 return Ok(false);
             }
-            let inode = match self.brick.open_file(gfid, Access::Read) {
-                Err(Error::Gone | Error::NotRegular | Error::Damaged(_)) => return Ok(true),
-                other => other?,
-            };
-            if xattrs::get(&inode.file, record::PAYLOAD)?.is_none() {
-                return Ok(true);
+            // One that the walk has not met has only its handle.
+            if let Ok(inode) = self.brick.open_file(gfid, Access::Read)
+                && !self.tree.payloads.contains_key(&gfid)
+                && inode.has_record()?
+            {
+                let at = At { file: &inode.file, stat: &inode.stat, path: &gfid.handle(), dir: None };
+                self.payload(&at, finds)?;
             }
-            let at = At { file: &inode.file, stat: &inode.stat, path: &gfid.handle(), dir: None };
-            self.payload(&at, finds)?;
-            Ok(false)
+            Ok(true)
         };
         match look(finds) {
             Ok(true) => {
-                let text = "a note of a snapshot that is not there any more: harmless; repair removes it";
+                let text = "a note that self-heal is to bring a snapshot that no catalogue has: harmless; repair removes it";
                 finds.add(ProblemKind::NoteStale, &path, Some(gfid), text, Some(Fix::RemoveNote(gfid)));
             }
             Ok(false) => {}
@@ -223,9 +217,8 @@ impl Scan<'_> {
     pub(super) fn pending(&self, name: &[u8], finds: &mut Finds) {
         let path = join("pending", name);
         let Some(stat) = stat_of(&self.own.pending, name) else { return };
-        let Some(gfid) = gfid_of(name).filter(|_| sys::kind(&stat) == libc::S_IFLNK) else {
-            return self.alien(&path, finds);
-        };
+        let is_note = |_: &Gfid| [libc::S_IFLNK, libc::S_IFREG].contains(&sys::kind(&stat));
+        let Some(gfid) = gfid_of(name).filter(is_note) else { return self.alien(&path, finds) };
         let age = age(Duration::from_secs(stat.st_ctime.unsigned_abs()));
         if !self.in_use || age > PATIENCE {
             let text = format!(

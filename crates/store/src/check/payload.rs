@@ -13,7 +13,6 @@ use crate::adopt;
 use crate::brick::{Access, OpenFile};
 use crate::follow::SnapshotPlace;
 use crate::pages;
-use crate::state::Note;
 use crate::sys;
 use crate::xattrs::{self, XattrNames};
 
@@ -85,7 +84,6 @@ impl Scan<'_> {
             );
             finds.add(ProblemKind::PayloadMode, at.path, Some(gfid), text, None);
         }
-        self.payload_note(at, &record, finds)?;
         let met = self.place(at)?.filter(|_| names < 2);
         if let Some(place) = met.or_else(|| places.current.into_iter().next()) {
             self.home(at, &record, &place, finds)?;
@@ -214,31 +212,6 @@ impl Scan<'_> {
             _ => !places.current.is_empty(),
         };
         Ok(places)
-    }
-
-    fn payload_note(&self, at: &At<'_>, record: &PayloadRecord, finds: &mut Finds) -> Result<()> {
-        let (payload, base) = (record.gfid, record.base);
-        let fix = || Some(Fix::MakeNote { payload, base });
-        match self.own.note(payload)? {
-            // That it is awaited still is put right when its file is healed next.
-            Some(text) if Note::decode(&text).is_some_and(|note| note.base == base) => {}
-            Some(text) => {
-                let text = format!(
-                    "the note .glusterfs/fsnap/by-gfid/{payload} says {}, not {base}: healing would be led \
-                     astray. Repair corrects it",
-                    text.escape_ascii()
-                );
-                finds.add(ProblemKind::NoteWrong, at.path, Some(payload), text, fix());
-            }
-            None => {
-                let text = format!(
-                    "the note .glusterfs/fsnap/by-gfid/{payload} is missing: healing would not find the \
-                     file. Repair makes it"
-                );
-                finds.add(ProblemKind::NoteMissing, at.path, Some(payload), text, fix());
-            }
-        }
-        Ok(())
     }
 
     /// Whether it is `place`d where it belongs: beside its file and named after it.

@@ -172,11 +172,7 @@ kinds! {
     OrphanUnhealed "orphan-unhealed" Info
     /// A payload whose file is not on the brick.
     BaseMissing "base-missing" Warning
-    /// There is no note of whose snapshot a payload is.
-    NoteMissing "note-missing" Warning
-    /// That note says something else than the payload.
-    NoteWrong "note-wrong" Warning
-    /// A note of a payload that is not there.
+    /// A note that self-heal is to bring a payload that no catalogue has.
     NoteStale "note-stale" Warning
     /// A tombstone has the name of another file's.
     TombstoneGfid "tombstone-gfid" Error

@@ -60,8 +60,7 @@ pub(super) fn run(brick: &BrickDir, options: &Options, meets: &dyn Fn()) -> Resu
 fn apply(brick: &BrickDir, state: &StateDir, path: &Path, fix: &Fix) -> Result<()> {
     match fix {
         Fix::MakeState => Ok(()),
-        Fix::RemoveNote(payload) => state.forget_base(*payload),
-        Fix::MakeNote { payload, base } => state.note_base(brick, *payload, *base),
+        Fix::RemoveNote(payload) => state.forget_awaited(*payload),
         Fix::LinkHandle(gfid) => link_handle(brick, path, *gfid),
         Fix::LinkSnapDir { parent } => {
             link_dir(brick, parent.snap_dir(), &Link { parent: *parent, name: SNAP_DIR.into() })
@@ -99,5 +98,5 @@ fn quarantine(brick: &BrickDir, state: &StateDir, path: &Path, gfid: Gfid) -> Re
         sys::unlink_if_same(handles, gfid.to_string().as_str(), &stat)?;
     }
     state.quarantine(brick, &dir, name, &format!("snapshot-{gfid}"))?;
-    state.forget_base(gfid)
+    state.forget_awaited(gfid)
 }

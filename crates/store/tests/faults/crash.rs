@@ -78,7 +78,7 @@ fn is_as_good_as_new(what: &str, b: &TestBrick, files: &[Gfid]) {
     for dir in ["d", "e"] {
         assert!(names(&b.join(dir).join(".fsnap")).is_empty(), "{what}");
     }
-    for dir in ["by-gfid", "buried"] {
+    for dir in ["awaited", "buried", "pending"] {
         assert!(names(&b.join(".glusterfs/fsnap").join(dir)).is_empty(), "{what}: {dir}");
     }
 }

@@ -337,7 +337,8 @@ fn no_snapshots(b: &TestBrick, store: &Store, file: Gfid) -> Result<()> {
 
 fn make_missing(b: &TestBrick, store: &Store, file: Gfid) -> Result<()> {
     let payload = taken(file, "new", 7).gfid;
-    assert_eq!(store.wanted(payload), Ok(file));
+    let nowhere = fsnap_core::gfid2path::Link { parent: b.gfid("d").snap_dir(), name: b"x".to_vec() };
+    assert_eq!(store.wanted(payload, &nowhere), Ok(file));
     b.make_as("d/.fsnap/f@new", payload);
     store.seed(payload, file)?;
     store.healed(payload)

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
 use fsnap_core::catalogue::Page;
+use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PayloadRecord, Record};
 use fsnap_core::{Error, Gfid};
 use fsnap_store::{Catalogue, Store, check};
@@ -27,16 +28,21 @@ pub fn note(b: &TestBrick, dir: &str, payload: Gfid) -> PathBuf {
     b.join(".glusterfs/fsnap").join(dir).join(payload.to_string())
 }
 
-/// What `by-gfid` says.
+/// What `awaited` says.
 pub fn noted(b: &TestBrick, payload: Gfid) -> Option<String> {
-    fs::read_link(note(b, "by-gfid", payload)).ok().map(|text| text.to_str().unwrap().to_owned())
+    fs::read_link(note(b, "awaited", payload)).ok().map(|text| text.to_str().unwrap().to_owned())
+}
+
+/// A place that tells nothing.
+pub fn nowhere(b: &TestBrick) -> Link {
+    Link { parent: b.gfid("d").snap_dir(), name: b"x".to_vec() }
 }
 
 /// Asserts that nothing tells of the payload any more.
 #[track_caller]
 pub fn gone(b: &TestBrick, at: &str, payload: Gfid) {
     assert!(!b.join(at).exists() && !b.handle(payload).exists());
-    assert!(noted(b, payload).is_none() && !note(b, "pending", payload).is_symlink());
+    assert!(noted(b, payload).is_none() && fs::symlink_metadata(note(b, "pending", payload)).is_err());
 }
 
 /// Asserts that the checker finds nothing that is worse than information.
@@ -69,7 +75,7 @@ fn snapshots_that_were_deleted_elsewhere_go() {
         assert_eq!(listed(&store, base), ["b"]);
         assert!(lost().is_empty());
         gone(&b, "d/.fsnap/f@a", a.gfid);
-        assert_eq!(noted(&b, kept.gfid), Some(base.to_string()));
+        assert_eq!(noted(&b, kept.gfid), None);
         assert!(fs::read(b.join("d/.fsnap/f@b")).unwrap() == content(20_000, 1));
         sound(&b);
 
@@ -137,7 +143,7 @@ fn deleted_and_taken_again_elsewhere() {
         let snap_dir = b.gfid("d").snap_dir();
         assert_eq!(outstanding.missing, [(snap_dir, [b"f@a".to_vec()].into())].into());
         assert_eq!(store.info(base, &name("a")).unwrap().size, None);
-        assert_eq!(store.wanted(again.gfid), Ok(base));
+        assert_eq!(store.wanted(again.gfid, &nowhere(&b)), Ok(base));
         b.make_as("d/.fsnap/f@a", again.gfid);
         store.seed(again.gfid, base).unwrap();
         // Until it is filled, and its attributes are set, others know more of it.
@@ -155,7 +161,7 @@ fn deleted_and_taken_again_elsewhere() {
         let there = Record { seq: here.seq + 2, ..here };
         let outstanding = heal(&b, &store, base, there.seq, &[("c", there)]).unwrap();
         assert_eq!(outstanding.missing, [(snap_dir, [b"f@c".to_vec()].into())].into());
-        assert!(!b.handle(gfid).exists() && store.wanted(gfid) == Ok(base));
+        assert!(!b.handle(gfid).exists() && store.wanted(gfid, &nowhere(&b)) == Ok(base));
     });
 }
 
@@ -167,10 +173,10 @@ fn a_snapshot_without_data_here_goes() {
         let missed = taken(base, "c", 3);
         let all = [("a", one.clone()), ("b", two.clone()), ("c", missed.clone())];
         heal(&b, &store, base, 3, &all).unwrap();
-        assert_eq!(noted(&b, missed.gfid), Some(format!("awaited {base}")));
+        assert_eq!(noted(&b, missed.gfid), Some(base.to_string()));
         heal(&b, &store, base, 3, &all[..2]).unwrap();
         gone(&b, "d/.fsnap/f@c", missed.gfid);
-        assert_eq!(store.wanted(missed.gfid).unwrap_err().errno(), libc::EIO);
+        assert_eq!(store.wanted(missed.gfid, &nowhere(&b)).unwrap_err().errno(), libc::EIO);
         sound(&b);
     });
 }
@@ -217,7 +223,7 @@ fn what_is_damaged_on_the_others() {
         // All else is healed.
         let outstanding = store.outstanding(base).unwrap();
         assert_eq!(outstanding.missing, [(b.gfid("d").snap_dir(), [b"f@c".to_vec()].into())].into());
-        assert_eq!(store.wanted(missed.gfid), Ok(base));
+        assert_eq!(store.wanted(missed.gfid, &nowhere(&b)), Ok(base));
         b.make_as("d/.fsnap/f@c", missed.gfid);
         store.seed(missed.gfid, base).unwrap();
         assert!(fs::read(b.join("d/.fsnap/f@c")).unwrap() == content(20_000, 1));
@@ -234,7 +240,7 @@ fn what_is_missing_is_told_and_may_be_made() {
         let other = b.make_file("d/other", b"x");
         let (one, two) = (taken(base, "a", 1), Record { held: true, ..taken(base, "b", 2) });
         for payload in [one.gfid, next_gfid()] {
-            b.refuses(libc::EIO, || store.wanted(payload));
+            b.refuses(libc::EIO, || store.wanted(payload, &nowhere(&b)));
         }
         // A brick that fsnap was never used on.
         let outstanding = heal(&b, &store, base, 2, &[("a", one.clone()), ("b", two.clone())]).unwrap();
@@ -243,8 +249,8 @@ fn what_is_missing_is_told_and_may_be_made() {
         assert!(!outstanding.dispersed && outstanding.unsettled.is_empty());
         assert_eq!((b.gfid("d/.fsnap"), names(&b.join("d/.fsnap")).len()), (snap_dir, 0));
         for record in [&one, &two] {
-            assert_eq!(noted(&b, record.gfid), Some(format!("awaited {base}")));
-            assert_eq!(store.wanted(record.gfid), Ok(base));
+            assert_eq!(noted(&b, record.gfid), Some(base.to_string()));
+            assert_eq!(store.wanted(record.gfid, &nowhere(&b)), Ok(base));
         }
         sound(&b);
         let again = store.outstanding(base).unwrap();
@@ -252,39 +258,39 @@ fn what_is_missing_is_told_and_may_be_made() {
 
         // What no catalogue has, whatever a note says, what is here, and what is something else.
         for payload in [taken(base, "a", 3).gfid, base.payload(&name("z"), None, 1), other] {
-            symlink(base.to_string(), note(&b, "by-gfid", payload)).unwrap();
-            b.refuses(libc::EIO, || store.wanted(payload));
-            fs::remove_file(note(&b, "by-gfid", payload)).unwrap();
+            symlink(base.to_string(), note(&b, "awaited", payload)).unwrap();
+            b.refuses(libc::EIO, || store.wanted(payload, &nowhere(&b)));
+            fs::remove_file(note(&b, "awaited", payload)).unwrap();
         }
         for lie in [other, b.gfid("d"), next_gfid()] {
-            fs::remove_file(note(&b, "by-gfid", one.gfid)).unwrap();
-            symlink(lie.to_string(), note(&b, "by-gfid", one.gfid)).unwrap();
-            b.refuses(libc::EIO, || store.wanted(one.gfid));
+            fs::remove_file(note(&b, "awaited", one.gfid)).unwrap();
+            symlink(lie.to_string(), note(&b, "awaited", one.gfid)).unwrap();
+            b.refuses(libc::EIO, || store.wanted(one.gfid, &nowhere(&b)));
         }
-        fs::remove_file(note(&b, "by-gfid", one.gfid)).unwrap();
-        for lie in ["garbage", "awaited ", "awaited garbage", &format!(" {base}")] {
-            symlink(lie, note(&b, "by-gfid", one.gfid)).unwrap();
-            b.refuses(libc::EIO, || store.wanted(one.gfid));
-            fs::remove_file(note(&b, "by-gfid", one.gfid)).unwrap();
+        fs::remove_file(note(&b, "awaited", one.gfid)).unwrap();
+        for lie in ["garbage", &base.to_string()[1..], &format!(" {base}")] {
+            symlink(lie, note(&b, "awaited", one.gfid)).unwrap();
+            b.refuses(libc::EIO, || store.wanted(one.gfid, &nowhere(&b)));
+            fs::remove_file(note(&b, "awaited", one.gfid)).unwrap();
         }
-        tool("mkfifo", &[], note(&b, "by-gfid", one.gfid));
-        b.refuses(libc::EIO, || store.wanted(one.gfid));
+        tool("mkfifo", &[], note(&b, "awaited", one.gfid));
+        b.refuses(libc::EIO, || store.wanted(one.gfid, &nowhere(&b)));
         assert_eq!(store.outstanding(base).unwrap(), outstanding);
-        assert_eq!(store.wanted(one.gfid), Ok(base));
+        assert_eq!(store.wanted(one.gfid, &nowhere(&b)), Ok(base));
         fs::create_dir_all(b.handle(one.gfid).parent().unwrap()).unwrap();
         tool("mkfifo", &[], b.handle(one.gfid));
-        b.refuses(libc::EINVAL, || store.wanted(one.gfid));
+        b.refuses(libc::EINVAL, || store.wanted(one.gfid, &nowhere(&b)));
         fs::remove_file(b.handle(one.gfid)).unwrap();
 
         b.refuses(libc::ESTALE, || store.seed(one.gfid, base));
         for (record, at) in [(&one, "d/.fsnap/f@a"), (&two, "d/.fsnap/f@b")] {
             b.make_as(at, record.gfid);
-            b.refuses(libc::EIO, || store.wanted(record.gfid));
+            b.refuses(libc::EIO, || store.wanted(record.gfid, &nowhere(&b)));
             b.refuses(libc::ESTALE, || store.seed(record.gfid, other));
             b.refuses(libc::ESTALE, || store.seed(record.gfid, next_gfid()));
             store.seed(record.gfid, base).unwrap();
             assert!(fs::read(b.join(at)).unwrap() == content(20_000, 1));
-            assert_eq!(noted(&b, record.gfid), Some(base.to_string()));
+            assert_eq!(noted(&b, record.gfid), None);
         }
         let first = Record { held: false, ..two };
         assert_eq!(
@@ -373,7 +379,7 @@ fn names_that_are_too_long() {
         assert_eq!(outstanding.missing, [(b.gfid("d").snap_dir(), [name].into())].into());
         // It may be made, wherever the others have it.
         for record in [&long, &short] {
-            assert_eq!(store.wanted(record.gfid), Ok(base));
+            assert_eq!(store.wanted(record.gfid, &nowhere(&b)), Ok(base));
         }
     });
 }
@@ -388,7 +394,7 @@ fn a_foreign_snap_dir_is_in_the_way() {
         let missed = taken(base, "a", 1);
         let outstanding = heal(&b, &store, base, 1, &[("a", missed.clone())]).unwrap();
         assert!(outstanding.missing.is_empty());
-        assert_eq!(store.wanted(missed.gfid), Ok(base));
+        assert_eq!(store.wanted(missed.gfid, &nowhere(&b)), Ok(base));
     });
 }
 
@@ -449,7 +455,7 @@ fn a_deleted_file_whose_heal_was_cut_short() {
         assert!(store.is_buried(base) && b.handle(base).exists());
         let missed = taken(base, "c", 3);
         let outstanding = heal(&b, &store, base, 3, &[("c", missed.clone())]).unwrap();
-        assert_eq!((outstanding.missing.len(), store.wanted(missed.gfid)), (1, Ok(base)));
+        assert_eq!((outstanding.missing.len(), store.wanted(missed.gfid, &nowhere(&b))), (1, Ok(base)));
     });
 }
 
@@ -517,6 +523,36 @@ fn fragments_are_not_seeded() {
         assert_eq!(fs::metadata(b.join(".fsnap/f@a")).unwrap().len(), 0);
         assert_eq!(b.payload_record(missed.gfid), PayloadRecord::of(base, name("a"), &missed));
         sound(&b);
+    });
+}
+
+/// Nobody awaits it, but its name tells whose it was: a full heal makes it.
+#[test]
+fn what_got_lost_may_be_made_by_its_name() {
+    on_both(|b| {
+        let (store, base) = scene(&b);
+        let one = b.record(base, "a");
+        let snap_dir = b.gfid("d").snap_dir();
+        let at = |leaf: &str| Link { parent: snap_dir, name: leaf.as_bytes().to_vec() };
+        let lose = |leaf: &str| {
+            fs::remove_file(b.join("d/.fsnap").join(leaf)).unwrap();
+            fs::remove_file(b.handle(one.gfid)).unwrap();
+        };
+        b.refuses(libc::EIO, || store.wanted(one.gfid, &at("f@a")));
+        lose("f@a");
+        assert_eq!(store.wanted(one.gfid, &at("f@a")), Ok(base));
+        for lie in ["f@b@a", "f", "@a", "", "f@a@00000000"] {
+            b.refuses(libc::EIO, || store.wanted(one.gfid, &at(lie)));
+        }
+        b.refuses(libc::EIO, || store.wanted(taken(base, "z", 9).gfid, &at("f@z")));
+        b.make_as("d/.fsnap/f@a", one.gfid);
+        store.seed(one.gfid, base).unwrap();
+        store.healed(one.gfid).unwrap();
+
+        bury(&b, &store, base, "d/f");
+        let leaf = format!("f@a@{}", &base.to_string()[..8]);
+        lose(&leaf);
+        assert_eq!(store.wanted(one.gfid, &at(&leaf)), Ok(base));
     });
 }
 

@@ -139,7 +139,7 @@ fn one_fsnap_for_many_threads() {
         }
         assert_eq!(
             names(&b.join(".glusterfs/fsnap")),
-            ["armed", "buried", "by-gfid", "format", "intents", "lost", "pending"]
+            ["armed", "awaited", "buried", "format", "intents", "lost", "pending"]
         );
     });
 }

@@ -15,7 +15,7 @@ use super::*;
 #[test]
 fn repair_wants_the_brick_alone() {
     let (b, base) = scene(Fs::Xfs);
-    symlink(base.to_string(), own(&b, &format!("by-gfid/{}", next_gfid()))).unwrap();
+    symlink(base.to_string(), own(&b, &format!("awaited/{}", next_gfid()))).unwrap();
     let options = Options { repair: true, pause: QUICK, ..Options::default() };
     let store = b.store();
     b.refuses(libc::EBUSY, || check::run(&b.path, &options));

@@ -95,7 +95,7 @@ fn break_something(b: &TestBrick, dir: &Path, random: &mut Random) {
         .iter()
         .filter_map(|path| Some(b.handle(Gfid::from_xattr(&getx(path, "trusted.gfid").ok()?).ok()?)));
     let handles: Vec<_> = handles.filter(|handle| handle.is_symlink() || handle.exists()).collect();
-    let own = names(&own(b, "by-gfid")).into_iter().map(|name| self::own(b, "by-gfid").join(name));
+    let own = names(&own(b, "awaited")).into_iter().map(|name| self::own(b, "awaited").join(name));
     let own =
         own.chain(names(&self::own(b, "buried")).into_iter().map(|name| self::own(b, "buried").join(name)));
     let own: Vec<_> = own.collect();
