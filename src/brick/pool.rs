@@ -120,8 +120,8 @@ impl Drop for Entered {
             queue.busy.remove(key);
         }
         if !queue.waiting.is_empty() {
-            // Whoever waited for these may go on, on any worker.
-            self.shared.changed.notify_all();
+            // Whoever waited for these may go on, on any worker, which sees to others.
+            self.shared.changed.notify_one();
         }
     }
 }
@@ -146,6 +146,9 @@ struct Queue {
     /// What somebody is at work on.
     busy: HashSet<Key>,
     running: Running,
+    /// An idle worker will wake up when something is due. (No new task is due before one that it knew of when it went to sleep, but those
+    /// in `later`.)
+    minded: bool,
     /// No more tasks are taken.
     closed: bool,
     /// The workers are to end.
@@ -154,7 +157,10 @@ struct Queue {
 
 struct Shared {
     queue: Mutex<Queue>,
+    /// For idle workers: there is something to do. One is woken, and wakes the next one if there is more.
     changed: Condvar,
+    /// For who closes the pool: a task has ended.
+    ended: Condvar,
     patience: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
     setup: Box<dyn Fn() + Send + Sync>,
@@ -185,6 +191,7 @@ impl Pool {
         Pool(Entrance(Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
+            ended: Condvar::new(),
             patience,
             threads: Mutex::default(),
             setup: Box::new(setup),
@@ -212,7 +219,7 @@ impl Pool {
             }
             queue = shared.lock();
             if queue.running.all() > 0 {
-                queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = shared.ended.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -295,7 +302,7 @@ impl Entrance {
             queue.later.insert(place, waiting);
         }
         // While the lock is held: a task that has answered may be the last thing that kept the pool.
-        self.0.changed.notify_all();
+        if pause.is_zero() { self.0.changed.notify_one() } else { self.0.changed.notify_all() }
     }
 
     /// Whether tasks are taken: not when the brick is about to end.
@@ -349,6 +356,9 @@ impl Shared {
             let now = Instant::now();
             if let Some((QueuedTask { kind, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
                 queue.running.0[kind as usize] += 1;
+                if !queue.waiting.is_empty() || !queue.later.is_empty() && !queue.minded {
+                    self.changed.notify_one();
+                }
                 drop(queue);
                 let entered = in_time.then(|| Entered { shared: Arc::clone(self), keys });
                 if let Some(Entered { keys, .. }) = &entered {
@@ -357,13 +367,21 @@ impl Shared {
                 fence("a command", (), || task(entered.map_or(Turn::TooLate, Turn::Now)));
                 queue = self.lock();
                 queue.running.0[kind as usize] -= 1;
-                // Who waits for a worker, and who waits for the end.
-                self.changed.notify_all();
+                if queue.closed {
+                    self.ended.notify_all();
+                }
+                if queue.ending {
+                    self.changed.notify_all();
+                }
             } else if queue.ending && queue.waiting.is_empty() {
                 return;
             } else {
-                let pause = queue.pause(now, self.patience);
+                let minds = !std::mem::replace(&mut queue.minded, true);
+                let pause = if minds { queue.pause(now, self.patience) } else { self.patience };
                 queue = self.changed.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner).0;
+                if minds {
+                    queue.minded = false;
+                }
             }
         }
     }

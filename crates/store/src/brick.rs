@@ -11,7 +11,7 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::record::PAYLOAD;
 use fsnap_core::{Error, Gfid, Result};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, readlinkat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::sys::statfs::{XFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
@@ -34,6 +34,8 @@ pub(crate) struct BrickDir {
     pub glusterfs: File,
     /// See [`BrickDir::settle`].
     pub ordered: bool,
+    /// Whether the kernel resolves a path without following symlinks (openat2, Linux 5.6; some containers forbid it).
+    resolves: bool,
 }
 
 /// An open regular file whose gfid was checked.
@@ -65,7 +67,8 @@ impl BrickDir {
         match open_in(&root, GLUSTERFS, DIR) {
             Ok(glusterfs) => {
                 let ordered = fstatfs(&root).doing("statfs")?.filesystem_type() == XFS_SUPER_MAGIC;
-                Ok(BrickDir { root, glusterfs, ordered })
+                let resolves = resolve(&root, GLUSTERFS, DIR).is_ok();
+                Ok(BrickDir { root, glusterfs, ordered, resolves })
             }
             Err(Errno::ENOENT) => {
                 Err(Error::unsupported("this directory is no brick: there is no .glusterfs in it"))
@@ -93,8 +96,12 @@ impl BrickDir {
     /// The directory of the brick that holds the handle of `gfid`. [`Error::Gone`] if there is none.
     pub(crate) fn handle_dir(&self, gfid: Gfid) -> Result<File> {
         let [one, two, ..] = gfid.as_bytes();
-        let first = open_in(&self.glusterfs, hex(*one).as_str(), STEP);
-        match first.and_then(|first| open_in(first, hex(*two).as_str(), DIR)) {
+        let opened = match self.resolves {
+            true => resolve(&self.glusterfs, format!("{one:02x}/{two:02x}").as_str(), DIR),
+            false => open_in(&self.glusterfs, hex(*one).as_str(), STEP)
+                .and_then(|first| open_in(first, hex(*two).as_str(), DIR)),
+        };
+        match opened {
             Ok(dir) => Ok(dir),
             Err(Errno::ENOENT) => Err(Error::Gone),
             Err(e) => Err(e).doing("open the directory of a gfid handle"),
@@ -114,7 +121,14 @@ impl BrickDir {
     /// Opens a regular file. [`Error::Gone`] if it is not there, [`Error::NotRegular`] if it is something else,
     /// [`Error::Damaged`] if it is another file than its handle says.
     pub(crate) fn open_file(&self, gfid: Gfid, access: Access) -> Result<OpenFile> {
-        let inode = open_leaf(&self.handle_dir(gfid)?, gfid.to_string().as_bytes(), access)?;
+        let inode = match self.resolves {
+            true => {
+                let [one, two, ..] = gfid.as_bytes();
+                let path = format!("{one:02x}/{two:02x}/{gfid}");
+                open_regular(access, |flags| resolve(&self.glusterfs, path.as_str(), flags))?
+            }
+            false => open_leaf(&self.handle_dir(gfid)?, gfid.to_string().as_bytes(), access)?,
+        };
         let inode = inode.ok_or(Error::Gone)?;
         expect_gfid(&inode.0, gfid)?;
         Ok(OpenFile { file: inode.0, stat: inode.1, gfid })
@@ -234,8 +248,16 @@ impl OpenDir {
 
 /// Opens the regular file `name` in `dir`; `None` if there is nothing, [`Error::NotRegular`] if it is another thing.
 pub(crate) fn open_leaf(dir: &File, name: &[u8], access: Access) -> Result<Option<(File, FileStat)>> {
+    open_regular(access, |flags| open_in(dir, name, flags))
+}
+
+/// The same of what `open` opens.
+fn open_regular(
+    access: Access,
+    open: impl Fn(OFlag) -> nix::Result<File>,
+) -> Result<Option<(File, FileStat)>> {
     // Looked at before it is opened for I/O: opening a device or a FIFO can have effects of its own.
-    let seen = match open_in(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+    let seen = match open(OFlag::O_PATH | OFlag::O_NOFOLLOW) {
         Err(Errno::ENOENT) => return Ok(None),
         other => fstat(other.doing("open")?).doing("stat")?,
     };
@@ -246,7 +268,7 @@ pub(crate) fn open_leaf(dir: &File, name: &[u8], access: Access) -> Result<Optio
         Access::Read => OFlag::O_RDONLY,
         Access::Write => OFlag::O_RDWR,
     };
-    let file = match open_in(dir, name, mode | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK) {
+    let file = match open(mode | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK) {
         Err(Errno::ENOENT) => return Ok(None),
         other => other.doing("open")?,
     };
@@ -273,6 +295,13 @@ fn expect_gfid(file: &File, gfid: Gfid) -> Result<()> {
         Some(found) => Err(Error::Damaged(format!("the handle of {gfid} leads to {found}"))),
         None => Err(Error::Damaged(format!("the handle of {gfid} leads to a file without a gfid"))),
     }
+}
+
+/// Opens what is at `path` from `dir`: no symlink is followed on the way, and it leads nowhere else.
+fn resolve(dir: &File, path: &str, flags: OFlag) -> nix::Result<File> {
+    let how = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH;
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(how);
+    openat2(dir, path, how).map(File::from)
 }
 
 fn hex(byte: u8) -> String {

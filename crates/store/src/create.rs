@@ -15,7 +15,7 @@ use crate::brick::{Access, OpenDir, OpenFile, open_leaf};
 use crate::notice::Notice;
 use crate::pages::{self, Pages};
 use crate::payload::{self, OwnXattrs};
-use crate::snapdir::{self, SnapDir};
+use crate::snapdir::SnapDir;
 use crate::sys::{self, Doing, give_name};
 use crate::xattrs::{self, XattrNames};
 
@@ -155,11 +155,7 @@ impl Store {
         pages: &mut Pages,
     ) -> Result<Cloned> {
         let gfid = plan.record.gfid;
-        self.clear_the_way(plan)?;
-        let places = PayloadDirs {
-            snap_dir: self.ensure_snap_dir(&plan.parent)?,
-            handles: self.brick.make_handle_dir(gfid)?,
-        };
+        let places = self.clear_places(plan)?;
         let link = Link { parent: plan.parent.gfid.snap_dir(), name: plan.leaf.clone() };
         let (file, clone_time) =
             payload::make(self, base, names, own, &plan.record, &link, &places.snap_dir.dir)?;
@@ -244,17 +240,25 @@ impl Store {
         state.forget_pending(gfid)
     }
 
-    /// Makes sure that nothing stands where the payload goes. Makes nothing itself: what is there may be a reason to
-    /// refuse.
-    fn clear_the_way(&self, plan: &NewPayload) -> Result<()> {
-        if let Some(snap_dir) = snapdir::find(&plan.parent)? {
-            self.clear(&snap_dir, &plan.leaf, plan)?;
-        }
-        match self.brick.handle_dir(plan.record.gfid) {
-            Ok(handles) => self.clear(&handles, plan.record.gfid.to_string().as_bytes(), plan),
-            Err(Error::Gone) => Ok(()),
-            Err(e) => Err(e),
-        }
+    /// Opens the places where the payload goes, and makes sure that nothing stands there. They are made if they are not there: only
+    /// where nothing can stand, which would be a reason to refuse.
+    fn clear_places(&self, plan: &NewPayload) -> Result<PayloadDirs> {
+        let gfid = plan.record.gfid;
+        let handles = match self.brick.handle_dir(gfid) {
+            Ok(handles) => {
+                self.clear(&handles, gfid.to_string().as_bytes(), plan)?;
+                Some(handles)
+            }
+            Err(Error::Gone) => None,
+            Err(e) => return Err(e),
+        };
+        let snap_dir = self.ensure_snap_dir(&plan.parent)?;
+        self.clear(&snap_dir.dir, &plan.leaf, plan)?;
+        let handles = match handles {
+            Some(handles) => handles,
+            None => self.brick.make_handle_dir(gfid)?,
+        };
+        Ok(PayloadDirs { snap_dir, handles })
     }
 
     /// Makes sure that nothing is in the place `name` of `dir`. A payload of this very snapshot that is in no

@@ -155,8 +155,11 @@ pub(crate) struct Rights {
 impl Rights {
     /// Those of `file`, whose `stat` is given.
     pub(crate) fn of(file: &File, stat: &FileStat) -> Result<Self> {
-        let acl = xattrs::access_acl(file)?;
-        let labels = [xattrs::get(file, LABELS[0])?, xattrs::get(file, LABELS[1])?];
+        // Hardly any file has one of them: one call tells.
+        let has = xattrs::have(file, [ACCESS, LABELS[0], LABELS[1]])?;
+        let label = |n: usize| if has[n + 1] { xattrs::get(file, LABELS[n]) } else { Ok(None) };
+        let acl = if has[0] { xattrs::access_acl(file)? } else { None };
+        let labels = [label(0)?, label(1)?];
         Ok(Rights { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, acl, labels })
     }
 
@@ -194,14 +197,15 @@ impl Rights {
         // In this order: a new owner may clear bits of the mode, and an ACL rewrites the group's.
         let owner = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
         change!("fchown", fchown(file, owner.0, owner.1)).doing("chown")?;
-        if self.acl.is_none() && xattrs::get(file, ACCESS)?.is_some() {
+        let has = xattrs::have(file, [ACCESS, LABELS[0], LABELS[1]])?;
+        if self.acl.is_none() && has[0] {
             xattrs::remove(file, ACCESS)?;
         }
         set_mode(file, self.mode)?;
         if let Some(acl) = &self.acl {
             xattrs::set(file, ACCESS, &acl.encode())?;
         }
-        self.label(file)
+        if self.labels.iter().any(Option::is_some) || has[1] || has[2] { self.label(file) } else { Ok(()) }
     }
 
     fn label(&self, file: &File) -> Result<()> {

@@ -118,17 +118,18 @@ impl Store {
         let target = Link { parent: parent.gfid, name: SNAP_DIR.into() }.soft_handle();
         let handles = self.brick.make_handle_dir(gfid)?;
         let name = gfid.to_string();
+        let is_there =
+            || readlinkat(&handles, name.as_str()).is_ok_and(|there| there.as_encoded_bytes() == target);
+        if is_there() {
+            return Ok(handles);
+        }
         match sys::symlink(&target, &handles, name.as_str()) {
             Ok(()) => Ok(handles),
-            Err(Errno::EEXIST) => match readlinkat(&handles, name.as_str()) {
-                Ok(there) if there.as_encoded_bytes() == target => Ok(handles),
-                _ => {
-                    tracing::error!("{} is not the handle of a .fsnap", gfid.handle().display());
-                    Err(Error::Damaged(format!(
-                        "something else is in the place of the handle of .fsnap, {gfid}"
-                    )))
-                }
-            },
+            Err(Errno::EEXIST) if is_there() => Ok(handles),
+            Err(Errno::EEXIST) => {
+                tracing::error!("{} is not the handle of a .fsnap", gfid.handle().display());
+                Err(Error::Damaged(format!("something else is in the place of the handle of .fsnap, {gfid}")))
+            }
             Err(e) => Err(e).doing("make the handle of .fsnap"),
         }
     }

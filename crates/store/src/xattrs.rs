@@ -45,6 +45,22 @@ pub(crate) fn get_raw(file: &File, name: &[u8]) -> Result<Option<Vec<u8>>> {
     file.get_xattr(OsStr::from_bytes(name)).doing("getxattr")
 }
 
+/// Which of `names` the file has; all of them may be if there are too many to list.
+pub(crate) fn have<const N: usize>(file: &File, names: [&str; N]) -> Result<[bool; N]> {
+    let listed = match file.list_xattr() {
+        Err(e) if e.raw_os_error() == Some(libc::E2BIG) => return Ok([true; N]),
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok([false; N]),
+        other => other.doing("listxattr")?,
+    };
+    let mut has = [false; N];
+    for listed in listed {
+        for (has, name) in has.iter_mut().zip(names) {
+            *has |= listed == name;
+        }
+    }
+    Ok(has)
+}
+
 #[track_caller]
 pub(crate) fn set(file: &File, name: impl AsRef<OsStr>, value: &[u8]) -> Result<()> {
     change!("setxattr", file.set_xattr(name.as_ref(), value).map_err(errno)).doing("setxattr")

@@ -3,6 +3,7 @@
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -23,7 +24,7 @@ fn one_file_in_order_and_never_twice_at_once() {
         let (send, inside) = (send.clone(), Arc::clone(&inside));
         pool.submit(vec![file(1)], move |turn| {
             assert_eq!((now(&turn), inside.fetch_add(1, Ordering::SeqCst)), (true, 0));
-            std::thread::yield_now();
+            thread::yield_now();
             inside.fetch_sub(1, Ordering::SeqCst);
             send.send(n).unwrap();
         });
@@ -118,7 +119,7 @@ fn a_task_of_two_files_waits_for_both() {
         pool.submit(files, move |_turn| {
             let others = inside.fetch_add(weight, Ordering::SeqCst);
             assert!(others < 100 && (weight == 1 || others == 0), "{others} {weight}");
-            std::thread::yield_now();
+            thread::yield_now();
             inside.fetch_sub(weight, Ordering::SeqCst);
         });
     }
@@ -246,4 +247,42 @@ fn what_comes_first_comes_before_whoever_has_the_keys() {
     assert_eq!(told.recv_timeout(LONG), Ok(vec![vec![file(1), file(2)]]));
     drop(pool.enter(&[file(3)]).expect("nobody is there"));
     assert_eq!(seen.lock().unwrap().last(), Some(&vec![file(3)]));
+}
+
+/// Each task wakes one worker: none may be left to lie until its patience ends.
+#[test]
+fn nobody_is_forgotten() {
+    let pool = Pool::new(|| {}, |_| {});
+    let done = Arc::new(AtomicUsize::new(0));
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let (entrance, done) = ((*pool).clone(), Arc::clone(&done));
+            scope.spawn(move || {
+                let mut random = thread + 1;
+                for _ in 0..2000 {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let keys = vec![file((random >> 33) as u8 % 5), file(5 + (random >> 40) as u8 % 5)];
+                    let done = Arc::clone(&done);
+                    let task = move |turn: Turn| {
+                        drop(turn.in_time().expect("its turn"));
+                        done.fetch_add(1, Ordering::Relaxed);
+                    };
+                    match (random >> 50) % 4 {
+                        0 => entrance.submit_short(keys, task),
+                        1 => entrance.submit_question(keys, task),
+                        2 => entrance.submit_after(Duration::from_millis(random >> 59), keys, task),
+                        _ => entrance.submit(keys, task),
+                    }
+                    while entrance.0.lock().waiting.len() > 500 {
+                        thread::yield_now();
+                    }
+                }
+            });
+        }
+    });
+    while done.load(Ordering::Relaxed) < 16_000 {
+        assert!(start.elapsed() < PATIENCE, "{} are done", done.load(Ordering::Relaxed));
+        thread::sleep(Duration::from_millis(1));
+    }
 }

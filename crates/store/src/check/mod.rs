@@ -121,7 +121,7 @@ enum Subject {
     Own,
     /// An entry of it.
     OwnEntry(Vec<u8>),
-    /// An entry of `by-gfid`.
+    /// An entry of `awaited`.
     Note(Vec<u8>),
     /// An entry of `pending`.
     Pending(Vec<u8>),
