@@ -249,40 +249,46 @@ fn what_comes_first_comes_before_whoever_has_the_keys() {
     assert_eq!(seen.lock().unwrap().last(), Some(&vec![file(3)]));
 }
 
-/// Each task wakes one worker: none may be left to lie until its patience ends.
+/// One worker is woken, which wakes the next.
 #[test]
-fn nobody_is_forgotten() {
+fn all_who_wait_for_keys_go_on_when_these_come_free() {
     let pool = Pool::new(|| {}, |_| {});
-    let done = Arc::new(AtomicUsize::new(0));
-    let start = Instant::now();
-    thread::scope(|scope| {
-        for thread in 0..8u64 {
-            let (entrance, done) = ((*pool).clone(), Arc::clone(&done));
-            scope.spawn(move || {
-                let mut random = thread + 1;
-                for _ in 0..2000 {
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let keys = vec![file((random >> 33) as u8 % 5), file(5 + (random >> 40) as u8 % 5)];
-                    let done = Arc::clone(&done);
-                    let task = move |turn: Turn| {
-                        drop(turn.in_time().expect("its turn"));
-                        done.fetch_add(1, Ordering::Relaxed);
-                    };
-                    match (random >> 50) % 4 {
-                        0 => entrance.submit_short(keys, task),
-                        1 => entrance.submit_question(keys, task),
-                        2 => entrance.submit_after(Duration::from_millis(random >> 59), keys, task),
-                        _ => entrance.submit(keys, task),
-                    }
-                    while entrance.0.lock().waiting.len() > 500 {
-                        thread::yield_now();
-                    }
-                }
-            });
-        }
-    });
-    while done.load(Ordering::Relaxed) < 16_000 {
-        assert!(start.elapsed() < PATIENCE, "{} are done", done.load(Ordering::Relaxed));
-        thread::sleep(Duration::from_millis(1));
+    let entered = pool.enter(&[file(1), file(2), file(3)]).unwrap();
+    let (send, started) = mpsc::channel();
+    let all = Arc::new(std::sync::Barrier::new(3));
+    for n in 1..=3 {
+        let (send, all) = (send.clone(), Arc::clone(&all));
+        pool.submit(vec![file(n)], move |turn| {
+            assert!(now(&turn));
+            all.wait();
+            send.send(n).unwrap();
+        });
     }
+    // They look, and go to sleep.
+    thread::sleep(Duration::from_millis(50));
+    assert!(started.try_recv().is_err());
+    drop(entered);
+    for _ in 1..=3 {
+        started.recv_timeout(LONG).expect("all at once");
+    }
+}
+
+/// Whoever minded what is due may be at work when it is.
+#[test]
+fn what_is_due_is_minded_by_another_worker() {
+    let pool = Pool::new(|| {}, |_| {});
+    let (send, done) = mpsc::channel();
+    let later = send.clone();
+    pool.submit_after(Duration::from_millis(100), Vec::new(), move |_| later.send("later").unwrap());
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    for n in 0..3 {
+        let (send, wait) = (send.clone(), Arc::clone(&wait));
+        pool.submit(vec![file(n)], move |_| {
+            let _ = wait.lock().unwrap().recv_timeout(LONG);
+            send.send("long").unwrap();
+        });
+    }
+    assert_eq!(done.recv_timeout(LONG / 2), Ok("later"));
+    drop(go);
 }
