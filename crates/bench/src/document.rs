@@ -89,11 +89,19 @@ fn drawn(results: &Results) -> Vec<(&'static str, &'static str, String)> {
                 figure.beside.iter().for_each(|(name, value)| add(name.clone(), value.median));
             }
         }
-        let lines = curves.into_iter().map(|(name, points)| Line { name, points }).collect();
+        let lines =
+            curves.into_iter().map(|(name, points)| Line { name: name + &law(&points), points }).collect();
         let plot = Plot { title: (*title).to_owned(), x: (*x).to_owned(), y: "ms".to_owned(), lines };
         Some((*name, *title, plot.svg()?))
     };
     PLOTS.iter().filter_map(svg).collect()
+}
+
+/// The power of x by which a curve grows in the end, between its last two points.
+fn law(points: &[(f64, f64)]) -> String {
+    let [.., (x, y), (next_x, next_y)] = points else { return String::new() };
+    let power = (next_y / y).ln() / (next_x / x).ln();
+    format!(" (power {power:.1})")
 }
 
 /// A figure's name without its number.
@@ -224,6 +232,6 @@ mod tests {
     fn figures_with_numbers_are_plotted() {
         let plots = plots(&results(0.001));
         assert_eq!(plots.iter().map(|plot| plot.0).collect::<Vec<_>>(), ["performance-snapshots.svg"]);
-        assert!(plots[0].1.contains(">list<"));
+        assert!(plots[0].1.contains(">list (power 1.0)<"));
     }
 }

@@ -32,7 +32,7 @@ struct Args {
     /// Which rows to measure [default: all]
     #[arg(value_name = "ROW", value_parser = PossibleValuesParser::new(ROWS.iter().map(|row| row.name)))]
     rows: Vec<String>,
-    /// Sizes are cut to a tenth, and rounds to a third
+    /// Sizes and rounds are cut to a tenth: a few minutes, for a first look
     #[arg(long)]
     quick: bool,
     /// The file of results: what is measured replaces its rows there, the others stay

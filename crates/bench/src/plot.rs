@@ -10,7 +10,7 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Several curves, with logarithms on both axes: what grows in proportion is a diagonal, what does not grow is flat.
+/// Several curves, with logarithms on both axes: what does not grow is flat, and the steeper, the higher the power by which it does.
 pub struct Plot {
     /// Above all.
     pub title: String,

@@ -15,7 +15,7 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
         let (raw, source) = (stage.raw(), stage.raw().join("source"));
         fill(&source, MIB, 1);
         sync(&source);
-        for there in [0, 64, 200] {
+        for there in [0, 16, 64, 200] {
             let file = v.file(&format!("f{there}"), MIB);
             assert_eq!(create_many(&file, there), there, "snapshots are taken");
             let measured = interleave(

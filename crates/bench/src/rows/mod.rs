@@ -28,9 +28,9 @@ impl Scale {
         if self.quick { (full / 10).max(1) } else { full }
     }
 
-    /// So many rounds, or a third of them, but not fewer than five.
+    /// So many rounds, or a tenth of them, but not fewer than three.
     pub fn rounds(self, full: usize) -> usize {
-        if self.quick { (full / 3).max(5) } else { full }
+        if self.quick { (full / 10).max(3) } else { full }
     }
 }
 

@@ -18,7 +18,7 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
     let v = stage.volume("v", VolumeType::Replicate(3), 3, true, Caches::Off);
     v.allow_many();
     let mut files = vec![(0, v.file("f0", 4096)), (0, v.file("control", 4096))];
-    for count in [64, 256, 1000] {
+    for count in [16, 64, 256, 1000] {
         let file = v.file(&format!("f{count}"), 4096);
         let there = create_many(&file, count);
         if there < count {

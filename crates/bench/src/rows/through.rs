@@ -64,7 +64,7 @@ fn measure(scale: Scale, outcome: &mut Outcome, name: &str, layout: VolumeType, 
     if !has_fio {
         outcome.note("fio is not installed: skipped");
     }
-    let (rounds, time) = if scale.quick { (3, "300ms") } else { (10, "600ms") };
+    let (rounds, time) = if scale.quick { (1, "300ms") } else { (10, "600ms") };
     for (text, rw, block) in JOBS.iter().filter(|_| has_fio) {
         let turn = |n: usize| -> Turn<'_> {
             let (stage, v) = (&stage, &volumes[n]);
