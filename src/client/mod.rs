@@ -26,7 +26,8 @@ use work::Work;
 /// A question to this role, followed by the name of a snapshot: what the bricks that have the file say for themselves.
 const BRICKS: &[u8] = b"glusterfs.fsnap.bricks.";
 
-/// A question to this role, answered with nothing as soon as nobody is in the middle of a change of the file.
+/// A question to this role, answered as soon as nobody is in the middle of a change of the file, with what the bricks that have it say for
+/// themselves.
 const TURN: &[u8] = b"glusterfs.fsnap.turn";
 
 /// A question to this role, set on a snapshot of a deleted file: which file that is. From then on this graph finds it by its gfid.
@@ -100,9 +101,9 @@ impl Client {
         };
         let (patience, key) = (self.patience, key.to_owned());
         let work = move |work: &mut Work| match asked {
-            Asked::Bricks(Ok(name)) => Ok(work.set.describe(&mut work.file, &name)),
+            Asked::Bricks(Ok(name)) => Ok(work.set.describe(&mut work.file, Some(&name))),
             Asked::Bricks(Err(error)) => Err(error.errno()),
-            Asked::Turn => work.await_turn(patience).map(|()| String::new()),
+            Asked::Turn => work.await_turn(patience),
             Asked::Deleted => work.claim(),
         };
         self.run(file, reply, work, move |reply, answer| match answer {
@@ -126,7 +127,7 @@ impl Client {
             fence("a command", (), || {
                 let top = Node::beneath(host).ok_or(libc::EIO);
                 let done = top.and_then(|top| {
-                    let set = Set::of(&mut file, top)?;
+                    let set = Set::of(host, &mut file, top)?;
                     work(&mut Work { host, file, top, set })
                 });
                 answer(reply, done);

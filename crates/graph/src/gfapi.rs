@@ -36,6 +36,8 @@ pub struct Glfs(NonNull<sys::glfs_t>);
 
 // SAFETY: libgfapi's functions may be called by any thread.
 unsafe impl Send for Glfs {}
+// SAFETY: and by several at once.
+unsafe impl Sync for Glfs {}
 
 /// A file of a virtual mount (`glfs_object`).
 pub struct Object<'a> {
