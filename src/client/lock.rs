@@ -69,6 +69,8 @@ impl Asked {
         let Asked { mut lock, answered } = self;
         match answered.recv_timeout(patience) {
             Ok(Ok(())) => Ok(lock),
+            // It is known by its gfid.
+            Ok(Err(libc::ENOENT)) => Err(libc::ESTALE),
             Ok(Err(errno)) => Err(errno),
             Err(RecvTimeoutError::Disconnected) => Err(libc::EIO),
             Err(RecvTimeoutError::Timeout) => {

@@ -59,6 +59,14 @@ impl Set {
         Err(unsure)
     }
 
+    /// The same where there is but one set, without asking whether that has the file: what is locked then says so.
+    pub fn likely(host: Host, file: &mut ClientFile, top: Node) -> Result<Set, i32> {
+        match sets(top)[..] {
+            [(kind, node)] => Ok(Set { host, kind, node }),
+            _ => Self::of(host, file, top),
+        }
+    }
+
     /// Its bricks: the translators that speak to them.
     pub fn bricks(&self) -> Vec<Node> {
         let mut bricks = Vec::new();
