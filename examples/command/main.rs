@@ -17,7 +17,7 @@ const MOUNT: &str = "/run/scene/m";
 const COMMAND: &str = "/run/scene/fsnap";
 const FLOOR: &str = "/run/scene/floor";
 /// How often each column has its turn, and how often each command runs in it. The first of a turn does not count.
-const TURNS: usize = 8;
+const TURNS: usize = 6;
 const RUNS: usize = 4;
 /// How many files the long commands are given.
 const FILES: usize = 50;
