@@ -98,9 +98,31 @@ fn several_files(stage: &Stage) {
     let errors: Vec<_> =
         answer["errors"].as_array().unwrap().iter().map(|e| (&e["path"], &e["errno"])).collect();
     assert_eq!(errors, [(&"f".into(), &"EEXIST".into()), (&"none".into(), &"ENOENT".into())]);
+    twice_and_many(stage);
     let said = stage.fsnap(["delete", "f@all", "f@none", "g@all"]);
     assert_eq!((said.code, &said.out[..]), (1, "deleted f@all\ndeleted g@all\n"));
     assert!(said.err.starts_with("fsnap: f@none: there is no such snapshot"), "{}", said.err);
+}
+
+/// Several are at work at once; that is not to be seen.
+fn twice_and_many(stage: &Stage) {
+    let said = stage.fsnap(["create", "f", "g", "./f", "--name", "twice"]);
+    assert_eq!((said.code, &said.out[..]), (1, "f@twice\ng@twice\n"), "{}", said.err);
+    assert!(said.err.starts_with("fsnap: ./f: there is a snapshot of that name"), "{}", said.err);
+    let taken = stage.ok(["create", "f", "g", "f", "f"]);
+    let taken: Vec<&str> = taken.lines().collect();
+    assert!(taken.len() == 4 && taken[1].starts_with("g@"), "{taken:?}");
+    let list = stage.json(&["list", "--json", "f"]);
+    assert_eq!(arguments(&list)[2..], [taken[0], taken[2], taken[3]], "the order in which they were given");
+    stage.ok(["delete", "f@twice", "g@twice"].into_iter().chain(taken));
+
+    let many: Vec<String> = (0..20).map(|n| format!("many{n}")).collect();
+    many.iter().for_each(|name| fill(stage.file(name), 1000, 4));
+    let said = stage.ok(["create", "--name", "all"].into_iter().chain(many.iter().map(String::as_str)));
+    let taken: Vec<String> = many.iter().map(|name| format!("{name}@all")).collect();
+    assert_eq!(said.lines().collect::<Vec<_>>(), taken);
+    stage.ok(std::iter::once("delete").chain(taken.iter().map(String::as_str)));
+    many.iter().for_each(|name| fs::remove_file(stage.file(name)).unwrap());
 }
 
 fn restoring(stage: &Stage) {

@@ -26,7 +26,8 @@ use work::Work;
 /// A question to this role, followed by the name of a snapshot: what the bricks that have the file say for themselves.
 const BRICKS: &[u8] = b"glusterfs.fsnap.bricks.";
 
-/// A question to this role, answered with nothing as soon as nobody is in the middle of a change of the file.
+/// A question to this role, answered as soon as nobody is in the middle of a change of the file, with what the bricks that have it say for
+/// themselves.
 const TURN: &[u8] = b"glusterfs.fsnap.turn";
 
 /// A question to this role, set on a snapshot of a deleted file: which file that is. From then on this graph finds it by its gfid.
@@ -69,7 +70,10 @@ impl Client {
         let parsed = command::parse_set(key, value)?;
         let Ok(command @ (Command::Create(_) | Command::Arm(_))) = parsed else { return Some(reply) };
         let (patience, value) = (self.patience, value.to_vec());
+        // A create looks for it when it has the lock.
+        let find = if matches!(command, Command::Create(_)) { Set::likely } else { Set::of };
         self.run(
+            find,
             file,
             reply,
             move |work| match command {
@@ -98,23 +102,26 @@ impl Client {
             None if what == DELETED => Asked::Deleted,
             None => return Some(reply),
         };
-        let (patience, key) = (self.patience, key.to_owned());
+        let patience = self.patience;
         let work = move |work: &mut Work| match asked {
-            Asked::Bricks(Ok(name)) => Ok(work.set.describe(&mut work.file, &name)),
+            Asked::Bricks(Ok(name)) => Ok(work.set.describe(&mut work.file, Some(&name))),
             Asked::Bricks(Err(error)) => Err(error.errno()),
-            Asked::Turn => work.await_turn(patience).map(|()| String::new()),
+            Asked::Turn => work.await_turn(patience),
             Asked::Deleted => work.claim(),
         };
-        self.run(file, reply, work, move |reply, answer| match answer {
+        let find = if what == TURN { Set::likely } else { Set::of };
+        let key = key.to_owned();
+        self.run(find, file, reply, work, move |reply, answer| match answer {
             Ok(answer) => reply.value(&key, answer.as_bytes()),
             Err(errno) => reply.fail(errno),
         });
         None
     }
 
-    /// Runs `work` on a thread of its own, where it may wait, then answers.
+    /// Runs `work` on a thread of its own, where it may wait, then answers. `find` tells which set has the file.
     fn run<T, R: Send + 'static>(
         &self,
+        find: fn(Host, &mut ClientFile, Node) -> Result<Set, i32>,
         mut file: ClientFile,
         reply: R,
         work: impl FnOnce(&mut Work) -> Result<T, i32> + Send + 'static,
@@ -126,7 +133,7 @@ impl Client {
             fence("a command", (), || {
                 let top = Node::beneath(host).ok_or(libc::EIO);
                 let done = top.and_then(|top| {
-                    let set = Set::of(&mut file, top)?;
+                    let set = find(host, &mut file, top)?;
                     work(&mut Work { host, file, top, set })
                 });
                 answer(reply, done);

@@ -6,20 +6,19 @@ use fsnap_core::{Error, SnapName};
 use super::set::SetKind;
 use super::step::step;
 use super::work::Work;
-use crate::ffi::Node;
+use crate::ffi::Range;
 
 /// Makes the content of the file that of a snapshot, on all bricks of its set that can be reached; the others are healed.
 /// What an earlier command has left half done, when it died, is replaced with it.
 ///
 /// `EBUSY` if another restore is under way, or self-heal is not done with the snapshot. Else what the bricks say.
 pub fn restore(work: &mut Work, arming: &Arming) -> Result<(), i32> {
-    let bricks = work.set.bricks();
-    if bricks.into_iter().any(|brick| work.ask(brick, "armed").is_ok_and(|known| known["live"] == true)) {
+    if work.ask_all("armed").iter().flatten().any(|known| known["live"] == true) {
         tracing::warn!("{}", Error::Restoring);
         return Err(libc::EBUSY);
     }
     let done = carried(work, arming);
-    work.drain();
+    work.drain(&[Range::Data, Range::Metadata]);
     done
 }
 
@@ -54,10 +53,8 @@ fn carried(work: &mut Work, arming: &Arming) -> Result<(), i32> {
 /// although the carrier has failed: where that has cut a file short, it writes to its end once more (`ec_truncate_clean`), which
 /// changes nothing here, and for which there may be no space. And it may not have although the carrier has not failed: it answers first.
 fn is_noted(work: &mut Work, id: &str) -> bool {
-    work.drain();
-    let (bricks, needed) = (work.set.bricks(), work.set.needed());
-    let over = |brick: &Node| work.ask(*brick, "armed").is_ok_and(|known| known["over"] == id);
-    bricks.into_iter().filter(over).count() >= needed
+    work.drain(&[Range::Data, Range::Metadata]);
+    work.ask_all("armed").iter().flatten().filter(|known| known["over"] == id).count() >= work.set.needed()
 }
 
 /// The errno of a carrier that failed. Some bricks may have done it all the same, so it is none of those by which a refusal
@@ -74,8 +71,9 @@ fn unclear(errno: i32) -> i32 {
 
 /// The size of a snapshot's content. `EBUSY` if it may not be the same on all bricks of this graph.
 fn size_of(work: &mut Work, name: &SnapName) -> Result<i64, i32> {
-    let info = work.set.snapshot(&mut work.file, name)?;
-    if work.set.is_unsettled(&mut work.file, name) {
+    let told = work.set.told(&mut work.file, Some(name));
+    let info = told.snapshot()?;
+    if told.is_unsettled() {
         tracing::error!("snapshot {name} is not the same on all bricks yet: wait for self-heal");
         return Err(libc::EBUSY);
     }

@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use fsnap_core::{SnapName, afr};
 use serde_json::{Value, json};
 
-use super::ask::ask;
-use crate::ffi::{ClientFile, Node};
+use super::ask::{ask, of_each};
+use crate::ffi::{ClientFile, Host, Node};
 
 /// What an xattr of DHT's link files has in it; a file's own data is elsewhere then.
 const LINKTO: &CStr = c"trusted.glusterfs.dht.linkto";
@@ -34,7 +34,9 @@ impl SetKind {
 }
 
 /// The bricks that have a file.
+#[derive(Clone)]
 pub struct Set {
+    host: Host,
     pub kind: SetKind,
     /// The translator above them, or the one to the only brick.
     pub node: Node,
@@ -43,11 +45,11 @@ pub struct Set {
 impl Set {
     /// The set that has `file`, also when rebalance is about to move it from there: of that its bricks know. `EBUSY` if it has just
     /// gone, `ESTALE` if none has it; else what one says that can't tell.
-    pub fn of(file: &mut ClientFile, top: Node) -> Result<Set, i32> {
+    pub fn of(host: Host, file: &mut ClientFile, top: Node) -> Result<Set, i32> {
         let mut unsure = libc::ESTALE;
         for (kind, node) in sets(top) {
             match file.is_sticky_with(node, LINKTO) {
-                Ok(false) => return Ok(Set { kind, node }),
+                Ok(false) => return Ok(Set { host, kind, node }),
                 // A link file (`check_is_linkfile` of cluster/dht): the data is in another set, or on its way here.
                 Ok(true) => unsure = libc::EBUSY,
                 Err(libc::ENOENT | libc::ESTALE) => {}
@@ -55,6 +57,14 @@ impl Set {
             }
         }
         Err(unsure)
+    }
+
+    /// The same where there is but one set, without asking whether that has the file: what is locked then says so.
+    pub fn likely(host: Host, file: &mut ClientFile, top: Node) -> Result<Set, i32> {
+        match sets(top)[..] {
+            [(kind, node)] => Ok(Set { host, kind, node }),
+            _ => Self::of(host, file, top),
+        }
     }
 
     /// Its bricks: the translators that speak to them.
@@ -77,54 +87,90 @@ impl Set {
         }
     }
 
-    /// Each brick, what its fsnap says or the errno with which it does not, and whether another brick knows that its copy of
-    /// snapshot `name` is not right:
+    /// Each brick, what its fsnap says or the errno with which it does not, and, given the name of a snapshot, whether another brick knows
+    /// that its copy of that is not right:
     /// `{"version":1,"bricks":[{"name","host","path","status":{…}|null,"errno":N,"blamed":bool}],"unsettled":bool,"snapshot":…}`:
-    /// whether it [is unsettled](Self::is_unsettled), and at last the snapshot, as `info` answers, `null` if no brick knows it.
-    pub fn describe(&self, file: &mut ClientFile, name: &SnapName) -> String {
-        let marks = self.marks(file, name);
-        let bricks: Vec<Value> =
-            self.pending().map(|(brick, mark)| describe(file, brick, marks.contains(&mark))).collect();
-        let reached = |brick: &Value| brick["blamed"] == true && !brick["status"].is_null();
-        let unsettled = marks.iter().any(|mark| mark == afr::DIRTY) || bricks.iter().any(reached);
-        let snapshot = self.snapshot(file, name).ok();
-        json!({ "version": 1, "bricks": bricks, "unsettled": unsettled, "snapshot": snapshot }).to_string()
+    /// whether it [is unsettled](Told::is_unsettled), and at last the snapshot, as `info` answers, `null` if no brick knows it.
+    pub fn describe(&self, file: &mut ClientFile, name: Option<&SnapName>) -> String {
+        let told = self.told(file, name);
+        let bricks: Vec<Value> = told.0.iter().map(|brick| brick.json(told.blames(brick))).collect();
+        json!({ "version": 1, "bricks": bricks, "unsettled": told.is_unsettled(), "snapshot": told.snapshot().ok() })
+            .to_string()
     }
 
-    /// Whether snapshot `name` may differ between the bricks that can be reached: one of them has marked it as being changed, or
-    /// blames another.
-    pub fn is_unsettled(&self, file: &mut ClientFile, name: &SnapName) -> bool {
-        let marks = self.marks(file, name);
-        marks.iter().any(|mark| mark == afr::DIRTY)
-            || self.pending().any(|(brick, mark)| marks.contains(&mark) && ask(file, brick, "status").is_ok())
+    /// What each brick says of itself, and of a snapshot. All are asked at once.
+    pub fn told(&self, file: &mut ClientFile, name: Option<&SnapName>) -> Told {
+        let told = of_each(self.host, file, &self.bricks(), |file, brick| {
+            let marks = name.map(|name| marks(file, brick, name)).unwrap_or_default();
+            let status = ask(file, brick, "status");
+            let info = name.map_or(Err(libc::ENODATA), |name| ask(file, brick, &format!("info.{name}")));
+            (brick, status, marks, info)
+        });
+        let brick = |((brick, status, marks, info), blame)| Brick { brick, blame, status, marks, info };
+        Told(told.into_iter().zip(self.pending()).map(brick).collect())
     }
 
-    /// The marks of the replicate translator that snapshot `name` has on any brick.
-    fn marks(&self, file: &mut ClientFile, name: &SnapName) -> Vec<String> {
-        self.bricks().into_iter().flat_map(|brick| marks(file, brick, name)).collect()
-    }
-
-    /// Each brick, and the mark by which others blame it, where bricks do that.
-    fn pending(&self) -> impl Iterator<Item = (Node, String)> {
+    /// Of each brick the mark by which others blame it, where bricks do that.
+    fn pending(&self) -> impl Iterator<Item = String> {
         let names = self.node.option("afr-pending-xattr").unwrap_or_default();
         let marks: Vec<String> = names.split(',').map(|name| format!("{}{name}", afr::PREFIX)).collect();
-        self.bricks().into_iter().zip(marks.into_iter().chain(std::iter::repeat(String::new())))
+        marks.into_iter().chain(std::iter::repeat(String::new()))
+    }
+}
+
+/// What each of the bricks says.
+pub struct Told(Vec<Brick>);
+
+struct Brick {
+    brick: Node,
+    /// The mark by which others blame it.
+    blame: String,
+    status: Result<Value, i32>,
+    /// Those of the replicate translator that the snapshot has here.
+    marks: Vec<String>,
+    /// The snapshot.
+    info: Result<Value, i32>,
+}
+
+impl Told {
+    /// Whether the snapshot may differ between the bricks that can be reached: one of them has marked it as being changed, or blames
+    /// another.
+    pub fn is_unsettled(&self) -> bool {
+        self.0.iter().any(|brick| {
+            brick.marks.iter().any(|mark| mark == afr::DIRTY) || (self.blames(brick) && brick.status.is_ok())
+        })
+    }
+
+    /// Whether another brick knows that the copy of this one is not right.
+    fn blames(&self, brick: &Brick) -> bool {
+        self.0.iter().any(|other| other.marks.contains(&brick.blame))
     }
 
     /// What `info` answers, as most of the bricks know it that do. They are asked one by one: the disperse translator asks one
     /// brick, and answers `EIO` if that is just being healed (`ec_complete`).
     ///
     /// What the first brick says if none knows: `ENODATA` if it has no such snapshot.
-    pub fn snapshot(&self, file: &mut ClientFile, name: &SnapName) -> Result<Value, i32> {
-        let answers: Vec<_> =
-            self.bricks().into_iter().map(|brick| ask(file, brick, &format!("info.{name}"))).collect();
-        let known: Vec<&Value> = answers.iter().flatten().collect();
+    pub fn snapshot(&self) -> Result<&Value, i32> {
+        let known: Vec<&Value> = self.0.iter().filter_map(|brick| brick.info.as_ref().ok()).collect();
         let count = |value: &&&Value| known.iter().filter(|other| *other == *value).count();
-        match (known.iter().max_by_key(count), answers.first()) {
-            (Some(most), _) => Ok((*most).clone()),
-            (None, Some(Err(errno))) => Err(*errno),
+        match (known.iter().max_by_key(count), self.0.first()) {
+            (Some(most), _) => Ok(most),
+            (None, Some(Brick { info: Err(errno), .. })) => Err(*errno),
             (None, _) => Err(libc::EIO),
         }
+    }
+}
+
+impl Brick {
+    fn json(&self, blamed: bool) -> Value {
+        json!({
+            "name": self.brick.name().to_string_lossy(),
+            "host": self.brick.option("remote-host"),
+            "path": self.brick.option("remote-subvolume"),
+            "status": self.status.as_ref().ok(),
+            "errno": self.status.as_ref().err().unwrap_or(&0),
+            "blamed": blamed,
+        })
     }
 }
 
@@ -133,18 +179,6 @@ fn marks(file: &mut ClientFile, brick: Node, name: &SnapName) -> Vec<String> {
     let answer = ask(file, brick, &format!("marks.{name}")).ok();
     let marks = answer.and_then(|mut answer| serde_json::from_value(answer["marks"].take()).ok());
     marks.unwrap_or_default()
-}
-
-fn describe(file: &mut ClientFile, brick: Node, blamed: bool) -> Value {
-    let answer = ask(file, brick, "status");
-    json!({
-        "name": brick.name().to_string_lossy(),
-        "host": brick.option("remote-host"),
-        "path": brick.option("remote-subvolume"),
-        "status": answer.as_ref().ok(),
-        "errno": answer.as_ref().err().unwrap_or(&0),
-        "blamed": blamed,
-    })
 }
 
 /// All sets beneath `top`.

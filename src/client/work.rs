@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ask::ask;
+use super::ask::{ask, of_each};
 use super::set::Set;
 use crate::ffi::{ClientFile, Host, Node};
 
@@ -18,6 +18,11 @@ impl Work {
     /// See [`ask`].
     pub fn ask(&mut self, to: Node, question: &str) -> Result<Value, i32> {
         ask(&mut self.file, to, question)
+    }
+
+    /// The same of every brick at once, in their order.
+    pub fn ask_all(&mut self, question: &str) -> Vec<Result<Value, i32>> {
+        of_each(self.host, &mut self.file, &self.set.bricks(), |file, brick| ask(file, brick, question))
     }
 
     /// Asks every brick which deleted file this is a snapshot of, upon which each lets this graph find it. Not by way of the cluster

@@ -2,11 +2,12 @@
 //! "The private client graph".
 
 use std::ffi::{CStr, CString, OsStr};
-use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fsnap_check::escaped;
@@ -45,22 +46,28 @@ const CLAIMED: Duration = Duration::from_secs(125);
 /// Where libgfapi's log goes, if this is not set.
 const LOG: &str = "FSNAP_LOG";
 
-/// The graphs that this process has opened.
+/// The graphs that this process has opened, for any of its threads.
 pub struct Graphs {
-    opened: Vec<Opened>,
+    opened: Mutex<Vec<Arc<Opened>>>,
     /// Volumes of which there can be none, and why.
-    lacking: Vec<(MountSource, String)>,
+    lacking: Mutex<Vec<(MountSource, String)>>,
     /// How long to wait until all writers of a file have stopped.
     patience: Duration,
 }
 
+/// A volume, by private graphs.
 struct Opened {
     volume: MountSource,
     source: Volume,
     patience: Duration,
     /// It has said that it waits for a heal.
-    waits: bool,
-    /// The root of its graphs, a directory of the volume: what the client of the mount has, if that is to be had.
+    waits: AtomicBool,
+    made: Mutex<Made>,
+}
+
+/// The graphs of a volume.
+struct Made {
+    /// Their root, a directory of the volume: what the client of the mount has, if that is to be had.
     top: PathBuf,
     graphs: Vec<Opening>,
 }
@@ -69,7 +76,13 @@ struct Opening {
     /// The bricks that it does not reach.
     without: Vec<String>,
     since: Instant,
-    graph: Graph,
+    graph: Arc<Graph>,
+}
+
+/// A file, as private graphs of its volume know it. What is done to it goes by its gfid.
+pub struct Known {
+    gfid: Gfid,
+    opened: Arc<Opened>,
 }
 
 /// What `glusterfs.fsnap.bricks` answers.
@@ -103,111 +116,52 @@ impl Graphs {
     /// None yet. A create waits for writers of the file for `patience` seconds.
     pub fn new(patience: u16) -> Graphs {
         let patience = Duration::from_secs(patience.into());
-        Graphs { opened: Vec::new(), lacking: Vec::new(), patience }
+        Graphs { opened: Mutex::default(), lacking: Mutex::default(), patience }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.opened.is_empty()
+        unpoisoned(&self.opened).is_empty()
     }
 
-    /// Returns as soon as nobody is in the middle of a change of the file, or [`Errno::EBUSY`] if that takes too long: what is done
-    /// to it then, by way of a mount, does not wait for long.
-    pub fn await_turn(&mut self, found: &Found) -> Result<Result<(), Errno>, Failure> {
-        let limit = LIMIT + self.patience;
-        let file = &found.shown;
-        let Some((gfid, opened)) = self.opened_if_needed(found)? else { return Ok(Ok(())) };
-        within(file, limit, || {
-            let object =
-                opened.graph(file, &[])?.file(gfid).map_err(|errno| Failure::answered(file, errno))?;
-            Ok(object.get(&key("turn")).map(drop))
-        })
-    }
-
-    /// `glusterfs.fsnap.create` when nobody writes to any copy of the file.
-    pub fn create(
-        &mut self,
-        found: &Found,
-        name: &SnapName,
-        value: &str,
-        drained: Option<Drained>,
-    ) -> Result<Result<(), Errno>, Failure> {
-        let limit = LIMIT + self.patience;
-        let file = &found.shown;
-        let Some((gfid, opened)) = self.opened_if_needed(found)? else {
-            drop(drained);
-            return Ok(volume::command(&found.place, "create", value));
+    /// The file by way of private graphs, or nothing where there can be none and the mount does as well: each file is on one brick alone.
+    ///
+    /// It is not looked at by way of the mount: on a disperse volume that waits for who is in the middle of a change, for as long as it takes.
+    pub fn find(&self, found: &Found) -> Result<Option<Known>, Failure> {
+        let volume = found.place.mount().volume();
+        let known = |(other, _): &&(MountSource, String)| Some(other) == volume.as_ref();
+        let lacks = |text: &str| Failure { lacks_graph: true, ..Failure::new(&found.shown, text) };
+        let before = unpoisoned(&self.lacking).iter().find(known).map(|(_, text)| lacks(text));
+        let failure = match before {
+            Some(failure) => failure,
+            None => match self.open(found) {
+                Ok(opened) => return opened.find(found).map(Some),
+                Err(failure) if failure.lacks_graph => failure,
+                Err(failure) => return Err(failure),
+            },
         };
-        within(file, limit, || {
-            let (object, bricks) = opened.file(file, gfid, &[], name)?;
-            match left_out(file, &bricks.bricks) {
-                // Whoever may write need not be allowed to ask.
-                Err(Failure { errno: Some(Errno::EACCES), .. }) => {}
-                answered => drop(answered?),
+        if let Some(volume) = volume {
+            let mut lacking = unpoisoned(&self.lacking);
+            if !lacking.iter().any(|(other, _)| *other == volume) {
+                lacking.push((volume, failure.text.clone()));
             }
-            drop(drained);
-            Ok(object.set(&key("create"), value.as_bytes()))
-        })
-    }
-
-    /// One snapshot, as the bricks know it.
-    pub fn info(&mut self, found: &Found, name: &SnapName) -> Result<Snapshot, Failure> {
-        let file = &found.shown;
-        let Some((gfid, opened)) = self.opened_if_needed(found)? else {
-            return volume::info(&found.place, name).map_err(|errno| found.failed(Deed::Look, errno));
-        };
-        within(file, LIMIT, || {
-            let (_, bricks) = opened.file(file, gfid, &[], name)?;
-            bricks.snapshot.ok_or_else(|| Failure::answered(file, Errno::ENODATA))
-        })
-    }
-
-    /// Waits until a snapshot that is not the same on all bricks is healed, and has the self-heal daemons look for that now if the caller
-    /// may.
-    pub fn await_healed(&mut self, found: &Found, name: &SnapName) -> Result<(), Failure> {
-        match self.opened_if_needed(found)? {
-            Some((gfid, opened)) => opened.await_healed(&found.shown, gfid, name),
-            None => Ok(()),
         }
-    }
-
-    /// Makes the file's content that of its snapshot, on all bricks that can be reached. By what one can tell that a mount shows it, if
-    /// that is known.
-    pub fn restore(
-        &mut self,
-        found: &Found,
-        name: &SnapName,
-        drained: Option<Drained>,
-    ) -> Result<Result<Option<Content>, Errno>, Failure> {
-        let file = &found.shown;
-        let Some((gfid, opened)) = self.opened_if_needed(found)? else {
-            drop(drained);
-            return Ok(volume::command(&found.place, "restore", name.as_str()).map(|()| None));
-        };
-        let object = within(file, LIMIT, move || {
-            let (_, bricks) = opened.file(file, gfid, &[], name)?;
-            let away = left_out(file, &bricks.bricks)?;
-            // A brick that comes back meanwhile has not been asked whether it would know a restore from a truncate. And one
-            // that has the snapshot wrong gets it right by the data of the others.
-            opened.file(file, gfid, &away, name).map(|(object, _)| object)
-        })?;
-        drop(drained);
-        match carried(file, &object, name)? {
-            Ok(()) => within(file, LIMIT, || Ok(Ok(object.content().ok()))),
-            Err(errno) => Ok(Err(errno)),
+        match volume::status(&found.place) {
+            Ok(status) if status.r#type.as_deref() == Some("distribute") => Ok(None),
+            _ => Err(failure),
         }
     }
 
     /// Brings the deleted file back that `found` is the snapshot `name` of, with the content of that, as `to` in the directory `dir`.
     pub fn bring_back(
-        &mut self,
+        &self,
         found: &Found,
         name: &SnapName,
         dir: &Found,
         to: &OsStr,
     ) -> Result<Result<(), Errno>, Failure> {
         let file = &found.shown;
-        let (gfid, opened) = self.opened(found)?;
+        let Known { gfid, opened } = self.open(found)?.find(found)?;
         if dir.place.mount().volume().as_ref() != Some(&opened.volume) {
             return Err(Failure::new(
                 &dir.shown,
@@ -216,7 +170,7 @@ impl Graphs {
         }
         let path = opened.path(dir)?;
         let new = CString::new(to.as_bytes()).map_err(|_| dir.failed(Deed::Look, Errno::EINVAL))?;
-        let graph = within(file, LIMIT, move || {
+        let graph = within(file, LIMIT, || {
             let (_, bricks) = opened.file(file, gfid, &[], name)?;
             let away = left_out(file, &bricks.bricks)?;
             opened.graph(file, &away)
@@ -242,37 +196,8 @@ impl Graphs {
         }
     }
 
-    /// The same, or nothing where there can be no graph and the mount does as well: each file is on one brick alone.
-    fn opened_if_needed(&mut self, found: &Found) -> Result<Option<(Gfid, &mut Opened)>, Failure> {
-        let volume = found.place.mount().volume();
-        let known = |(other, _): &&(MountSource, String)| Some(other) == volume.as_ref();
-        let lacks = |text: &str| Failure { lacks_graph: true, ..Failure::new(&found.shown, text) };
-        let failure = match self.lacking.iter().find(known) {
-            Some((_, text)) => lacks(text),
-            None => match self.open(found) {
-                Ok(at) => return self.find(at, found).map(Some),
-                Err(failure) if failure.lacks_graph => failure,
-                Err(failure) => return Err(failure),
-            },
-        };
-        if let Some(volume) = volume.filter(|volume| !self.lacking.iter().any(|(other, _)| other == volume)) {
-            self.lacking.push((volume, failure.text.clone()));
-        }
-        match volume::status(&found.place) {
-            Ok(status) if status.r#type.as_deref() == Some("distribute") => Ok(None),
-            _ => Err(failure),
-        }
-    }
-
-    /// The file's gfid, and graphs of its volume. It is not looked at by way of the mount: on a disperse volume that waits for who
-    /// is in the middle of a change, for as long as it takes.
-    fn opened(&mut self, found: &Found) -> Result<(Gfid, &mut Opened), Failure> {
-        let at = self.open(found)?;
-        self.find(at, found)
-    }
-
-    /// Sees to it that there is a graph of the file's volume; which of [`opened`](Self::opened) has it.
-    fn open(&mut self, found: &Found) -> Result<usize, Failure> {
+    /// Sees to it that there is a graph of the file's volume.
+    fn open(&self, found: &Found) -> Result<Arc<Opened>, Failure> {
         let Found { shown: file, place } = found;
         if !place.is_regular() {
             return Err(found.failed(Deed::Look, Errno::EINVAL));
@@ -282,90 +207,159 @@ impl Graphs {
                 "this mount does not tell its volume (it was given a volfile): mount it as SERVER:VOLUME";
             Failure { lacks_graph: true, ..Failure::new(file, why) }
         })?;
-        let known = self.opened.iter().position(|opened| opened.volume == volume);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let log = std::env::var_os(LOG).map_or("/dev/null".into(), PathBuf::from);
-                let log = CString::new(log.into_os_string().into_encoded_bytes()).unwrap_or_default();
-                let source = within(file, LIMIT, || {
-                    let fetched = Volume::fetch(&volume.server, &volume.name, &log);
-                    let found = fetched.or_else(|error| match error {
-                        // The client has another server by now, or had from the beginning.
-                        GraphError::NoVolfile { .. } => of_client(place, &volume, &log).ok_or(error),
-                        other => Err(other),
-                    });
-                    found.map_err(|error| Failure::without_graph(file, &error))
-                })?;
-                self.opened.push(Opened {
-                    top: volume.subdir.clone(),
-                    volume,
-                    source,
-                    graphs: Vec::new(),
-                    patience: self.patience,
-                    waits: false,
-                });
-                self.opened.len() - 1
+        let opened = within(file, LIMIT, || {
+            // Others who are here for the same volume wait: they would fetch the same.
+            let mut all = unpoisoned(&self.opened);
+            if let Some(known) = all.iter().find(|opened| opened.volume == volume) {
+                return Ok(known.clone());
             }
-        };
-        within(file, LIMIT, || self.opened[at].graph(file, &[]).map(drop))?;
-        Ok(at)
+            let log = std::env::var_os(LOG).map_or("/dev/null".into(), PathBuf::from);
+            let log = CString::new(log.into_os_string().into_encoded_bytes()).unwrap_or_default();
+            let fetched = Volume::fetch(&volume.server, &volume.name, &log);
+            let fetched = fetched.or_else(|error| match error {
+                // The client has another server by now, or had from the beginning.
+                GraphError::NoVolfile { .. } => of_client(place, &volume, &log).ok_or(error),
+                other => Err(other),
+            });
+            let source = fetched.map_err(|error| Failure::without_graph(file, &error))?;
+            let made = Mutex::new(Made { top: volume.subdir.clone(), graphs: Vec::new() });
+            let (waits, patience) = (AtomicBool::new(false), self.patience);
+            all.push(Arc::new(Opened { volume, source, patience, waits, made }));
+            Ok(all[all.len() - 1].clone())
+        })?;
+        within(file, LIMIT, || opened.graph(file, &[]).map(drop))?;
+        Ok(opened)
+    }
+}
+
+impl Known {
+    /// Returns as soon as nobody is in the middle of a change of the file: what is done to it then, by way of a mount, does not wait for
+    /// long. An [`Errno::EBUSY`] if that takes too long. An error too if a brick that can be reached has not this version of fsnap.
+    pub fn await_turn(&self, file: &Path) -> Result<Result<(), Errno>, Failure> {
+        let Known { gfid, opened } = self;
+        within(file, LIMIT + opened.patience, || {
+            let graph = opened.graph(file, &[])?;
+            let object = graph.file(*gfid).map_err(|errno| Failure::answered(file, errno))?;
+            let bricks = match object.get(&key("turn")) {
+                Ok(answer) => understood(file, &answer)?,
+                Err(errno) => return Ok(Err(errno)),
+            };
+            match left_out(file, &bricks.bricks) {
+                // Whoever may write need not be allowed to ask.
+                Err(Failure { errno: Some(Errno::EACCES), .. }) => Ok(Ok(())),
+                answered => answered.map(|_| Ok(())),
+            }
+        })
     }
 
-    /// The file by way of the graph of that one.
-    fn find(&mut self, at: usize, found: &Found) -> Result<(Gfid, &mut Opened), Failure> {
-        let Found { shown: file, place } = found;
-        let opened = &mut self.opened[at];
-        let path = opened.path(found)?;
-        let gfid = within(file, LIMIT, || Ok(opened.graph(file, &[])?.find(&path)))?
-            .map_err(|errno| Failure::of(Deed::Look, file, place, errno))?;
-        // Somebody may have put another file there.
-        match place.may_be(gfid) {
-            true => Ok((gfid, opened)),
-            false => Err(Failure::answered(file, Errno::ESTALE)),
+    /// `glusterfs.fsnap.create` when nobody writes to any copy of the file. To be asked for a turn before.
+    pub fn create(
+        &self,
+        file: &Path,
+        value: &str,
+        drained: Option<Drained>,
+    ) -> Result<Result<(), Errno>, Failure> {
+        let Known { gfid, opened } = self;
+        within(file, LIMIT + opened.patience, || {
+            let graph = opened.graph(file, &[])?;
+            let object = graph.file(*gfid).map_err(|errno| Failure::answered(file, errno))?;
+            drop(drained);
+            Ok(object.set(&key("create"), value.as_bytes()))
+        })
+    }
+
+    /// One snapshot, as the bricks know it.
+    pub fn info(&self, file: &Path, name: &SnapName) -> Result<Snapshot, Failure> {
+        within(file, LIMIT, || {
+            let (_, bricks) = self.opened.file(file, self.gfid, &[], name)?;
+            bricks.snapshot.ok_or_else(|| Failure::answered(file, Errno::ENODATA))
+        })
+    }
+
+    /// Waits until a snapshot that is not the same on all bricks is healed, and has the self-heal daemons look for that now if the caller
+    /// may.
+    pub fn await_healed(&self, file: &Path, name: &SnapName) -> Result<(), Failure> {
+        self.opened.await_healed(file, self.gfid, name)
+    }
+
+    /// Makes the file's content that of its snapshot, on all bricks that can be reached. By what one can tell that a mount shows it, if
+    /// that is known.
+    pub fn restore(
+        &self,
+        file: &Path,
+        name: &SnapName,
+        drained: Option<Drained>,
+    ) -> Result<Result<Option<Content>, Errno>, Failure> {
+        let Known { gfid, opened } = self;
+        let graph = within(file, LIMIT, || {
+            let (graph, bricks) = opened.file(file, *gfid, &[], name)?;
+            let away = left_out(file, &bricks.bricks)?;
+            if away.is_empty() {
+                return Ok(graph);
+            }
+            // A brick that comes back meanwhile has not been asked whether it would know a restore from a truncate. And one
+            // that has the snapshot wrong gets it right by the data of the others.
+            opened.file(file, *gfid, &away, name).map(|(graph, _)| graph)
+        })?;
+        let object =
+            within(file, LIMIT, || graph.file(*gfid).map_err(|errno| Failure::answered(file, errno)))?;
+        drop(drained);
+        match carried(file, &object, name)? {
+            Ok(()) => within(file, LIMIT, || Ok(Ok(object.content().ok()))),
+            Err(errno) => Ok(Err(errno)),
         }
     }
 }
 
 impl Opened {
     /// A graph that does not reach the bricks `without`.
-    fn graph(&mut self, file: &Path, without: &[String]) -> Result<&Graph, Failure> {
+    fn graph(&self, file: &Path, without: &[String]) -> Result<Arc<Graph>, Failure> {
+        let mut made = unpoisoned(&self.made);
         // Its clients were told where their bricks listen: one that was started again since is not found by an old one.
-        self.graphs.retain(|opening| opening.since.elapsed() < RENEWED_AFTER);
-        let known = self.graphs.iter().position(|opening| opening.without == without);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let patience = self.patience.as_secs().to_string();
-                let options = [("lock-timeout", &patience[..])];
-                let root = Path::new("/");
-                let graph = match self.source.graph(&self.top, without, &options) {
-                    // A brick has not got that directory yet.
-                    Err(_) if self.top != root => {
-                        self.top = root.into();
-                        self.source.graph(root, without, &options)
-                    }
-                    made => made,
-                };
-                let graph = graph.map_err(|error| Failure::without_graph(file, &error))?;
-                self.graphs.push(Opening { without: without.to_vec(), since: Instant::now(), graph });
-                self.graphs.len() - 1
+        made.graphs.retain(|opening| opening.since.elapsed() < RENEWED_AFTER);
+        if let Some(known) = made.graphs.iter().find(|opening| opening.without == without) {
+            return Ok(known.graph.clone());
+        }
+        let patience = self.patience.as_secs().to_string();
+        let options = [("lock-timeout", &patience[..])];
+        let root = Path::new("/");
+        let graph = match self.source.graph(&made.top, without, &options) {
+            // A brick has not got that directory yet.
+            Err(_) if made.top != root => {
+                made.top = root.into();
+                self.source.graph(root, without, &options)
             }
+            made => made,
         };
-        Ok(&self.graphs[at].graph)
+        let graph = Arc::new(graph.map_err(|error| Failure::without_graph(file, &error))?);
+        let opening = Opening { without: without.to_vec(), since: Instant::now(), graph: graph.clone() };
+        made.graphs.push(opening);
+        Ok(graph)
+    }
+
+    /// The file by way of the graph that reaches all bricks. `ESTALE` if somebody has put another file there.
+    fn find(self: Arc<Self>, found: &Found) -> Result<Known, Failure> {
+        let Found { shown: file, place } = found;
+        let path = self.path(found)?;
+        let gfid = within(file, LIMIT, || Ok(self.graph(file, &[])?.find(&path)))?
+            .map_err(|errno| Failure::of(Deed::Look, file, place, errno))?;
+        match place.may_be(gfid) {
+            true => Ok(Known { gfid, opened: self }),
+            false => Err(Failure::answered(file, Errno::ESTALE)),
+        }
     }
 
     /// Where that is in such a graph.
     fn path(&self, found: &Found) -> Result<PathBuf, Failure> {
-        let path = match self.top == Path::new("/") {
+        let path = match unpoisoned(&self.made).top == Path::new("/") {
             true => found.place.in_volume(),
             false => found.place.in_client(),
         };
         path.map_err(|error| Failure::finding(&found.shown, error))
     }
 
-    /// See [`Graphs::await_healed`].
-    fn await_healed(&mut self, file: &Path, gfid: Gfid, name: &SnapName) -> Result<(), Failure> {
+    /// See [`Known::await_healed`].
+    fn await_healed(&self, file: &Path, gfid: Gfid, name: &SnapName) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
             let bricks = within(file, LIMIT, || self.file(file, gfid, &[], name).map(|(_, bricks)| bricks))?;
@@ -380,7 +374,7 @@ impl Opened {
                 );
                 return Err(Failure::new(file, why));
             }
-            if mem::replace(&mut self.waits, true) {
+            if self.waits.swap(true, Ordering::Relaxed) {
                 std::thread::sleep(HEALING);
                 continue;
             }
@@ -394,21 +388,30 @@ impl Opened {
         }
     }
 
-    /// The file in such a graph, and what the bricks say, also of snapshot `name`.
+    /// Such a graph that has found the file, and what the bricks say, also of snapshot `name`.
     fn file(
-        &mut self,
+        &self,
         file: &Path,
         gfid: Gfid,
         without: &[String],
         name: &SnapName,
-    ) -> Result<(Object<'_>, Bricks), Failure> {
+    ) -> Result<(Arc<Graph>, Bricks), Failure> {
         let answered = |errno| Failure::answered(file, errno);
-        let object = self.graph(file, without)?.file(gfid).map_err(answered)?;
+        let graph = self.graph(file, without)?;
+        let object = graph.file(gfid).map_err(answered)?;
         let question = key(&format!("bricks.{name}"));
         let answer = volume::again_if_healed_meanwhile(|| object.get(&question)).map_err(answered)?;
-        let bricks = serde_json::from_slice(&answer).map_err(|_| answered(Errno::EPROTO))?;
-        Ok((object, bricks))
+        Ok((graph, understood(file, &answer)?))
     }
+}
+
+fn understood(file: &Path, answer: &[u8]) -> Result<Bricks, Failure> {
+    serde_json::from_slice(answer).map_err(|_| Failure::answered(file, Errno::EPROTO))
+}
+
+/// What it protects is whole between any two of its statements.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Has the self-heal daemons of a volume look for what there is to heal; false if that is not for the caller, or not to be had here.
@@ -502,7 +505,7 @@ fn within<T>(file: &Path, limit: Duration, work: impl FnOnce() -> Result<T, Fail
          `fsnap list`",
         limit.as_secs()
     );
-    if_late(file, limit, late, || fsnap_graph::end(crate::FAILED), work)
+    if_late(file, limit, late, crate::several::end, work)
 }
 
 /// Runs `work`, in the middle of which the process should not end: a file of a disperse volume could not be read until it is

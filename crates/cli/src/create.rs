@@ -4,7 +4,7 @@ use fsnap_core::SnapName;
 use jiff::Timestamp as Moment;
 use nix::errno::Errno;
 
-use crate::cluster::Graphs;
+use crate::cluster::{Graphs, Known};
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
 use crate::found::Found;
@@ -37,13 +37,21 @@ fn numbered(stem: &str, n: usize) -> Option<SnapName> {
     SnapName::parse(name.as_bytes()).ok()
 }
 
-/// Takes a snapshot of what this client and those before it have written.
+/// Takes a snapshot of what this client and those before it have written. If that is `wanted` the volume is asked what it knows of it.
 ///
 /// It goes by way of a private client graph: where the volume keeps copies of files, they are then the same.
-pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, Failure> {
-    let failed = |deed| move |errno| file.failed(deed, errno);
+pub fn create(graphs: &Graphs, file: &Found, wish: &Wish, wanted: bool) -> Result<Entry, Failure> {
     file.may_change(Deed::Create)?;
-    graphs.await_turn(file).map_err(or_by_mount)?.map_err(failed(Deed::Create))?;
+    let known = graphs.find(file).map_err(or_by_mount)?;
+    create_by(known.as_ref(), file, wish, wanted)
+}
+
+/// The same of a file that has been found; by way of the mount if it is not `known`.
+pub fn create_by(known: Option<&Known>, file: &Found, wish: &Wish, wanted: bool) -> Result<Entry, Failure> {
+    let failed = |deed| move |errno| file.failed(deed, errno);
+    if let Some(known) = known {
+        known.await_turn(&file.shown).map_err(or_by_mount)?.map_err(failed(Deed::Create))?;
+    }
     let mut drained = Some(volume::drain(&file.place).map_err(failed(Deed::Drain))?);
     let mut taken = Err(Errno::EEXIST);
     for name in wish.names() {
@@ -51,14 +59,22 @@ pub fn create(graphs: &mut Graphs, file: &Found, wish: &Wish) -> Result<Entry, F
             Failure::new(&file.shown, "this machine's clock is not in the years 1 to 9999: set it")
         })?;
         let value = volume::creation(&name, created);
-        taken = graphs.create(file, &name, &value, drained.take())?.map(|()| (name, created.to_string()));
+        let set = match known {
+            Some(known) => known.create(&file.shown, &value, drained.take())?,
+            None => {
+                drop(drained.take());
+                volume::command(&file.place, "create", &value)
+            }
+        };
+        taken = set.map(|()| (name, created.to_string()));
         if taken != Err(Errno::EEXIST) {
             break;
         }
     }
     let (name, created) = taken.map_err(failed(Deed::Create))?;
     // Whoever may write need not be allowed to look.
-    let snapshot = volume::info(&file.place, &name).unwrap_or_else(|_| just_taken(&name, created));
+    let told = wanted.then(|| volume::info(&file.place, &name).ok()).flatten();
+    let snapshot = told.unwrap_or_else(|| just_taken(&name, created));
     Ok(Entry { owner: Owner::File(file.shown.clone()), snapshot })
 }
 

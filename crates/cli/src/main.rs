@@ -11,6 +11,7 @@ mod mount;
 mod place;
 mod restore;
 mod sentences;
+mod several;
 mod status;
 mod target;
 mod text;
@@ -28,6 +29,7 @@ use jiff::Timestamp as Moment;
 use args::{Cli, Command, ListForm, Many};
 use cluster::Graphs;
 use create::Wish;
+use entry::Entry;
 use failure::{Deed, Failure};
 use found::Found;
 use list::{Listed, Lister};
@@ -38,11 +40,11 @@ const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let mut graphs = Graphs::new(command.patience());
+    let graphs = Graphs::new(command.patience());
     let code = match command {
         Command::Create { files, name, timeout: _, form } => {
             let wish = name.map_or_else(|| Wish::Free(text::name_of(Moment::now())), Wish::Name);
-            create_all(&mut graphs, &files, &wish, &form)
+            create_all(&graphs, &files, &wish, &form)
         }
         Command::List { paths, recursive, form } => list_all(&paths, recursive, &form),
         Command::Show { snapshot, form } => told(
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
             let wishes = restore::Wishes { to, yes, backup: !no_backup };
             told(
                 Target::resolve(snapshot.named, snapshot.spelling.raw)
-                    .and_then(|target| restore::restore(&mut graphs, target, &wishes)),
+                    .and_then(|target| restore::restore(&graphs, target, &wishes)),
             )
         }
         Command::Status { path, form } => told(status::about(&path).map(|about| match form.json {
@@ -75,22 +77,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn create_all(graphs: &mut Graphs, files: &[PathBuf], wish: &Wish, form: &ListForm) -> u8 {
+fn create_all(graphs: &Graphs, files: &[PathBuf], wish: &Wish, form: &ListForm) -> u8 {
     let mut found = Listed::default();
-    for file in files {
-        match Found::at(file).and_then(|file| create::create(graphs, &file, wish)) {
-            Ok(entry) => {
-                if form.null {
-                    print_raw(&entry.argument());
-                } else if !form.form.json {
-                    print(&format!("{}\n", escaped(&entry.argument())));
-                }
-                found.entries.push(entry);
-            }
-            Err(failure) => found.failures.push(complain(failure)),
-        }
-    }
-    if form.form.json {
+    let json = form.form.json;
+    let take = |file: &Found| create::create(graphs, file, wish, json);
+    let line = |entry: &Entry| match (form.null, json) {
+        (true, _) => with_nul(&entry.argument()),
+        (_, true) => Vec::new(),
+        _ => format!("{}\n", escaped(&entry.argument())).into_bytes(),
+    };
+    several::each(files, take, line, |taken| match taken {
+        Ok(entry) => found.entries.push(entry),
+        Err(failure) => found.failures.push(complain(failure)),
+    });
+    if json {
         print(&entry::list_json(&found.entries, &found.failures));
     }
     code(found.failures.is_empty())
@@ -175,7 +175,11 @@ fn print(text: &str) {
 
 /// With a NUL behind it, which no path has.
 fn print_raw(path: &Path) {
-    print_bytes(&[path.as_os_str().as_bytes(), &[0]].concat());
+    print_bytes(&with_nul(path));
+}
+
+fn with_nul(path: &Path) -> Vec<u8> {
+    [path.as_os_str().as_bytes(), &[0]].concat()
 }
 
 fn print_bytes(text: &[u8]) {

@@ -166,6 +166,11 @@ impl Place {
         self.held.kind == FileType::Directory
     }
 
+    /// The number of its inode.
+    pub fn inode(&self) -> u64 {
+        self.held.inode
+    }
+
     /// Whether it may have this gfid, of which GlusterFS makes inode numbers (`gfid_to_ino`): with the mount option enable-ino32 of
     /// 32 bits.
     pub fn may_be(&self, gfid: Gfid) -> bool {

@@ -8,8 +8,8 @@ use fsnap_core::{SNAP_DIR, SnapName};
 use jiff::Timestamp as Moment;
 use nix::errno::Errno;
 
-use crate::cluster::Graphs;
-use crate::create::{Wish, create};
+use crate::cluster::{Graphs, Known};
+use crate::create::{Wish, create_by};
 use crate::entry::{Entry, Owner};
 use crate::failure::{Deed, Failure};
 use crate::found::Found;
@@ -48,7 +48,7 @@ pub struct Wishes {
 /// Restores a file, or brings a deleted one back: what is to be said then.
 ///
 /// By way of a private client graph.
-pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<String, Failure> {
+pub fn restore(graphs: &Graphs, target: Target, wishes: &Wishes) -> Result<String, Failure> {
     target.file.may_change(Deed::Restore)?;
     let entry = look(graphs, &target)?;
     if let Some(deleted) = &target.deleted {
@@ -63,20 +63,25 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
     if !wishes.yes {
         confirm(&target, &entry, None, backup)?;
     }
-    if !target.is_by_itself() {
+    let file = &target.file.shown;
+    let known = if target.is_by_itself() { None } else { graphs.find(&target.file)? };
+    if let Some(known) = &known {
         // Before anything is saved or written out: it may take minutes, and others go on meanwhile.
-        graphs.await_healed(&target.file, &target.name)?;
+        known.await_healed(file, &target.name)?;
     }
-    let saved = if backup { Some(save(graphs, &target)?) } else { None };
+    let saved = if backup { Some(save(known.as_ref(), &target)?) } else { None };
     let drain = || {
         volume::drain(&target.file.place)
             .map_err(|errno| Failure::of(Deed::Drain, &target.typed, &target.file.place, errno))
     };
     // What is written out later would go into the restored file.
     let drained = (saved.is_none() && !target.is_by_itself()).then(drain).transpose()?;
-    let done = match target.is_by_itself() {
-        true => volume::command(&target.file.place, "restore", target.name.as_str()).map(|()| None),
-        false => match graphs.restore(&target.file, &target.name, drained) {
+    let done = match &known {
+        None => {
+            drop(drained);
+            volume::command(&target.file.place, "restore", target.name.as_str()).map(|()| None)
+        }
+        Some(known) => match known.restore(file, &target.name, drained) {
             Ok(done) => done,
             Err(failure) => return Err(kept(&target, saved, failure)),
         },
@@ -99,7 +104,7 @@ pub fn restore(graphs: &mut Graphs, target: Target, wishes: &Wishes) -> Result<S
 
 /// A deleted file, to where it was or is to be.
 fn bring_back(
-    graphs: &mut Graphs,
+    graphs: &Graphs,
     target: &Target,
     deleted: &Deleted,
     entry: &Entry,
@@ -159,10 +164,16 @@ fn snap_dir_of(target: &Target) -> io::Result<Place> {
 }
 
 /// The snapshot; by way of the graph if the mount's answer is `EIO`, which it is on a disperse volume in the midst of heal.
-fn look(graphs: &mut Graphs, target: &Target) -> Result<Entry, Failure> {
+fn look(graphs: &Graphs, target: &Target) -> Result<Entry, Failure> {
     match show(target) {
         Err(failure) if failure.errno == Some(Errno::EIO) && !target.is_by_itself() => {
-            let snapshot = graphs.info(&target.file, &target.name)?;
+            let file = &target.file;
+            let snapshot = match graphs.find(file)? {
+                Some(known) => known.info(&file.shown, &target.name),
+                None => {
+                    volume::info(&file.place, &target.name).map_err(|errno| file.failed(Deed::Look, errno))
+                }
+            }?;
             Ok(Entry { owner: Owner::File(target.file.shown.clone()), snapshot })
         }
         other => other,
@@ -203,9 +214,9 @@ fn is_yes(answer: &str) -> bool {
 }
 
 /// The snapshot to go back to.
-fn save(graphs: &mut Graphs, target: &Target) -> Result<SnapName, Failure> {
+fn save(known: Option<&Known>, target: &Target) -> Result<SnapName, Failure> {
     let wish = Wish::Free(format!("{BACKUP}{}", text::name_of(Moment::now())));
-    let taken = create(graphs, &target.file, &wish).and_then(|entry| {
+    let taken = create_by(known, &target.file, &wish, false).and_then(|entry| {
         let name = SnapName::parse(entry.snapshot.name.as_bytes());
         name.map_err(|why| Failure::new(&target.file.shown, why.to_string()))
     });

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::mpsc::channel;
 use std::thread::Builder;
@@ -36,6 +37,8 @@ pub struct Glfs(NonNull<sys::glfs_t>);
 
 // SAFETY: libgfapi's functions may be called by any thread.
 unsafe impl Send for Glfs {}
+// SAFETY: and by several at once.
+unsafe impl Sync for Glfs {}
 
 /// A file of a virtual mount (`glfs_object`).
 pub struct Object<'a> {
@@ -227,6 +230,16 @@ impl Object<'_> {
         };
         value.truncate(usize::try_from(size).map_err(|_| Errno::last())?);
         Ok(value)
+    }
+}
+
+/// Has the process load these shared objects, so that they are there when a graph wants them. What can't be loaded is told then.
+pub fn load(files: impl IntoIterator<Item = PathBuf>) {
+    for file in files {
+        let Ok(file) = CString::new(file.into_os_string().into_encoded_bytes()) else { continue };
+        // SAFETY: a C string. They are GlusterFS's and ours, which nothing comes of by being loaded, and stay; as GlusterFS does it
+        // (`xlator_dynload`, `rpc_transport_load`).
+        unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW) };
     }
 }
 

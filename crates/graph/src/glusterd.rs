@@ -51,8 +51,12 @@ pub struct Known {
 /// Asks the glusterd of `server`. The errno of what fails; `EIO` if there is no volfile, `EPROTO` for what is no answer.
 pub fn ask(server: &str, volume: &str) -> Result<Known, Errno> {
     let Glusterd(mut connection) = Glusterd::reach(server, CONNECTED_WITHIN, ANSWERED_WITHIN)?;
-    let request = Writer::default().number(0).text(volume.as_bytes()).text(&dict(&OP_VERSIONS));
-    let answer = call(&mut connection, GETSPEC, request).map_err(errno)?;
+    let spec = Writer::default().number(0).text(volume.as_bytes()).text(&dict(&OP_VERSIONS));
+    let info = Writer::default().text(&dict(&[("flags", VOLUME_UUID), ("volname", volume)]));
+    // Both at once: it answers one after the other.
+    send(&mut connection, GETSPEC, spec).map_err(errno)?;
+    let told = send(&mut connection, GET_VOLUME_INFO, info);
+    let answer = receive(&mut connection, GETSPEC).map_err(errno)?;
     let mut answer = Reader(&answer);
     let (result, code) = (answer.signed()?, answer.signed()?);
     if result < 0 {
@@ -63,8 +67,8 @@ pub fn ask(server: &str, volume: &str) -> Result<Known, Errno> {
         return Err(Errno::EIO);
     }
     let volfile = String::from_utf8(text.to_vec()).map_err(|_| Errno::EPROTO)?;
-    let request = Writer::default().text(&dict(&[("flags", VOLUME_UUID), ("volname", volume)]));
-    let id = call(&mut connection, GET_VOLUME_INFO, request).ok().and_then(|answer| volume_id(&answer));
+    let told = told.and_then(|()| receive(&mut connection, GET_VOLUME_INFO));
+    let id = told.ok().and_then(|answer| volume_id(&answer));
     Ok(Known { volfile, id })
 }
 
@@ -120,6 +124,11 @@ pub fn reach(server: &str, port: u16, limit: Duration) -> io::Result<TcpStream> 
 
 /// One call; what was answered to it, behind the header of the reply.
 fn call(connection: &mut (impl Read + Write), procedure: Procedure, request: Writer) -> io::Result<Vec<u8>> {
+    send(connection, procedure, request)?;
+    receive(connection, procedure)
+}
+
+fn send(connection: &mut impl Write, procedure: Procedure, request: Writer) -> io::Result<()> {
     // The number of the call is the procedure's: there is one of each on a connection. A call (0) of RPC 2, by nobody (AUTH_NONE):
     // twice a flavour and a length.
     let Procedure { program, version, number } = procedure;
@@ -127,12 +136,17 @@ fn call(connection: &mut (impl Read + Write), procedure: Procedure, request: Wri
     let call = header.into_iter().fold(Writer::default(), Writer::number);
     let length = u32::try_from(call.0.len() + request.0.len()).map_err(|_| strange())?;
     let mark = Writer::default().number(LAST_FRAGMENT | length);
-    connection.write_all(&[mark.0, call.0, request.0].concat())?;
+    connection.write_all(&[mark.0, call.0, request.0].concat())
+}
+
+/// The answer to the first call that is not answered: a glusterd does what comes on one connection in its order (`rpcsvc_handle_rpc_call`).
+/// `EPROTO` if it is to another one.
+fn receive(connection: &mut impl Read, procedure: Procedure) -> io::Result<Vec<u8>> {
     let reply = record(connection)?;
     let mut reply = Reader(&reply);
     let mut next = || reply.number().map_err(|_| strange());
     // To this call, a reply (1) that accepts it (0).
-    if (next()?, next()?, next()?) != (number, 1, 0) {
+    if (next()?, next()?, next()?) != (procedure.number, 1, 0) {
         return Err(strange());
     }
     let _verifier = (next()?, reply.text().map_err(|_| strange())?);

@@ -14,6 +14,8 @@ use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use fsnap_core::Gfid;
@@ -36,6 +38,17 @@ const LEFT_OUT: &[&str] = &["performance/"];
 /// (`client_setvolume`, "Volume-ID different").
 const KNOWS_ID: &str = "debug/io-stats";
 const CLIENT: &str = "user/fsnap-client";
+/// Where GlusterFS looks for translators, and which of them most graphs have, beside the transport of their connections.
+const TRANSLATORS: &str = env!("FSNAP_TRANSLATORS");
+const USUAL: &[&str] = &[
+    "../rpc-transport/socket",
+    "protocol/client",
+    "cluster/distribute",
+    "cluster/replicate",
+    CLIENT,
+    "features/utime",
+    "debug/io-stats",
+];
 
 /// Where this is, processes of GlusterFS ask for volfiles over TLS only (`SECURE_ACCESS_FILE`).
 const SECURE_ACCESS: &str = "/var/lib/glusterd/secure-access";
@@ -92,6 +105,8 @@ pub enum Error {
 pub struct Volume {
     name: String,
     log: CString,
+    /// What the first graph is made in, as soon as it is there.
+    spare: Mutex<Option<JoinHandle<Option<Glfs>>>>,
     volfile: Volfile,
     /// As glusterd knows it, if it has told.
     id: Option<Gfid>,
@@ -101,14 +116,20 @@ impl Volume {
     /// Fetches the client volfile of `volume` from one of `servers`, which are separated by commas. `log` is where libgfapi
     /// writes its log.
     pub fn fetch(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
-        for _ in 1..TRIES {
-            match Self::fetch_once(servers, volume, log) {
-                // glusterd may be writing it.
-                Err(Error::NoVolfile { errno: Errno::EIO, .. }) => std::thread::sleep(PAUSE),
-                fetched => return fetched,
+        let spare = prepare(volume, log);
+        let fetch = || {
+            for _ in 1..TRIES {
+                match Self::fetch_once(servers, volume, log) {
+                    // glusterd may be writing it.
+                    Err(Error::NoVolfile { errno: Errno::EIO, .. }) => std::thread::sleep(PAUSE),
+                    fetched => return fetched,
+                }
             }
-        }
-        Self::fetch_once(servers, volume, log)
+            Self::fetch_once(servers, volume, log)
+        };
+        let mut fetched = fetch()?;
+        fetched.spare = Mutex::new(spare);
+        Ok(fetched)
     }
 
     /// The volume as the client of a mount has it: `graph` is what that says of its graph (`.meta/graphs/active/volfile`), and `source` what
@@ -133,7 +154,8 @@ impl Volume {
             servers: servers.into(),
             objection,
         })?;
-        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), volfile, id })
+        let spare = Mutex::default();
+        Ok(Volume { name: volume.to_owned(), log: log.to_owned(), spare, volfile, id })
     }
 
     fn fetch_once(servers: &str, volume: &str, log: &CStr) -> Result<Volume, Error> {
@@ -192,7 +214,11 @@ impl Volume {
         let mut file = std::fs::File::from(file);
         file.write_all(volfile.to_string().as_bytes()).map_err(|_| Errno::ENOMEM)?;
         let name = CString::new(self.name.as_str()).map_err(|_| Errno::EINVAL)?;
-        let mount = Glfs::new(&name, &self.log)?;
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mount = match spare.and_then(|spare| spare.join().ok().flatten()) {
+            Some(mount) => mount,
+            None => Glfs::new(&name, &self.log)?,
+        };
         mount.make_by(&file)?;
         let failed = |_| Error::NotConnected { volume: self.name.clone(), reason: Reason::of(&self.volfile) };
         match top == Path::new("/") {
@@ -202,6 +228,17 @@ impl Volume {
         }
         Ok(Graph(mount))
     }
+}
+
+/// Does what a graph of any volume needs, while glusterd is asked for the volfile.
+fn prepare(volume: &str, log: &CStr) -> Option<JoinHandle<Option<Glfs>>> {
+    let (name, log) = (CString::new(volume).ok()?, log.to_owned());
+    let body = move || {
+        let mount = Glfs::new(&name, &log).ok();
+        gfapi::load(USUAL.iter().map(|name| Path::new(TRANSLATORS).join(format!("{name}.so"))));
+        mount
+    };
+    Builder::new().name("fsnap-prepare".into()).spawn(body).ok()
 }
 
 /// What a volfile that can't be had is answered with, in words.

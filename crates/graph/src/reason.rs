@@ -9,10 +9,7 @@ use nix::errno::Errno;
 
 use crate::glusterd::{ANSWERED_WITHIN, CONNECTED_WITHIN, Glusterd};
 use crate::volfile::{Translator, Volfile};
-use crate::{CLIENT, SECURE_ACCESS, glusterd, wants_tls};
-
-/// Where libgfapi looks for translators.
-const TRANSLATORS: &str = env!("FSNAP_TRANSLATORS");
+use crate::{CLIENT, SECURE_ACCESS, TRANSLATORS, glusterd, wants_tls};
 
 /// Where GlusterFS has the files of TLS if its options do not say (`SSL_CERT_PATH` of socket.c, which is what OpenSSL was built for).
 const TLS: [&str; 2] = ["/usr/lib/ssl", "/etc/ssl"];
