@@ -539,8 +539,7 @@ fn what_a_crash_leaves_of_deleted_files() {
     // And the last snapshot of one been deleted, but not what is left of the file.
     let data = common::of_deleted(&brick.join("e"), "f@a");
     let its = gfid(&data);
-    let note = brick.join(".glusterfs/fsnap/awaited").join(its.to_string());
-    [data, brick.join(its.handle()), note].into_iter().for_each(|path| fs::remove_file(path).unwrap());
+    [data, brick.join(its.handle())].into_iter().for_each(|path| fs::remove_file(path).unwrap());
     remove_entry_line(brick.join(lost.handle()), "a").unwrap();
     setup.volume.restart_brick(0);
     setup.mount.wait_connected(1);

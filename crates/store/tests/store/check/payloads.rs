@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fsnap_core::Gfid;
 use fsnap_core::record::{Intent, PayloadRecord};
-use fsnap_store::check::{self, Options, ProblemKind, Report};
+use fsnap_store::check::{self, Options, ProblemKind};
 use fsnap_testbed::{Fs, content, entry_line, getx, remove_entry_line, removex, set_entry_line, setx};
 
 use super::*;
