@@ -17,6 +17,7 @@ pub mod mdata;
 mod name;
 pub mod options;
 pub mod record;
+pub mod room;
 mod time;
 pub mod volume;
 

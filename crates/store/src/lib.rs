@@ -52,6 +52,7 @@ mod restore;
 mod revive;
 mod rights;
 mod rmdir;
+mod room;
 mod snapdir;
 mod state;
 mod sys;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! format        "fsnap 1"
-//! intents/      restores that were begun: BASE-GFID holds an Intent
+//! intents/      restores that were begun: BASE-GFID is a symlink whose text is an Intent
 //! by-gfid/      PAYLOAD-GFID is a symlink whose text is the base's gfid, or "awaited " and that
 //! pending/      PAYLOAD-GFID is a symlink whose text is the base's gfid: it is about to enter the catalogue or to leave it
 //! armed/        BASE-GFID is a symlink whose text says what is known of a restore by a carrier that is not over: Armed
