@@ -286,6 +286,8 @@ fn a_busy_file_that_is_cloned_holds_up_no_other_file() {
     let fresh = setup.volume.mount("/run/scene/m4");
     check_written(&fresh.path().join("long"), &written);
 
+    // A restore takes the longer the more it has to bring back.
+    fs::OpenOptions::new().write(true).open(&long).and_then(|file| file.set_len(0)).unwrap();
     let writer = Hammer::start(writing.path().join("long"), EXTENTS);
     let before = held();
     let (restoring, restore) = probe.during(|| fsnap(&long, "restore", "s"));

@@ -6,9 +6,12 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use common::{MIB, Setup, Single, ask, distribute, fsnap, names, of_deleted, single};
-use fsnap_testbed::{Errno, Fs, VolumeType, entry_line, fill, getx, removex, run, set_entry_line, setx};
+use fsnap_testbed::{
+    Errno, Fs, VolumeType, entry_line, fill, getx, removex, run, set_entry_line, setx, wait_until,
+};
 
 /// Everything on the brick that a command could change: names, inodes, sizes, times, xattrs. Without the directories of
 /// `.glusterfs` that GlusterFS itself works in.
@@ -225,11 +228,9 @@ fn disabled_is_eopnotsupp_and_comes_back() {
 
 /// Options are live, but glusterd tells the bricks after it has answered.
 fn await_option(file: &Path, name: &str, value: serde_json::Value) {
-    fsnap_testbed::wait_until(
-        &format!("option {name} is {value}"),
-        std::time::Duration::from_secs(20),
-        || ask(file, "status").unwrap()["options"][name] == value,
-    );
+    wait_until(&format!("option {name} is {value}"), Duration::from_secs(20), || {
+        ask(file, "status").unwrap()["options"][name] == value
+    });
 }
 
 #[test]
@@ -430,6 +431,9 @@ fn no_restore_with_trash_on() {
     fs::remove_file(&gone).unwrap();
     let snapshot = of_deleted(file.parent().unwrap(), "gone");
     setup.volume.set("features.trash", "on");
+    // It makes its directory some time after that.
+    let handle = brick.join(".glusterfs/00/00/00000000-0000-0000-0000-000000000005");
+    wait_until("there is a .trashcan", Duration::from_secs(20), || handle.is_symlink());
     refused(&brick, &file, "restore", "s", Errno::EOPNOTSUPP);
     refused(&brick, &snapshot, "restore", "s", Errno::EOPNOTSUPP);
     setup.volume.set("features.trash", "off");

@@ -18,6 +18,7 @@ pub mod mdata;
 mod name;
 pub mod options;
 pub mod record;
+pub mod room;
 mod time;
 pub mod volume;
 

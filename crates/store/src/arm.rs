@@ -33,8 +33,8 @@ impl Store {
     /// Whether it could be armed for that now, and nothing more: what [`arm`](Store::arm) refuses.
     pub fn may_arm(&self, base: Gfid, name: &SnapName) -> Result<()> {
         let live = self.brick.open_file(base, Access::Write)?;
-        let payload = self.restorable(&live, name)?;
         let names = XattrNames::of(&live.file)?;
+        let payload = self.restorable(&live, &names, name)?;
         if names.is_dispersed() && names.has_quota() && content_size(&payload)? < content_size(&live)? {
             return Err(Error::unsupported(
                 "quota is on, and the file would become shorter: make it shorter first (`truncate`)",
@@ -53,7 +53,8 @@ impl Store {
         let armed =
             armed.ok_or(Error::Unhealed("this brick has missed that a restore was to come".into()))?;
         let live = self.brick.open_file(base, Access::Write)?;
-        let time = self.restore_into(&live, &armed.name)?;
+        let snapshot = self.restorable(&live, &XattrNames::of(&live.file)?, &armed.name)?;
+        let time = self.restore_into(&live, &snapshot, &armed.name)?;
         Restored::now(&live, time)
     }
 

@@ -2,14 +2,18 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 
 use fsnap_core::record::{self, Intent};
 use fsnap_core::{Error, Gfid, Result};
+use nix::errno::Errno;
+use nix::fcntl::readlinkat;
 
 use crate::Store;
 use crate::brick::{Access, open_leaf};
+use crate::restore::Need;
 use crate::state::StateDir;
-use crate::sys::{self, Doing, give_name, nameless};
+use crate::sys::{self, Doing};
 
 impl StateDir {
     /// Whether a restore of `base` was begun and not ended.
@@ -18,13 +22,15 @@ impl StateDir {
         !matches!(sys::stat_in(&self.intents, base.to_string().as_str()), Ok(None))
     }
 
-    /// Writes an intent, durably.
-    pub(crate) fn write_intent(&self, intent: &Intent) -> Result<()> {
-        // Named only when it is whole on the disk: a name never stands for half an intent.
-        let file = nameless(&self.intents).doing("write an intent")?;
-        sys::write(&file, intent.to_string().as_bytes()).doing("write an intent")?;
-        sys::sync(&file)?;
-        give_name(&file, &self.intents, intent.base.to_string().as_str()).doing("name an intent")?;
+    /// Writes an intent, `durable` or not yet: then all that is noted of it is in the log of XFS before what comes next.
+    pub(crate) fn write_intent(&self, intent: &Intent, durable: bool) -> Result<()> {
+        // In one step: a name never stands for half an intent.
+        let text = intent.to_string();
+        sys::symlink(text.as_bytes(), &self.intents, intent.base.to_string().as_str())
+            .doing("write an intent")?;
+        if !durable {
+            return Ok(());
+        }
         sys::sync(&self.intents).inspect_err(|_| {
             // Nothing was restored yet, so nothing must be later.
             if let Err(e) = self.remove_intent(intent.base) {
@@ -43,16 +49,29 @@ impl StateDir {
     }
 
     fn read_intent(&self, name: &[u8]) -> Result<Intent> {
-        let (file, _) = open_leaf(&self.intents, name, Access::Read)?.ok_or(Error::Gone)?;
-        let mut text = Vec::new();
-        file.take(record::MAX as u64 + 1).read_to_end(&mut text).doing("read an intent")?;
-        let intent = Intent::decode(&text)?;
+        let intent = read_intent(&self.intents, name)?.ok_or(Error::Gone)?;
         if intent.base.to_string().as_bytes() == name {
             Ok(intent)
         } else {
             Err(Error::Damaged(format!("an intent for {} under another name", intent.base)))
         }
     }
+}
+
+/// The intent `name` of the directory `intents`; `None` if it is not there. It is a symlink's text, and of an older fsnap a file's.
+///
+/// [`Error::Damaged`] (`EIO`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
+pub(crate) fn read_intent(intents: &File, name: &[u8]) -> Result<Option<Intent>> {
+    match readlinkat(intents, name) {
+        Ok(text) => return Intent::decode(text.as_bytes()).map(Some),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::EINVAL) => {}
+        Err(e) => return Err(e).doing("read an intent"),
+    }
+    let Some((file, _)) = open_leaf(intents, name, Access::Read)? else { return Ok(None) };
+    let mut text = Vec::new();
+    file.take(record::MAX as u64 + 1).read_to_end(&mut text).doing("read an intent")?;
+    Intent::decode(&text).map(Some)
 }
 
 impl Store {
@@ -63,6 +82,9 @@ impl Store {
             Ok(names) => names,
             Err(e) => return tracing::error!("cannot read the interrupted restores: {e}"),
         };
+        if let Err(e) = self.brick.settle(&state.intents) {
+            tracing::warn!("a restore that is over may be replayed at a later start: {e}");
+        }
         for name in names {
             // The failure is in the log, and the file's own commands will meet it again.
             let _ = self.replay(state, &name);
@@ -93,10 +115,9 @@ impl Store {
     pub(crate) fn finish_earlier_restore(&self, state: &StateDir, base: Gfid) -> Result<()> {
         match state.has_intent(base) {
             true => self.replay(state, base.to_string().as_bytes()),
-            false => {
-                // Its end was not durable, and is by now.
-                sys::sync(&state.intents).map(|()| self.torn.set(base, false))
-            }
+            // Its end was not durable, and is by now.
+            false if self.torn.has(base) => sys::sync(&state.intents).map(|()| self.torn.set(base, false)),
+            false => Ok(()),
         }
     }
 
@@ -136,7 +157,7 @@ impl Store {
         };
         let armed = self.not_begun(state, intent.base, &intent.name)?;
         self.note_begun(state, intent.base, &armed, true)?;
-        self.overwrite(&payload, Some(intent.payload), &live)?;
+        self.overwrite(&payload, Some(intent.payload), &live, Need::Must)?;
         state.remove_intent(intent.base)
     }
 }

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::{null, null_mut};
 
+use fsnap_core::room::Group;
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 
 use crate::fault;
 
@@ -13,12 +15,78 @@ use crate::fault;
 ///
 /// Mind its ways: it never shrinks `dst`, refuses a longer `dst` when `src` ends within a block, and does nothing when
 /// `src` is empty: call ftruncate on a longer `dst` first. It is not atomic: a failure or a crash can leave a part of it done.
+///
+/// `ENOSPC` also if it has stopped in the middle, mostly for want of room, and says that it is done, as XFS does from Linux 4.20 on
+/// (3f68c1f562f1) to 6.13 (7ce31f20a077, "don't drop errno values when we fail to ficlone the entire range"). It can be told of a
+/// `dst` that was empty.
 #[track_caller]
 pub(crate) fn ficlone(src: &File, dst: &File) -> nix::Result<()> {
     fault::point("FICLONE")?;
+    let size = |file: &File| fstat(file).map(|stat| stat.st_size);
+    let before = size(src)?;
     // SAFETY: FICLONE takes its argument by value, a descriptor number, and touches no memory of this process. Both
     // descriptors stay open for the length of the call, because the `File`s are borrowed until it returns.
-    unsafe { raw::ficlone(dst.as_raw_fd(), libc::c_ulong::from(src.as_raw_fd().cast_unsigned())) }.map(drop)
+    unsafe { raw::ficlone(dst.as_raw_fd(), libc::c_ulong::from(src.as_raw_fd().cast_unsigned())) }?;
+    // Somebody may be making `src` shorter, or longer, meanwhile. Its size comes last of all that a clone does.
+    let short = size(dst)? == 0 && before > 0 && size(src)? > 0;
+    if short { Err(Errno::ENOSPC) } else { Ok(()) }
+}
+
+/// Makes `dst`, which is no longer, share all of the blocks of `src`, which has `size` bytes. The rest as [`ficlone`], but that
+/// `EINVAL` is what is said where it has stopped in the middle and XFS does not say why.
+#[track_caller]
+pub(crate) fn ficlone_range(src: &File, size: i64, dst: &File) -> nix::Result<()> {
+    fault::point("FICLONERANGE")?;
+    let all = raw::CloneRange {
+        src_fd: src.as_raw_fd().into(),
+        src_length: size.unsigned_abs(),
+        ..raw::CloneRange::default()
+    };
+    // SAFETY: FICLONERANGE reads one such struct through the pointer, which lives during the call; both descriptors stay open
+    // for the length of it, because the `File`s are borrowed.
+    unsafe { raw::ficlone_range(dst.as_raw_fd(), &raw const all) }.map(drop)
+}
+
+/// How many extents `file`, which is on XFS, has, and its flags: some of [`XFLAG_REALTIME`] and [`XFLAG_DAX`], and others.
+pub(crate) fn extents(file: &File) -> nix::Result<(u32, u32)> {
+    let mut found = raw::FsXattr::default();
+    // SAFETY: FS_IOC_FSGETXATTR writes one such struct through the pointer; it lives and is exclusively borrowed during the
+    // call, as the descriptor stays open during it.
+    unsafe { raw::fsgetxattr(file.as_raw_fd(), &raw mut found) }?;
+    Ok((found.nextents, found.xflags))
+}
+
+/// The size of a block in bytes, and the allocation groups, of the XFS that `file` is on. `E2BIG` if there are more than `most`.
+pub(crate) fn groups(file: &File, most: u32) -> nix::Result<(u32, Vec<Group>)> {
+    let mut geometry = raw::Geometry::default();
+    // SAFETY: XFS_IOC_FSGEOMETRY_V1 writes one such struct through the pointer; it lives and is exclusively borrowed during the
+    // call, as the descriptor stays open during it.
+    unsafe { raw::fsgeometry(file.as_raw_fd(), &raw mut geometry) }?;
+    if geometry.agcount > most {
+        return Err(Errno::E2BIG);
+    }
+    let group = |number| {
+        let mut group = raw::GroupGeometry { number, ..raw::GroupGeometry::default() };
+        // SAFETY: XFS_IOC_AG_GEOMETRY reads and writes one such struct through the pointer; the rest as above.
+        unsafe { raw::ag_geometry(file.as_raw_fd(), &raw mut group) }?;
+        Ok(Group { blocks: group.length, free: group.free })
+    };
+    let groups = (0..geometry.agcount).map(group).collect::<nix::Result<_>>()?;
+    Ok((geometry.blocksize, groups))
+}
+
+/// Whether nobody's space is limited on the XFS that `file` is on. False as well if it can't be told: before Linux 5.14.
+pub(crate) fn has_no_quota(file: &File) -> bool {
+    // It says how large a `struct fs_quota_stat` is, which is less.
+    let mut found = [0u64; 64];
+    let mut ask = |fd: libc::c_int| {
+        // SAFETY: quotactl_fd(2) with Q_XGETQSTAT writes one such struct through the pointer, for which there is room; it lives and
+        // is exclusively borrowed during the call. The descriptor stays open during it, or is none.
+        let result = unsafe { libc::syscall(libc::SYS_quotactl_fd, fd, QUOTA_STATE, 0, found.as_mut_ptr()) };
+        Errno::result(result).err()
+    };
+    // There is no quota, or no such system call.
+    ask(file.as_raw_fd()) == Some(Errno::ENOSYS) && ask(-1) == Some(Errno::EBADF)
 }
 
 /// Exchanges the contents of `a` and `b`, sizes and all, at once for all who look. `EOPNOTSUPP` or `ENOTTY` where the file
@@ -184,6 +252,14 @@ const BTRFS_XATTR_ITEM_KEY: u32 = 24;
 // From include/uapi/linux/fs.h.
 const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
 
+/// The file's data is on another device. From there.
+pub(crate) const XFLAG_REALTIME: u32 = 0x1;
+/// It is not kept in memory. From there.
+pub(crate) const XFLAG_DAX: u32 = 0x8000;
+
+// QCMD(Q_XGETQSTAT, USRQUOTA) of include/uapi/linux/dqblk_xfs.h and quota.h.
+const QUOTA_STATE: libc::c_uint = ((b'X' as libc::c_uint) << 8 | 5) << 8;
+
 // From fs/xfs/libxfs/xfs_fs.h.
 const EXCHANGE_RANGE_TO_EOF: u64 = 1 << 0;
 
@@ -200,6 +276,49 @@ mod raw {
         pub file2_offset: u64,
         pub length: u64,
         pub flags: u64,
+    }
+
+    /// `struct file_clone_range` of include/uapi/linux/fs.h.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct CloneRange {
+        pub src_fd: i64,
+        pub src_offset: u64,
+        pub src_length: u64,
+        pub dest_offset: u64,
+    }
+
+    /// `struct fsxattr` there.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct FsXattr {
+        pub xflags: u32,
+        pub extsize: u32,
+        pub nextents: u32,
+        pub projid: u32,
+        pub cowextsize: u32,
+        pub pad: [u8; 8],
+    }
+
+    /// `struct xfs_fsop_geom_v1` of fs/xfs/libxfs/xfs_fs.h.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct Geometry {
+        pub blocksize: u32,
+        pub rtextsize: u32,
+        pub agblocks: u32,
+        pub agcount: u32,
+        pub unread: [u64; 12],
+    }
+
+    /// `struct xfs_ag_geometry` there.
+    #[repr(C)]
+    #[derive(Default)]
+    pub struct GroupGeometry {
+        pub number: u32,
+        pub length: u32,
+        pub free: u32,
+        pub unread: [u32; 29],
     }
 
     /// `struct xfs_bulkstat_req` there: a `struct xfs_bulk_ireq`, and room for what is found.
@@ -237,6 +356,8 @@ mod raw {
     const _: () = {
         assert!(size_of::<StatRequest>() == 64 + 192 && offset_of!(BulkStat, generation) == 64);
         assert!(size_of::<HandleRequest>() == 56 && size_of::<ListRequest>() == 88);
+        assert!(size_of::<CloneRange>() == 32 && size_of::<FsXattr>() == 28);
+        assert!(size_of::<Geometry>() == 112 && size_of::<GroupGeometry>() == 128);
         assert!(size_of::<SearchKey>() == 104 && size_of::<Search>() == 112);
     };
 
@@ -302,4 +423,10 @@ mod raw {
     nix::ioctl_write_ptr!(set_flags, b'f', 2, libc::c_long);
     // FICLONE is _IOW(0x94, 9, int) in include/uapi/linux/fs.h.
     nix::ioctl_write_int!(ficlone, 0x94, 9);
+    // _IOW(0x94, 13, struct file_clone_range) and _IOR('X', 31, struct fsxattr) there.
+    nix::ioctl_write_ptr!(ficlone_range, 0x94, 13, CloneRange);
+    nix::ioctl_read!(fsgetxattr, b'X', 31, FsXattr);
+    // _IOR('X', 100, struct xfs_fsop_geom_v1) and _IOWR('X', 61, struct xfs_ag_geometry) of fs/xfs/libxfs/xfs_fs.h.
+    nix::ioctl_read!(fsgeometry, b'X', 100, Geometry);
+    nix::ioctl_readwrite!(ag_geometry, b'X', 61, GroupGeometry);
 }

@@ -53,6 +53,7 @@ mod restore;
 mod revive;
 mod rights;
 mod rmdir;
+mod room;
 mod snapdir;
 mod state;
 mod sys;

@@ -38,7 +38,8 @@ impl Store {
         let Some(grave) = self.only_grave(&base)? else {
             return Err(Error::unsupported("the file was not deleted"));
         };
-        refuse_quota(&XattrNames::of(&base.file)?)?;
+        let names = XattrNames::of(&base.file)?;
+        refuse_quota(&names)?;
         let was = grave.was.link().ok_or(Error::unsupported(
             "the directory that the file was in was removed: `fsnap restore --to PATH` brings it back elsewhere",
         ))?;
@@ -46,9 +47,9 @@ impl Store {
         if sys::stat_in(&parent.file, was.name.as_slice())?.is_some() {
             return Err(exists(&was));
         }
-        self.restorable(&base, name)?;
+        let snapshot = self.restorable(&base, &names, name)?;
         may(parent.gfid, &was.name)?;
-        let back = self.restore_into(&base, name).and_then(|time| {
+        let back = self.restore_into(&base, &snapshot, name).and_then(|time| {
             self.raise(&base, &grave, &was, &parent)?;
             // They are not its owner's any more but its own: what fails here is done when somebody looks.
             if let Err(e) = self.follow_rights(base.gfid) {

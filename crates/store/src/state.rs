@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! format        "fsnap 2"
-//! intents/      restores that were begun: BASE-GFID holds an Intent
+//! intents/      restores that were begun: BASE-GFID is a symlink whose text is an Intent
 //! awaited/      PAYLOAD-GFID is a symlink whose text is the base's gfid: the payload is missing, and self-heal is to bring it
 //! pending/      PAYLOAD-GFID is the payload, or a symlink as above if that is missing: it is about to enter the catalogue or to leave it
 //! armed/        BASE-GFID is a symlink whose text says what is known of a restore by a carrier that is not over: Armed

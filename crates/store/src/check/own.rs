@@ -1,15 +1,14 @@
 //! fsnap's own directory, `.glusterfs/fsnap`, opened without making anything in it.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fsnap_core::record::{self, Intent};
+use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid, LastPlace, Result};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, readlinkat};
+use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 
 use super::payload::At;
@@ -17,6 +16,7 @@ use super::{Finds, Fix, ProblemKind, Scan, Subject};
 use crate::adopt;
 use crate::brick::{Access, BrickDir, GLUSTERFS};
 use crate::grave;
+use crate::intent::read_intent;
 use crate::reserve;
 use crate::state::{self, UNFINISHED, base_in, has_format};
 use crate::sys::{self, DIR, Doing, open_in};
@@ -311,20 +311,7 @@ impl Scan<'_> {
     }
 
     fn read_intent(&self, name: &[u8]) -> Result<Option<Intent>> {
-        let Some(dir) = &self.own.intents else { return Ok(None) };
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOATIME;
-        match stat_of(&self.own.intents, name).map(|stat| sys::kind(&stat)) {
-            Some(libc::S_IFREG) => {}
-            Some(_) => return Err(Error::NotRegular),
-            None => return Ok(None),
-        }
-        let file = match open_in(dir, name, flags) {
-            Err(Errno::ENOENT) => return Ok(None),
-            other => other.doing("open an intent")?,
-        };
-        let mut text = Vec::new();
-        file.take(record::MAX as u64 + 1).read_to_end(&mut text).doing("read an intent")?;
-        Intent::decode(&text).map(Some)
+        self.own.intents.as_ref().map_or(Ok(None), |dir| read_intent(dir, name))
     }
 
     pub(super) fn lost(&self, name: &[u8], finds: &mut Finds) {

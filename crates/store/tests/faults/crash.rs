@@ -126,6 +126,51 @@ fn what_is_torn_is_known_until_it_is_whole() {
     }
 }
 
+/// A restore that has no way back, because nothing is known that could stop it, is gone on with when it does. Where there is less
+/// room it is taken back.
+#[test]
+fn a_restore_that_stops_once() {
+    let whole = [(30_000, 30_000), (150_000, 150_000), (70_001, 70_001)];
+    let [a, now, c] = whole.map(|(size, seed)| content(size, seed));
+    for little_room in [false, true] {
+        let (disk, first) = own_disk(Fs::Xfs, 512 << 20);
+        if little_room {
+            let free = tool("stat", &["-f", "-c", "%a"], disk.path()).trim().parse::<u64>().unwrap() * 4096;
+            let filler = disk.path().join("filler");
+            fs::write(&filler, b"").unwrap();
+            tool("fallocate", &["-l", &(free - (48 << 20)).to_string()], filler);
+        }
+        for snapshot in ["a", "b"] {
+            let (mut done, mut back) = (0, 0);
+            for at in 1.. {
+                let b = TestBrick::at(first.path.with_file_name(format!("{snapshot}{at}")));
+                let file = snapped(&b, "d/f");
+                let store = b.store();
+                let before = fs::read(b.join("d/f")).unwrap();
+                let restore = || store.restore(file, &name(snapshot));
+                let (result, hit) = fault::with(at, Fault::Fail(Errno::EIO), restore);
+                let after = fs::read(b.join("d/f")).unwrap();
+                assert!([&a, &now, &c].contains(&&after), "step {at} to {snapshot}: {} bytes", after.len());
+                if !hit {
+                    result.unwrap();
+                    break;
+                }
+                match result {
+                    Ok(_) => done += usize::from(after != before),
+                    Err(_) => back += usize::from(after == before),
+                }
+                store.restore(file, &name(snapshot)).unwrap();
+                assert!(!store.is_torn(file) && b.intents().is_empty() && b.lost().is_empty());
+                sound(&b, "whole again");
+                drop(store);
+                discard(&b);
+            }
+            eprintln!("to {snapshot}, little room: {little_room}: {done} done, {back} back");
+            assert!(if little_room { done == 0 && back > 4 } else { done > 0 });
+        }
+    }
+}
+
 /// Runs `call`, and says whether it was left by a crash.
 pub fn crashes(call: impl FnOnce()) -> bool {
     match catch_unwind(AssertUnwindSafe(call)) {

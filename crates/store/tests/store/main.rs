@@ -13,6 +13,7 @@ mod graves;
 mod guard;
 mod healing;
 mod lifecycle;
+mod over;
 mod places;
 mod real;
 mod refusals;

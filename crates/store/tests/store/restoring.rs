@@ -1,7 +1,7 @@
 //! What a restore does to content of all shapes, and what it does when it is cut short.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use fsnap_core::Gfid;
@@ -123,21 +123,33 @@ fn half_restored_by(b: &TestBrick, store: &Store) -> (Gfid, Gfid) {
     (base, payload)
 }
 
+/// The intent is a file where an older fsnap has written it.
 #[test]
 fn an_interrupted_restore_is_finished_at_open() {
     on_both(|b| {
         let (base, _) = half_restored(&b);
-        fs::create_dir(b.join(".glusterfs/fsnap/tmp-1-2-3")).unwrap();
-        let store = b.store();
-        assert!(fs::read(b.join("f")).unwrap() == content(MIB + 5, 1));
-        assert!(b.intents().is_empty() && b.lost().is_empty());
-        assert!(!b.join(".glusterfs/fsnap/tmp-1-2-3").exists());
-        fs::write(b.join("f"), b"later").unwrap();
-        drop(store);
-        b.store();
-        assert_eq!(fs::read(b.join("f")).unwrap(), b"later", "finished once and no more");
-        assert_eq!(listed(&b.store(), base), ["a"]);
+        finished_at_open(&b, base);
     });
+    on_both(|b| {
+        let (base, payload) = half_restored(&b);
+        let at = b.join(".glusterfs/fsnap/intents").join(base.to_string());
+        fs::remove_file(&at).unwrap();
+        symlink(Intent { base, payload, name: name("a") }.to_string(), at).unwrap();
+        finished_at_open(&b, base);
+    });
+}
+
+fn finished_at_open(b: &TestBrick, base: Gfid) {
+    fs::create_dir(b.join(".glusterfs/fsnap/tmp-1-2-3")).unwrap();
+    let store = b.store();
+    assert!(fs::read(b.join("f")).unwrap() == content(MIB + 5, 1));
+    assert!(b.intents().is_empty() && b.lost().is_empty());
+    assert!(!b.join(".glusterfs/fsnap/tmp-1-2-3").exists());
+    fs::write(b.join("f"), b"later").unwrap();
+    drop(store);
+    b.store();
+    assert_eq!(fs::read(b.join("f")).unwrap(), b"later", "finished once and no more");
+    assert_eq!(listed(&b.store(), base), ["a"]);
 }
 
 #[test]
@@ -174,6 +186,10 @@ fn intents_that_make_no_sense() {
         (base.to_string(), Intent { name: name("b"), ..good.clone() }.to_string()),
         (base.to_string(), Intent { payload: stranger, ..good.clone() }.to_string()),
     ];
+    symlink("garbage", b.join(".glusterfs/fsnap/intents/link")).unwrap();
+    b.store();
+    assert!(b.intents().is_empty() && b.lost().len() == 1);
+    fs::remove_file(b.join(".glusterfs/fsnap/lost").join(&b.lost()[0])).unwrap();
     for (count, (file, text)) in bad.iter().enumerate() {
         write_intent(&b, file, text);
         b.store();

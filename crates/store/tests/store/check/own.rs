@@ -147,6 +147,13 @@ fn intents() {
     fs::write(&at, b"garbage").unwrap();
     reports(&b, ProblemKind::IntentDamaged);
     fs::remove_file(&at).unwrap();
+    symlink(intent.to_string(), &at).unwrap();
+    reports(&b, ProblemKind::IntentPending);
+    drop(b.store());
+    assert!(!at.exists());
+    symlink("garbage", &at).unwrap();
+    reports(&b, ProblemKind::IntentDamaged);
+    fs::remove_file(&at).unwrap();
     tool("mkfifo", &[], own(&b, "intents/fifo"));
     reports(&b, ProblemKind::IntentDamaged);
 }
