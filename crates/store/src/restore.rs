@@ -208,7 +208,7 @@ impl Store {
                 "bitrot has signed the file and would take the restore for corruption",
             ));
         }
-        let entry = pages::expect_entry(&live, name)?;
+        let entry = pages::expect_entry(live, name)?;
         let payload = self
             .payload(live.gfid, name, entry.gfid)?
             .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))?;
