@@ -419,8 +419,13 @@ pub(crate) fn is_begun(payload: &OpenFile) -> Result<bool> {
 
 /// The names of the marks of the replicate translator that `payload` has.
 pub(crate) fn marks(payload: &OpenFile) -> Result<Vec<String>> {
+    marks_among(&XattrNames::of(&payload.file)?, payload)
+}
+
+/// The same if the names of its xattrs are known.
+pub(crate) fn marks_among(names: &XattrNames, payload: &OpenFile) -> Result<Vec<String>> {
     let mut marks = Vec::new();
-    for name in XattrNames::of(&payload.file)?.starting(afr::PREFIX) {
+    for name in names.starting(afr::PREFIX) {
         if xattrs::get(&payload.file, name)?.is_some_and(|mark| mark.iter().any(|&byte| byte != 0)) {
             marks.push(name.to_owned());
         }

@@ -109,10 +109,17 @@ impl Store {
     fn describe(&self, base: Gfid, name: SnapName, record: &Record, dispersed: bool) -> Result<Snapshot> {
         let payload = self.payload(base, &name, record.gfid)?;
         let mut snapshot = Snapshot::from_record(name, record);
-        if let Some(payload) = payload.filter(|payload| !is_being_healed(payload, dispersed)) {
-            snapshot.unsettled = !adopt::marks(&payload)?.is_empty();
-            snapshot.size = Some(content_size(&payload)?);
-            snapshot.mtime = mtime(&payload)?;
+        let Some(payload) = payload else { return Ok(snapshot) };
+        // Of what it has not, nothing need be asked.
+        let names = XattrNames::of(&payload.file)?;
+        if !is_being_healed(&names, dispersed) {
+            snapshot.unsettled = !adopt::marks_among(&names, &payload)?.is_empty();
+            snapshot.size = Some(if names.has(xattrs::EC_SIZE) {
+                content_size(&payload)?
+            } else {
+                payload.stat.st_size.unsigned_abs()
+            });
+            snapshot.mtime = if names.has(mdata::XATTR) { mtime(&payload)? } else { None };
         }
         Ok(snapshot)
     }
@@ -137,10 +144,9 @@ impl Store {
     }
 }
 
-/// Whether self-heal has yet to fill it.
-pub(crate) fn is_being_healed(payload: &OpenFile, dispersed: bool) -> bool {
-    let has = |name: &str| xattrs::get(&payload.file, name).is_ok_and(|value| value.is_some());
-    has(adopt::HEALING) || (dispersed && !has(xattrs::EC_SIZE))
+/// Whether self-heal has yet to fill a payload with xattrs of these names.
+pub(crate) fn is_being_healed(names: &XattrNames, dispersed: bool) -> bool {
+    names.has(adopt::HEALING) || (dispersed && !names.has(xattrs::EC_SIZE))
 }
 
 fn mtime(file: &OpenFile) -> Result<Option<Timestamp>> {

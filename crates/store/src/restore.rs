@@ -212,7 +212,7 @@ impl Store {
         let payload = self
             .payload(live.gfid, name, entry.gfid)?
             .ok_or_else(|| Error::Damaged(format!("this brick lacks the data of snapshot {name}")))?;
-        match is_being_healed(&payload, names.is_dispersed()) {
+        match is_being_healed(&XattrNames::of(&payload.file)?, names.is_dispersed()) {
             true => Err(Error::Unhealed(format!("self-heal has not filled snapshot {name} yet").into())),
             false => Ok(payload),
         }
