@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod agree;
+pub mod instructions;
 pub mod stage;
 
 use std::os::unix::fs::MetadataExt;
