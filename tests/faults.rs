@@ -336,10 +336,10 @@ fn a_create_that_has_to_wait_on_disperse() {
     converges(&stage.0.volume, layout);
 }
 
-/// One brick of three is killed at each change that it makes to its disk. `FSNAP_ALL=1` tries all of them, not every fourth.
+/// One brick of three is killed at each change that it makes to its disk. `FSNAP_ALL=1` tries all of them, not every third.
 #[test]
 fn a_restore_in_which_a_brick_is_killed() {
-    let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 4 };
+    let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 3 };
     for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
         let (volume, file) = (&stage.0.volume, stage.file("f"));
@@ -368,14 +368,14 @@ fn a_restore_in_which_a_brick_is_killed() {
             stage.0.mount.wait_connected(3);
         }
         println!("{layout:?}: {kills} kills");
-        assert!(kills * stride > 12);
+        assert!(kills * stride > 8);
     }
 }
 
-/// All bricks lose their power at each change that they make to their disks. `FSNAP_ALL=1` tries all of them, not every fourth.
+/// All bricks lose their power at each change that they make to their disks. `FSNAP_ALL=1` tries all of them, not every third.
 #[test]
 fn a_restore_in_which_all_bricks_lose_their_power() {
-    let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 4 };
+    let stride = if std::env::var_os("FSNAP_ALL").is_some() { 1 } else { 3 };
     for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         println!("{layout:?}");
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| volume));
@@ -417,7 +417,7 @@ fn a_restore_in_which_all_bricks_lose_their_power() {
             sees(&file, sums[new]);
         }
         println!("{cuts} power cuts");
-        assert!(cuts * stride > 12);
+        assert!(cuts * stride > 8);
     }
 }
 
@@ -426,9 +426,9 @@ fn a_restore_in_which_all_bricks_lose_their_power() {
 /// works again, or when the brick is started.
 #[test]
 fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
-    // One at which it is taken back, and those at which that fails too; with `FSNAP_ALL=1` some more.
+    // Around those at which the content is half new; with `FSNAP_ALL=1` some more.
     let all = std::env::var_os("FSNAP_ALL").is_some();
-    let steps = if all { (10..20).collect() } else { vec![10, 13, 14, 15] };
+    let steps = if all { (3..14).collect() } else { vec![6, 7, 8, 9] };
     for layout in [VolumeType::Replicate(3), VolumeType::Disperse { data: 2, redundancy: 1 }] {
         let stage = Stage::new(volume(layout, 3, 1024 * MIB, |volume| match layout {
             // The mount reads from that brick as long as it does not know better.
@@ -452,6 +452,7 @@ fn a_restore_that_one_brick_can_neither_do_nor_take_back() {
             let before = said("HALF RESTORED");
             stage.restore("f", "s1");
             sees(&file, sums[1]);
+            println!("{at}: {}", said("HALF RESTORED") > before);
             if said("HALF RESTORED") > before {
                 torn += 1;
                 let refused = said("is neither read nor changed");
