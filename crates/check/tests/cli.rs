@@ -138,7 +138,7 @@ fn what_it_cannot_check() {
     assert_eq!(code(&closed), 0);
 
     fs::create_dir(brick.join(".glusterfs/fsnap")).unwrap();
-    fs::write(brick.join(".glusterfs/fsnap/format"), b"fsnap 2\n").unwrap();
+    fs::write(brick.join(".glusterfs/fsnap/format"), b"fsnap 1\n").unwrap();
     let output = check(&brick, &[]);
     assert_eq!(code(&output), 3);
     assert!(String::from_utf8_lossy(&output.stderr).contains("another version of fsnap"));
