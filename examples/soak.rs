@@ -115,7 +115,7 @@ fn minute(scene: &Scene, steady: &Place, shaken: &Place, rng: &mut Rng, seed: u6
     match rng.below(5) {
         0 => events::kill(&shaken.volume, 0, &shaken.refs(), &shaken.book),
         1 => events::restart(&shaken.volume, &shaken.refs(), &shaken.book),
-        2 => events::switch_graph(&steady.volume, &steady.refs()),
+        2 => events::switch_graph(&steady.volume, &steady.refs(), &steady.book),
         3 => events::set_nonsense(scene, &steady.volume, &steady.book),
         _ => {}
     }

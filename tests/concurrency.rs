@@ -351,7 +351,7 @@ fn nothing_is_lost_whatever_happens_to_the_volume() {
     let roots = mounts.map(|mount| mount.path());
     let book = Arc::new(Book::default());
     let happen: [(&str, &dyn Fn()); 4] = [
-        ("the clients' graphs are switched", &|| events::switch_graph(volume, &mounts)),
+        ("the clients' graphs are switched", &|| events::switch_graph(volume, &mounts, &book)),
         ("options get nonsense", &|| events::set_nonsense(scene, volume, &book)),
         ("the volume is stopped and started", &|| events::restart(volume, &mounts, &book)),
         ("the brick is killed", &|| events::kill(volume, 0, &mounts, &book)),

@@ -7,8 +7,9 @@ use fsnap_testbed::{Mount, Scene, Volume, wait_until};
 
 use super::{Book, Excuse};
 
-/// The clients' graphs are built anew, and all that is open moves to them.
-pub fn switch_graph(volume: &Volume, mounts: &[&Mount]) {
+/// The clients' graphs are built anew, and all that is open moves to them. The excuse is the caller's to take back.
+pub fn switch_graph(volume: &Volume, mounts: &[&Mount], book: &Book) {
+    book.excuse(Some(Excuse::Switch));
     for value in ["off", "on"] {
         let graphs: Vec<_> = mounts.iter().map(|mount| active(mount)).collect();
         volume.set("performance.write-behind", value);

@@ -34,6 +34,7 @@ pub fn accepted(what: &str, errno: Errno, excuse: Option<Excuse>) -> bool {
     let excused = match excuse {
         Some(Excuse::Outage) => is_outage(errno),
         Some(Excuse::NoRestore) => what == "restore" && errno == EOPNOTSUPP,
+        Some(Excuse::Switch) => what == "link" && errno == EIO,
         None => false,
     };
     if errno == ENOENT || errno == ESTALE || excused {
@@ -61,6 +62,9 @@ pub enum Excuse {
     Outage,
     /// `direct-restore` has a value that can't be read: that is "off".
     NoRestore,
+    /// The clients go over to another graph. A link to a file that somebody else deletes then is answered with the errno of the
+    /// directory, which is there: 0, and no entry with it (`fuse_link_resume`); the kernel makes `EIO` of that.
+    Switch,
 }
 
 /// The brick went away before it answered: the command happened or did not.
