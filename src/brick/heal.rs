@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use fsnap_core::catalogue::{PAGE_PREFIX, Page, page_number};
+use fsnap_core::catalogue::{PAGE_PREFIX, Page, impossible_key, page_number};
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PAYLOAD, SEQ, decode_seq};
 use fsnap_core::{Error, Gfid, Result, SNAP_DIR, SnapName, afr};
@@ -109,16 +109,21 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
             }
         });
     }
-    let truth = truth(dict, brick.state.doubts.of(base));
+    let refused = move |error: &Error| {
+        tracing::warn!(
+            "the catalogue of {base} is not healed: {error}. If it is damaged: fsnap-check on the other bricks tells more"
+        );
+        error.errno()
+    };
+    let truth = match truth(dict, brick.state.doubts.of(base)) {
+        Ok(truth) => truth,
+        Err(error) => return held.fail(refused(&error)),
+    };
     if let Ok(mut healing) = brick.healing.lock() {
         healing.remove(&base);
     }
     let state = Arc::clone(&brick.state);
     brick.pool.submit_short(vec![Key::File(base)], move |turn| {
-        let refused = move |error: &Error| {
-            tracing::warn!("the catalogue of {base} is not healed: {error}");
-            error.errno()
-        };
         let adopted = turn.in_time().and_then(|turn| {
             let change = state.begin()?;
             state.store()?.adopt(base, &truth).map(|()| (turn, change))
@@ -143,12 +148,18 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
     });
 }
 
-fn truth(dict: Dict<'_>, doubtful: BTreeSet<SnapName>) -> Catalogue {
-    let pages = dict.with_prefix(PAGE_PREFIX.as_bytes()).into_iter();
-    let pages = pages.filter_map(|(key, value)| Some((page_number(key)?, Page::new(value.to_vec()))));
-    let seq = dict.with_prefix(SEQ.as_bytes()).into_iter().find(|(key, _)| *key == SEQ.as_bytes());
-    let seq = seq.and_then(|(_, value)| decode_seq(value).ok());
-    Catalogue { seq, pages: pages.collect(), doubtful }
+/// [`Error::Damaged`] (`EIO`) if there is something that may be a page, or the number, and can't be read.
+fn truth(dict: Dict<'_>, doubtful: BTreeSet<SnapName>) -> Result<Catalogue> {
+    let mut truth = Catalogue { doubtful, ..Catalogue::default() };
+    for (key, value) in dict.with_prefix(PAGE_PREFIX.as_bytes()) {
+        let number = page_number(key).ok_or_else(|| impossible_key(key))?;
+        truth.pages.insert(number, Page::new(value.to_vec()));
+    }
+    if let Some((_, value)) = dict.with_prefix(SEQ.as_bytes()).iter().find(|(key, _)| *key == SEQ.as_bytes())
+    {
+        truth.seq = Some(decode_seq(value)?);
+    }
+    Ok(truth)
 }
 
 /// Where self-heal has to look, for the snapshots of `base`.

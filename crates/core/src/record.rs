@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::{Error, Gfid, Result, SnapName, Timestamp};
 
-/// On the base file: the number of the last snapshot taken, in decimal. Never goes back.
+/// On the base file: the number of the last snapshot taken. Never goes back.
 pub const SEQ: &str = "trusted.fsnap.seq";
 /// On a snapshot: which file's snapshot it is.
 pub const PAYLOAD: &str = "trusted.fsnap.record";
@@ -161,9 +161,16 @@ impl fmt::Display for Armed {
     }
 }
 
-/// Reads [`SEQ`]'s value. [`Error::Damaged`] (`EIO`) if it is not a decimal number.
+/// [`SEQ`]'s value: 20 digits, so that it never gets longer. See [`catalogue`](crate::catalogue) for what XFS does with what does.
+pub fn encode_seq(seq: u64) -> String {
+    format!("{seq:020}")
+}
+
+/// Reads [`SEQ`]'s value, also with less zeros in front. [`Error::Damaged`] (`EIO`) if it is not a decimal number.
 pub fn decode_seq(bytes: &[u8]) -> Result<u64> {
-    std::str::from_utf8(bytes).ok().and_then(|s| seq_from(s).ok()).ok_or_else(|| damaged(bytes))
+    let digits = bytes.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(bytes).ok().filter(|_| digits && bytes.len() <= 20);
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| damaged(bytes))
 }
 
 fn seq_from(text: &str) -> Result<u64> {
@@ -338,7 +345,11 @@ mod tests {
     fn seq() {
         assert_eq!(decode_seq(b"0"), Ok(0));
         assert_eq!(decode_seq(b"18446744073709551615"), Ok(u64::MAX));
-        for bad in ["", "-1", "1 ", "01", "x"] {
+        for seq in [0, 9, 10, u64::MAX] {
+            let bytes = encode_seq(seq);
+            assert_eq!((bytes.len(), decode_seq(bytes.as_bytes())), (20, Ok(seq)));
+        }
+        for bad in ["", "-1", "+1", "1 ", "x", "000000000000000000001", "18446744073709551616"] {
             assert_eq!(decode_seq(bad.as_bytes()).unwrap_err().errno(), libc::EIO, "{bad}");
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use fsnap_core::catalogue::Page;
-use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ};
+use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ, encode_seq};
 use fsnap_core::{Error, Gfid, LastPlace, Result, SnapName, afr};
 
 use crate::Store;
@@ -57,9 +57,10 @@ impl Store {
     /// number). Those that may not have been deleted there go into quarantine. To be called before the xattrs of `truth` are
     /// set. When this returns it is durable.
     ///
-    /// [`Error::Gone`] (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), [`Error::Damaged`] (`EIO`), or what a system call
-    /// says.
+    /// [`Error::Damaged`] (`EIO`) also if it can't be told which snapshots `truth` has: nothing is changed then. Else [`Error::Gone`]
+    /// (`ESTALE`), [`Error::NotRegular`] (`EINVAL`), or what a system call says.
     pub fn adopt(&self, base: Gfid, truth: &Catalogue) -> Result<()> {
+        truth.pages.values().try_for_each(Page::check_names)?;
         let _change = self.change()?;
         let _reserve = self.may_use_reserve();
         let inode = self.brick.open_file(base, Access::Read)?;
@@ -79,7 +80,7 @@ impl Store {
         }
         // Self-heal would leave pages that the other brick does not have. As always the number is there before the entries.
         if let Some(seq) = truth.seq {
-            let seq = seq.to_string().into_bytes();
+            let seq = encode_seq(seq).into_bytes();
             if xattrs::get(&inode.file, SEQ)?.as_ref() != Some(&seq) {
                 xattrs::set(&inode.file, SEQ, &seq)?;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fsnap_core::command::Create;
 use fsnap_core::gfid2path::Link;
-use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ, decode_seq};
+use fsnap_core::record::{PAYLOAD, PayloadRecord, Record, SEQ, decode_seq, encode_seq};
 use fsnap_core::{Error, Gfid, Result, SnapName};
 use nix::sys::stat::{FileStat, fstat};
 
@@ -47,6 +47,8 @@ struct NewPayload {
     leaf: Vec<u8>,
     record: PayloadRecord,
     entry: Record,
+    /// The value of [`SEQ`] until now.
+    last_seq: Option<Vec<u8>>,
 }
 
 /// The places where a payload goes.
@@ -116,7 +118,7 @@ impl Store {
     }
 
     fn check_limits(&self, base: &OpenFile, pages: &Pages, name: &SnapName, limits: &Limits) -> Result<()> {
-        if !matches!(pages.get(name), Ok(None)) {
+        if pages.page_of(name).is_some() {
             return Err(Error::Exists(name.to_string()));
         }
         let count = pages.all()?.len();
@@ -134,8 +136,15 @@ impl Store {
     fn plan(&self, base: &OpenFile, pages: &Pages, what: &Create) -> Result<NewPayload> {
         let (parent, file_name) =
             self.place_of(base, |file_name| what.name.file_name(file_name).map(drop))?;
-        let seq = last_seq(base, pages)?.checked_add(1);
-        let seq = seq.ok_or_else(|| Error::Damaged(format!("the seq of {} is at its end", base.gfid)))?;
+        let last_seq = xattrs::get(&base.file, SEQ)?;
+        let seq = match &last_seq {
+            Some(bytes) => decode_seq(bytes)?,
+            // Heal sets the xattrs one by one: the entries can be here before the number.
+            None => pages.readable().map(|(_, record)| record.seq).max().unwrap_or(0),
+        };
+        let seq = seq
+            .checked_add(1)
+            .ok_or_else(|| Error::Damaged(format!("the seq of {} is at its end", base.gfid)))?;
         let gfid = base.gfid.payload(&what.name, what.id, seq);
         let entry = Record { seq, id: what.id, gfid, created: what.created, held: false };
         Ok(NewPayload {
@@ -143,6 +152,7 @@ impl Store {
             leaf: what.name.file_name(&file_name)?,
             record: PayloadRecord::of(base.gfid, what.name.clone(), &entry),
             entry,
+            last_seq,
         })
     }
 
@@ -204,7 +214,7 @@ impl Store {
         ] {
             brick.settle(step)?;
         }
-        xattrs::set(&base.file, SEQ, entry.seq.to_string().as_bytes())?;
+        xattrs::set(&base.file, SEQ, encode_seq(entry.seq).as_bytes())?;
         pages.put(&base.file, name, entry)?;
         // An unlink does not wait for a file without snapshots, which it was until now.
         if fstat(&base.file).doing("stat")?.st_nlink < 2 {
@@ -221,7 +231,7 @@ impl Store {
         Ok(())
     }
 
-    /// Undoes [`publish`](Self::publish), however far it came. `seq` stays: it never goes back.
+    /// Undoes [`publish`](Self::publish), however far it came: also the number, which other bricks may not have given.
     fn take_back(
         &self,
         base: &OpenFile,
@@ -230,14 +240,23 @@ impl Store {
         places: &PayloadDirs,
     ) -> Result<()> {
         let _reserve = self.may_use_reserve();
-        pages::remove_entry(base, &plan.record.name)?;
         let gfid = payload.gfid;
+        pages::remove_entry(base, &plan.record.name)?;
+        if xattrs::get(&base.file, SEQ)? != plan.last_seq {
+            match &plan.last_seq {
+                Some(seq) => xattrs::set(&base.file, SEQ, seq)?,
+                None => xattrs::remove(&base.file, SEQ)?,
+            }
+        }
+        self.brick.settle(&base.file)?;
         if sys::unlink_if_same(&places.snap_dir.dir, plan.leaf.as_slice(), &payload.stat)? {
             self.notice(Notice::Removed { dir: plan.parent.gfid.snap_dir(), name: &plan.leaf, file: gfid });
+            self.brick.settle(&places.snap_dir.dir)?;
         }
-        let state = self.state()?;
-        sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)?;
-        state.forget_pending(gfid)
+        if sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)? {
+            self.brick.settle(&places.handles)?;
+        }
+        self.state()?.forget_pending(gfid)
     }
 
     /// Opens the places where the payload goes, and makes sure that nothing stands there. They are made if they are not there: only
@@ -304,13 +323,4 @@ pub(crate) fn refuse_quota(names: &XattrNames) -> Result<()> {
 /// Whether rebalance has moved the file away, or is about to fill this one. Source: `check_is_linkfile` of cluster/dht.
 fn is_link(stat: &FileStat, names: &XattrNames) -> bool {
     stat.st_mode & 0o7777 == libc::S_ISVTX && names.has(xattrs::LINKTO)
-}
-
-/// The number of the last snapshot taken.
-fn last_seq(base: &OpenFile, pages: &Pages) -> Result<u64> {
-    if let Some(bytes) = xattrs::get(&base.file, SEQ)? {
-        return decode_seq(&bytes);
-    }
-    // Heal sets the xattrs one by one: the entries can be here before the number.
-    Ok(pages.readable().map(|(_, record)| record.seq).max().unwrap_or(0))
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
-use fsnap_core::catalogue::{PAGE_PREFIX, Page, page_key, page_number};
+use fsnap_core::catalogue::{PAGE_PREFIX, Page, impossible_key, page_key, page_number};
 use fsnap_core::record::Record;
 use fsnap_core::{Error, Gfid, Result, SnapName};
 
@@ -45,12 +45,7 @@ impl Pages {
 
     /// All entries; [`Error::Damaged`] (`EIO`) for each that can't be read.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Result<(SnapName, Record)>> {
-        let impossible = self.impossible.iter().map(|key| {
-            Err(Error::Damaged(format!(
-                "a page of the catalogue with an impossible name: {}",
-                key.escape_ascii()
-            )))
-        });
+        let impossible = self.impossible.iter().map(|key| Err(impossible_key(key)));
         self.pages.values().flat_map(|page| page.entries(self.base)).chain(impossible)
     }
 
@@ -72,19 +67,26 @@ impl Pages {
         self.entries().filter_map(Result::ok)
     }
 
-    /// The entry of `name`, if there is one. [`Error::Damaged`] (`EIO`) if it can't be read.
+    /// The entry of `name`, if there is one. [`Error::Damaged`] (`EIO`) if it can't be read, or if it may be among what can't be read.
     pub(crate) fn get(&self, name: &SnapName) -> Result<Option<Record>> {
-        let found = self.pages.values().find_map(|page| page.get(self.base, name).transpose());
-        found.transpose()
+        if let Some(found) = self.pages.values().find_map(|page| page.get(self.base, name).transpose()) {
+            return found.map(Some);
+        }
+        self.pages.values().try_for_each(Page::check_names)?;
+        self.impossible.first().map_or(Ok(None), |key| Err(impossible_key(key)))
+    }
+
+    /// The number of the page with the entry of `name`, whether that can be read or not.
+    pub(crate) fn page_of(&self, name: &SnapName) -> Option<u32> {
+        let has = |page: &Page| !matches!(page.get(self.base, name), Ok(None));
+        self.pages.iter().find(|(_, page)| has(page)).map(|(number, _)| *number)
     }
 
     /// Writes an entry: in the place of the one of its name, or as a new one.
     pub(crate) fn put(&mut self, file: &File, name: &SnapName, record: &Record) -> Result<()> {
-        let has = |page: &Page| !matches!(page.get(self.base, name), Ok(None));
-        let last = self.pages.last_key_value();
-        let number = match self.pages.iter().find(|(_, page)| has(page)) {
-            Some((number, _)) => *number,
-            None => match last {
+        let number = match self.page_of(name) {
+            Some(number) => number,
+            None => match self.pages.last_key_value() {
                 Some((number, page)) if page.has_room(name, record) => *number,
                 Some((number, _)) => number.checked_add(1).ok_or_else(|| {
                     Error::Damaged(format!(
@@ -97,7 +99,7 @@ impl Pages {
         };
         let page = self.pages.entry(number).or_default();
         page.put(name, record);
-        xattrs::set(file, page_key(number), page.as_bytes())
+        xattrs::set(file, page_key(number), &page.to_bytes())
     }
 
     /// Takes the entries of `name` out.
@@ -129,7 +131,7 @@ impl Pages {
 fn write(file: &File, number: u32, page: &Page) -> Result<()> {
     match page.is_empty() {
         true => xattrs::remove(file, page_key(number)),
-        false => xattrs::set(file, page_key(number), page.as_bytes()),
+        false => xattrs::set(file, page_key(number), &page.to_bytes()),
     }
 }
 

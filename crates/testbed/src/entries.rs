@@ -7,6 +7,8 @@ use nix::errno::Errno;
 use crate::{getx, removex, setx};
 
 const PAGE: &str = "trusted.fsnap.catalogue.";
+/// How many bytes a page has at least; newlines fill it up.
+const LEAST: usize = 256;
 
 /// A line without its end, and the xattr that has it.
 struct Line {
@@ -54,7 +56,8 @@ fn lines(path: impl AsRef<Path>) -> Result<Vec<Line>, Errno> {
     let mut lines = Vec::new();
     for page in pages(&path)? {
         let bytes = getx(&path, &page)?;
-        let texts = bytes.strip_suffix(b"\n").unwrap_or(&bytes).split(|&byte| byte == b'\n');
+        let end = bytes.iter().rposition(|&byte| byte != b'\n').map_or(0, |last| last + 1);
+        let texts = bytes[..end].split(|&byte| byte == b'\n');
         lines.extend(texts.map(|text| Line { page: page.clone(), text: text.to_vec() }));
     }
     Ok(lines)
@@ -80,7 +83,9 @@ fn write(path: impl AsRef<Path>, lines: &[Line]) -> Result<(), Errno> {
         }
     }
     for lines in lines.chunk_by(|one, other| one.page == other.page) {
-        let text: Vec<u8> = lines.iter().flat_map(|line| line.text.iter().copied().chain([b'\n'])).collect();
+        let mut text: Vec<u8> =
+            lines.iter().flat_map(|line| line.text.iter().copied().chain([b'\n'])).collect();
+        text.resize(text.len().max(LEAST), b'\n');
         setx(&path, &lines[0].page, text)?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fsnap_core::catalogue::{Page, page_key};
 use fsnap_core::command::Create;
 use fsnap_core::gfid2path::Link;
-use fsnap_core::record::{PayloadRecord, Record};
+use fsnap_core::record::{PayloadRecord, Record, encode_seq};
 use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp};
 use fsnap_store::{Catalogue, Cloned, Limits, Outstanding, Store};
 use fsnap_testbed::{Disk, Fs, Scene, entry_line, getx, listx, removex, run, setx};
@@ -336,9 +336,9 @@ pub fn heal(
 ) -> Result<Outstanding> {
     let truth = catalogue(seq, truth);
     store.adopt(base, &truth)?;
-    setx(b.handle(base), "trusted.fsnap.seq", seq.to_string()).unwrap();
+    setx(b.handle(base), "trusted.fsnap.seq", encode_seq(seq)).unwrap();
     for (number, page) in &truth.pages {
-        setx(b.handle(base), page_key(*number), page.as_bytes()).unwrap();
+        setx(b.handle(base), page_key(*number), page.to_bytes()).unwrap();
     }
     store.outstanding(base)
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use fsnap_core::record::PayloadRecord;
+use fsnap_core::record::{PayloadRecord, encode_seq};
 use fsnap_core::{Error, Gfid};
+use fsnap_store::check::{self, ProblemKind};
 use fsnap_testbed::{Fs, content, entry_line, getx, remove_entry_line, removex, set_entry_line, setx};
 
 use crate::common::*;
@@ -85,6 +86,48 @@ fn a_snapshot_that_no_catalogue_knows_is_deleted_by_itself() {
         store.delete_by(orphan, &name("d")).unwrap();
         assert!(names(&b.join(".fsnap")).is_empty() && !b.handle(orphan).exists());
     }
+}
+
+/// What a line that can't be read says may be just that.
+#[test]
+fn a_payload_that_a_damaged_catalogue_may_have_stays() {
+    on_both(|b| {
+        let store = b.store();
+        let base = b.make_file("f", b"x");
+        let payload = snap(&store, base, "a").gfid;
+        let (path, good) = (b.join("f"), entry_line(b.join("f"), "a").unwrap());
+        b.refuses(libc::ENODATA, || store.delete(base, &name("b")));
+        remove_entry_line(&path, "a").unwrap();
+        let damage: [(&str, &[u8]); 3] = [
+            ("trusted.fsnap.catalogue.0", b""),
+            ("trusted.fsnap.catalogue.0", b"/ 1 - - -\n"),
+            ("trusted.fsnap.catalogue.00", format!("a {good}\n").leak().as_bytes()),
+        ];
+        let note = b.join(format!(".glusterfs/fsnap/pending/{payload}"));
+        let mut store = store;
+        for (key, value) in damage {
+            setx(&path, key, value).unwrap();
+            b.refuses(libc::EIO, || store.delete(base, &name("a")));
+            b.refuses(libc::EIO, || store.list(base));
+            b.refuses(libc::EIO, || store.create(base, &bare("b"), &PLENTY));
+            fs::hard_link(b.handle(payload), &note).unwrap();
+            drop(store);
+            store = b.store();
+            assert!(b.handle(payload).exists() && b.join(".fsnap/f@a").exists() && note.exists(), "{key}");
+            fs::remove_file(&note).unwrap();
+            drop(store);
+            let report = check::run(&b.path, &Default::default()).unwrap();
+            let kinds: Vec<_> = report.problems.iter().map(|problem| problem.kind).collect();
+            assert_eq!(kinds, [ProblemKind::EntryDamaged], "{key}");
+            removex(&path, key).unwrap();
+            store = b.store();
+        }
+        // All of it can be read, and it is not there.
+        fs::hard_link(b.handle(payload), &note).unwrap();
+        drop(store);
+        drop(b.store());
+        assert!(!b.handle(payload).exists() && !b.join(".fsnap/f@a").exists() && !note.exists());
+    });
 }
 
 #[test]
@@ -282,6 +325,7 @@ fn a_failed_create_is_taken_back() {
         assert!(!b.handle(base.payload(&name("b"), None, 2)).exists());
         assert!(!b.join(format!(".glusterfs/fsnap/pending/{}", base.payload(&name("b"), None, 2))).exists());
         assert_eq!(listed(&store, base), ["a"]);
+        assert_eq!(getx(b.join("d/f"), "trusted.fsnap.seq").unwrap(), encode_seq(1).into_bytes());
         assert_eq!(fs::metadata(b.join("d/f")).unwrap().mtime_nsec(), before.mtime_nsec());
         assert!(b.intents().is_empty() && b.lost().is_empty());
         snap(&store, base, "b");

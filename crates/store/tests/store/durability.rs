@@ -5,11 +5,14 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fsnap_core::Gfid;
+use fsnap_core::record::Record;
 use fsnap_store::Store;
-use fsnap_testbed::{Disk, Fs, content, run, wait_until};
+use fsnap_testbed::{Disk, Fs, content, getx, run, wait_until};
+use xattr::FileExt as _;
 
 use crate::common::*;
 
@@ -299,6 +302,71 @@ fn whenever_the_power_goes_all_is_whole() {
     }
     eprintln!("{steps} steps in 8 rounds");
     assert!(steps > 50, "{steps}: the disk was hardly used");
+}
+
+/// XFS takes an xattr away and sets the new value in two transactions where that does not fit into the inode any more, and the log may be
+/// written between them. What has the length of a page is never in the inode.
+#[test]
+fn a_page_that_grows_survives_a_power_cut() {
+    const FILES: u64 = 150;
+    let (disk, b) = own_disk(Fs::Xfs, 320 << 20);
+    let entry = |text: &str| taken(Gfid::ROOT, text, 1);
+    let page = |entries: &[(&str, Record)]| catalogue(1, entries).pages[&0].to_bytes();
+    let pages = [page(&[("a", entry("a"))]), page(&[("a", entry("a")), ("b", entry("b"))])];
+    let kinds = [("short", [vec![b'a'; 100], vec![b'b'; 200]]), ("page", pages)];
+    let mut lost = BTreeMap::new();
+    for round in 0..150u64 {
+        let open = |(kind, i): (&str, u64)| {
+            let file = fs::File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(b.join(format!("{kind}{i}")));
+            file.unwrap()
+        };
+        let all = |kind| (0..FILES).map(move |i| open((kind, i))).collect::<Vec<_>>();
+        let files = kinds.each_ref().map(|(kind, values)| (all(*kind), values));
+        for (file, values) in
+            files.iter().flat_map(|(files, values)| files.iter().map(move |file| (file, values)))
+        {
+            let _ = file.remove_xattr("trusted.page");
+            file.set_xattr("trusted.fill", &[b'x'; 150]).unwrap();
+            file.set_xattr("trusted.page", &values[0]).unwrap();
+        }
+        b.sync();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let file = fs::File::create(b.join("forces-the-log")).unwrap();
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed)
+                        || file.set_len(n % 2).and_then(|()| file.sync_all()).is_err()
+                    {
+                        break;
+                    }
+                }
+            });
+            for (files, values) in &files {
+                threads
+                    .spawn(|| files.iter().try_for_each(|file| file.set_xattr("trusted.page", &values[1])));
+            }
+            std::thread::sleep(Duration::from_micros(round * 37 % 3000));
+            tool("xfs_io", &["-x", "-c", "shutdown"], &b.path);
+            stop.store(true, Ordering::Relaxed);
+        });
+        drop(files);
+        disk.unmount();
+        disk.mount("");
+        for (kind, _) in &kinds {
+            let gone = (0..FILES).filter(|i| getx(b.join(format!("{kind}{i}")), "trusted.page").is_err());
+            *lost.entry(*kind).or_insert(0) += gone.count();
+        }
+        if lost["short"] > 1 {
+            break;
+        }
+    }
+    eprintln!("lost: {lost:?}");
+    assert_eq!(lost["page"], 0);
 }
 
 /// The clone of a file in thousands of pieces takes long enough to cut the power in the midst of it.

@@ -9,7 +9,7 @@ use fsnap_core::gfid2path::Link;
 use fsnap_core::record::{PayloadRecord, Record};
 use fsnap_core::{Error, Gfid};
 use fsnap_store::{Catalogue, Store, check};
-use fsnap_testbed::{Fs, content, df_used, getx, remove_entry_line, set_entry_line, setx};
+use fsnap_testbed::{Fs, content, df_used, entry_line, getx, remove_entry_line, set_entry_line, setx};
 
 use crate::common::*;
 
@@ -216,9 +216,19 @@ fn what_is_damaged_on_the_others() {
         let (store, base) = scene(&b);
         let missed = taken(base, "c", 3);
         let two = b.record(base, "b");
-        let text = format!("a x\nb {two}\n\u{1b}[31m x\nc {missed}\n");
-        let truth = [(0, Page::new(text.into_bytes()))];
-        store.adopt(base, &Catalogue { seq: Some(9), pages: truth.into(), ..Catalogue::default() }).unwrap();
+        let adopt = |text: String| {
+            let pages = [(0, Page::new(text.into_bytes()))].into();
+            store.adopt(base, &Catalogue { seq: Some(9), pages, ..Catalogue::default() })
+        };
+        // Any snapshot may be what can't be told: all stays as it is.
+        let before = (listed(&store, base), entry_line(b.handle(base), "a"), names(&b.join("d/.fsnap")));
+        for what in ["", "\n\n", &format!("b {two}\n\u{1b}[31m x\n"), &format!("a {two}\nb"), "a\0 1 - - -\n"]
+        {
+            b.refuses(libc::EIO, || adopt(what.into()));
+            let now = (listed(&store, base), entry_line(b.handle(base), "a"), names(&b.join("d/.fsnap")));
+            assert_eq!(now, before, "{what:?}");
+        }
+        adopt(format!("a x\nb {two}\nc {missed}\n")).unwrap();
         assert_eq!(names(&b.join("d/.fsnap")), ["f@a", "f@b"], "it may be the same");
         // All else is healed.
         let outstanding = store.outstanding(base).unwrap();

@@ -156,11 +156,10 @@ fn records_are_as_documented() {
     let gfid = store.create(base, &what, &PLENTY).unwrap().gfid;
     let digits = |gfid: Gfid| gfid.to_string().replace('-', "");
     let text = |path, key| String::from_utf8(getx(path, key).unwrap()).unwrap();
-    assert_eq!(
-        text(b.handle(base), "trusted.fsnap.catalogue.0"),
-        format!("m 1 {} 1700000000.000000001 -\n", digits(id))
-    );
-    assert_eq!(text(b.handle(base), "trusted.fsnap.seq"), "1");
+    let entry = format!("m 1 {} 1700000000.000000001 -\n", digits(id));
+    let page = format!("{entry}{}", "\n".repeat(256 - entry.len()));
+    assert_eq!(text(b.handle(base), "trusted.fsnap.catalogue.0"), page);
+    assert_eq!(text(b.handle(base), "trusted.fsnap.seq"), "00000000000000000001");
     assert_eq!(text(b.handle(gfid), "trusted.fsnap.record"), format!("{} m 1 {}", digits(base), digits(id)));
     assert_eq!(gfid, base.payload(&name("m"), Some(id), 1));
     assert!(names(&b.join(".glusterfs/fsnap/awaited")).is_empty());
