@@ -341,6 +341,78 @@ fn a_volume_is_stopped_amid_the_clone_of_a_busy_file() {
     common::sound(&setup.volume);
 }
 
+/// Directories change places while files in them are renamed and removed: nobody is stuck, and nothing else is hit.
+#[test]
+fn directories_that_change_places() {
+    let setup = distribute(1);
+    let root = setup.mount.path();
+    for dir in ["a", "b"] {
+        fs::create_dir(root.join(dir)).unwrap();
+        fs::write(root.join(dir).join("kept"), dir).unwrap();
+        fsnap(root.join(dir).join("kept"), "create", "s").unwrap();
+    }
+    let second = setup.volume.mount("/run/scene/m2");
+    let stop = AtomicBool::new(false);
+    let (swaps, removals) = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            let mut swaps = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for (from, to) in [("a", "x"), ("b", "a"), ("x", "b")] {
+                    fs::rename(root.join(from), root.join(to)).unwrap();
+                }
+                swaps += 1;
+            }
+            swaps
+        });
+        let working: Vec<_> = [second.path(), setup.mount.path()]
+            .into_iter()
+            .enumerate()
+            .map(|(who, root)| {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut removals = 0;
+                    let gone = |result: std::io::Result<()>| match result.map_err(|e| e.raw_os_error()) {
+                        Ok(()) => 1,
+                        // Where its directory was, or the file came into the other one.
+                        Err(Some(libc::ENOENT | libc::ESTALE)) => 0,
+                        Err(e) => panic!("{e:?}"),
+                    };
+                    while !stop.load(Ordering::Relaxed) {
+                        for dir in ["a", "b"].map(|dir| root.join(dir)) {
+                            let (one, two) = (dir.join(format!("one{who}")), dir.join(format!("two{who}")));
+                            gone(fs::write(&one, b"x"));
+                            removals += gone(fs::rename(&one, &two)) + gone(fs::remove_file(&two));
+                        }
+                    }
+                    removals
+                })
+            })
+            .collect();
+        sleep(Duration::from_secs(4));
+        stop.store(true, Ordering::Relaxed);
+        (swapping.join().unwrap(), working.into_iter().map(|hand| hand.join().unwrap()).sum::<u32>())
+    });
+    println!("{swaps} times, {removals} renames and removals beside");
+    assert!(swaps > 20 && removals > 100, "{swaps} {removals}");
+    let fresh = setup.volume.mount("/run/scene/m3");
+    for dir in ["a", "b"] {
+        let content = fs::read_to_string(fresh.path().join(dir).join("kept")).unwrap();
+        assert_eq!(
+            content,
+            if swaps % 2 == 0 {
+                dir
+            } else if dir == "a" {
+                "b"
+            } else {
+                "a"
+            }
+        );
+        assert_eq!(fs::read_to_string(fresh.path().join(dir).join(".fsnap/kept@s")).unwrap(), content);
+    }
+    drop(fresh);
+    common::sound(&setup.volume);
+}
+
 /// In the middle of a load, one after the other: what happens to volumes.
 #[test]
 fn nothing_is_lost_whatever_happens_to_the_volume() {

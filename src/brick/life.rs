@@ -10,6 +10,7 @@ use fsnap_store::{Catalogue, Change, MovedUp, Notice, Store};
 use super::caller::{heals, is_heal};
 use super::instance::Brick;
 use super::names::{HealRemoval, Names, OnDisk, Place, Plan};
+use super::paths::{Changing, Followed};
 use super::pool::{Entered, Entrance, Key};
 use super::shared::Shared;
 use super::{graves, heal, rmdir};
@@ -200,13 +201,14 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
                 names.refused(&error);
                 return ticket.fail(error.errno());
             }
-            Ok(Next::Pass(found)) => {
+            Ok(Next::Pass(found, paths)) => {
                 let state = Arc::clone(&brick.state);
-                let route = if store.is_used() { Route::ByGfid } else { Route::AsGiven };
+                let as_given = found.by_path || !store.is_used();
+                let route = if as_given { Route::AsGiven } else { Route::ByGfid };
                 return ticket.proceed(brick.state.host, route, move |done| {
                     names.remember(&state, &found);
                     names.mend(&state, done);
-                    drop((entered, change));
+                    drop((entered, change, paths));
                 });
             }
             Ok(Next::Prepare) => break,
@@ -221,7 +223,7 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
 /// How a removal goes on.
 enum Next {
     /// Past us.
-    Pass(OnDisk),
+    Pass(OnDisk, (Option<Followed>, Option<Changing>)),
     /// By a worker.
     Prepare,
     /// With other files to itself.
@@ -230,7 +232,9 @@ enum Next {
 
 fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -> Result<Next> {
     let (state, entrance) = (&brick.state, &*brick.pool);
-    let found = names.look_and_make_room(store, entrance)?;
+    let followed = state.paths.follow();
+    let found = names.look_and_make_room(store, entrance, followed.is_some())?;
+    let followed = followed.filter(|_| found.by_path);
     if !found.is_within(files) {
         *files = found.files();
         return Ok(Next::Again);
@@ -241,7 +245,11 @@ fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -
     names.check(store, &found)?;
     let plan = names.plan(store, &found)?;
     if plan.is_nothing() {
-        return Ok(Next::Pass(found));
+        let changing = found.moves_dir.then(|| state.paths.change());
+        return Ok(match &changing {
+            Some(changing) if !changing.is_alone() => Next::Prepare,
+            _ => Next::Pass(found, (followed, changing)),
+        });
     }
     allowed(state, &plan)?;
     Ok(Next::Prepare)
@@ -257,7 +265,7 @@ fn allowed(state: &Shared, plan: &Plan) -> Result<()> {
 
 /// Whether a worker has what it needs.
 enum Ready {
-    Now(Box<OnDisk>, Plan, Option<Prepared>, Option<MovedUp>, Option<Change>),
+    Now(Box<OnDisk>, Plan, Option<Prepared>, Option<MovedUp>, (Option<Change>, Option<Changing>)),
     /// It should have other files to itself.
     Not(Vec<Gfid>),
 }
@@ -331,10 +339,12 @@ impl Job {
     fn prepare(&self, files: &[Gfid]) -> Result<Ready> {
         let store = self.state.store()?;
         let change = self.state.begin();
-        let found = self.names.look_and_make_room(store, &self.entrance)?;
+        let found = self.names.look_and_make_room(store, &self.entrance, false)?;
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
+        let changing = found.moves_dir.then(|| self.state.paths.change());
+        changing.as_ref().map_or(Ok(()), Changing::wait)?;
         let plan = self.names.plan(store, &found)?;
         let change = if plan.is_nothing() && found.kept.is_empty() { change.ok() } else { Some(change?) };
         let replaced = found.replaced.filter(|_| !found.kept.is_empty());
@@ -345,7 +355,7 @@ impl Job {
             store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
         }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
-        Ok(Ready::Now(Box::new(found), plan, prepared, moved_up, change))
+        Ok(Ready::Now(Box::new(found), plan, prepared, moved_up, (change, changing)))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.

@@ -17,6 +17,7 @@ mod life;
 mod names;
 mod namespace;
 mod order;
+mod paths;
 mod pausing;
 mod pool;
 mod rebalance;

@@ -48,6 +48,11 @@ impl Place {
         }
     }
 
+    /// Whether it is in directory `parent`, to which the host says that `way` leads.
+    fn is_at(&self, parent: Gfid, way: &[u8]) -> bool {
+        !self.displaced && self.parent == parent && self.way.as_deref() == Some(way)
+    }
+
     pub fn key(&self) -> Key {
         Key::name(self.parent, self.name.to_bytes())
     }
@@ -69,11 +74,11 @@ impl Place {
         }
     }
 
-    /// The same of a name that is to be renamed. [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is
+    /// The `entry` of a name that is to be renamed. [`Error::Gone`] (`ESTALE`, upon which the client looks again) if that is
     /// not what the host believes, or has no gfid yet: storage/posix would move what has the name, and note the new name
     /// on what the host believes in.
-    fn believed_entry(&self, store: &Store, entrance: &Entrance) -> Result<DirEntry> {
-        match self.entry(store, entrance)? {
+    fn believed_entry(&self, entry: DirEntry) -> Result<DirEntry> {
+        match entry {
             DirEntry::Unnamed => Err(Error::Gone),
             DirEntry::File(gfid) | DirEntry::Dir(gfid)
                 if gfid != self.believed && !self.believed.is_null() =>
@@ -137,6 +142,10 @@ pub struct OnDisk {
     pub kept: BTreeSet<Gfid>,
     /// Both names of a rename are names of one file: it does nothing.
     pub same: Option<Gfid>,
+    /// A directory gets another name.
+    pub moves_dir: bool,
+    /// It was looked at where the path leads, and goes on by that.
+    pub by_path: bool,
 }
 
 impl Names {
@@ -144,15 +153,24 @@ impl Names {
     /// storage/posix comes to it. [`Error::Gone`] (`ESTALE`) if the host is mistaken about who has the name, and for a
     /// rename of a name to itself, which storage/posix takes for one over another file: it would remove the handle. (The
     /// client's kernel does nothing for it, once it has looked.)
-    fn look(&self, store: &Store, entrance: &Entrance) -> Result<OnDisk> {
+    fn look(&self, store: &Store, entrance: &Entrance, by_path: bool) -> Result<OnDisk> {
         if !store.is_used() {
             return Ok(OnDisk::default());
         }
         if self.from.as_ref().is_some_and(|from| from.key() == self.to.key()) {
             return Err(Error::Gone);
         }
-        let from = self.from.as_ref().map(|from| from.believed_entry(store, entrance)).transpose()?;
-        let to = self.to.entry(store, entrance)?;
+        let at_path = by_path.then(|| self.entries_at_path(store)).flatten();
+        let by_path = at_path.is_some();
+        let (from, to) = match at_path {
+            Some(found) => found,
+            None => {
+                let from = self.from.as_ref().map(|from| from.entry(store, entrance)).transpose()?;
+                (from, self.to.entry(store, entrance)?)
+            }
+        };
+        let from =
+            from.zip(self.from.as_ref()).map(|(entry, from)| from.believed_entry(entry)).transpose()?;
         let moved = match from.unwrap_or(to) {
             DirEntry::Nothing => return Err(Error::NoEntry),
             DirEntry::File(gfid) | DirEntry::Dir(gfid) if from.is_some() => Some(gfid),
@@ -165,17 +183,35 @@ impl Names {
             DirEntry::Nothing | DirEntry::Unnamed => (None, None, None),
         };
         let kept = replaced.map(|dir| store.kept_in(dir)).transpose()?.unwrap_or_default();
-        Ok(OnDisk { moved, lost, replaced, kept, same })
+        let moves_dir = matches!(from, Some(DirEntry::Dir(_)));
+        let by_path = by_path && !moves_dir;
+        Ok(OnDisk { moved, lost, replaced, kept, same, moves_dir, by_path })
     }
 
-    /// The same, when the names are ours.
-    pub fn look_and_make_room(&self, store: &Store, entrance: &Entrance) -> Result<OnDisk> {
-        let found = self.look(store, entrance)?;
+    /// What has the names, if they are in one directory, to which the path leads. (A name in it keeps the directory where it is; that of
+    /// another one might be made anew.)
+    fn entries_at_path(&self, store: &Store) -> Option<(Option<DirEntry>, DirEntry)> {
+        let places = self.from.iter().chain([&self.to]);
+        let way = self.to.way.as_ref()?;
+        if !places.clone().all(|place| place.is_at(self.to.parent, way)) {
+            return None;
+        }
+        let names: Vec<&[u8]> = places.map(|place| place.name.to_bytes()).collect();
+        match store.entries_at(way, self.to.parent, &names)?[..] {
+            [from, to] => Some((Some(from), to)),
+            [to] => Some((None, to)),
+            _ => None,
+        }
+    }
+
+    /// The same, when the names are ours; `by_path` if the path leads there until it is done: then it may go by that.
+    pub fn look_and_make_room(&self, store: &Store, entrance: &Entrance, by_path: bool) -> Result<OnDisk> {
+        let found = self.look(store, entrance, by_path)?;
         match found.same.filter(|_| self.healing) {
             None => Ok(found),
             Some(file) => {
                 store.make_room_aside(file, self.to.parent, self.to.name.to_bytes())?;
-                self.look(store, entrance)
+                self.look(store, entrance, by_path)
             }
         }
     }

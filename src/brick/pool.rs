@@ -354,9 +354,13 @@ impl Shared {
         let mut queue = self.lock();
         loop {
             let now = Instant::now();
+            let had_room = queue.has_room_for_later();
             if let Some((QueuedTask { kind, keys, task, .. }, in_time)) = queue.next(now, self.patience) {
                 queue.running.0[kind as usize] += 1;
-                if !queue.waiting.is_empty() || !queue.later.is_empty() && !queue.minded {
+                if !had_room && queue.has_room_for_later() && !queue.later.is_empty() {
+                    // Who minds has not counted on these.
+                    self.changed.notify_all();
+                } else if !queue.waiting.is_empty() || !queue.later.is_empty() && !queue.minded {
                     self.changed.notify_one();
                 }
                 drop(queue);
@@ -394,11 +398,15 @@ impl Queue {
         limited && self.waiting.iter().filter(|waiting| waiting.kind == kind).count() >= QUEUE
     }
 
+    /// However many are due, they leave room for commands.
+    fn has_room_for_later(&self) -> bool {
+        self.waiting.len() < WORKERS
+    }
+
     /// Takes the next task out: the first that may run and whose keys are free (true), which then are busy; or one that has
     /// waited too long.
     fn next(&mut self, now: Instant, patience: Duration) -> Option<(QueuedTask, bool)> {
-        // However many are due, they leave room for commands.
-        while self.waiting.len() < WORKERS
+        while self.has_room_for_later()
             && let Some(first) = self.later.first_entry()
             && first.get().since <= now
         {
@@ -426,7 +434,7 @@ impl Queue {
     /// How long nothing will happen by itself.
     fn pause(&self, now: Instant, patience: Duration) -> Duration {
         let expiry = self.waiting.front().map(|first| first.since + patience);
-        let due = self.later.keys().next().filter(|_| self.waiting.len() < WORKERS).map(|(then, _)| *then);
+        let due = self.later.keys().next().filter(|_| self.has_room_for_later()).map(|(then, _)| *then);
         due.into_iter().chain(expiry).min().map_or(patience, |then| then.saturating_duration_since(now))
     }
 }

@@ -30,6 +30,10 @@ pub fn may_go(store: &Store, dir: Gfid) -> Result<()> {
 
 /// rmdir of the directory `dir`, which the host says to be at `path`. Hands the ticket back if there is nothing for us to do.
 pub fn remove<'a>(brick: &Brick, dir: Gfid, path: Option<&[u8]>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
+    // storage/posix goes by the path as well.
+    if path.is_some_and(|path| brick.state.store().is_ok_and(|store| !store.may_have_snap_dir(path))) {
+        return Some(ticket);
+    }
     let may = brick.state.store().and_then(|store| {
         if let (true, Some(path), Ok(false)) = (store.is_used(), path, store.has_handle(dir)) {
             handles::mend(store, &brick.pool, path);

@@ -10,6 +10,7 @@ use fsnap_store::Store;
 
 use super::claims::Claims;
 use super::counters::Counters;
+use super::paths::Paths;
 use super::restores::{Arms, Halves};
 use super::sent::Sent;
 use super::sent_on::SentOn;
@@ -33,6 +34,7 @@ pub struct Shared {
     pub volume_id: Option<Gfid>,
     options: RwLock<Arc<Options>>,
     pub counters: Counters,
+    pub paths: Arc<Paths>,
     pub doubts: Doubts,
     pub awaited: Awaited,
     pub errands: Sent,
@@ -56,6 +58,7 @@ impl Shared {
             volume_id,
             options: RwLock::new(read_options(&|name| host.option(name))),
             counters: Counters::default(),
+            paths: Arc::default(),
             doubts: Doubts::default(),
             awaited: Awaited::default(),
             errands: Sent::default(),

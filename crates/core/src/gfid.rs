@@ -94,6 +94,23 @@ impl Gfid {
         if file.len() + suffix.len() > 255 { suffix } else { [file, &suffix].concat() }
     }
 
+    /// Whether the snapshot that has the name `snapshot` in `.fsnap` may be of the deleted file whose tombstone has the name `tombstone`
+    /// and this gfid: it has its digits, or the same path in front, as one has that its file's deletion was no reason to rename.
+    pub fn may_have_tombstone(&self, snapshot: &[u8], tombstone: &[u8]) -> bool {
+        let gfid = self.to_string();
+        let digits = |end: &str| snapshot.ends_with(end.as_bytes());
+        let path = tombstone
+            .len()
+            .checked_sub(36)
+            .map(|end| &tombstone[..end])
+            .and_then(|path| path.strip_suffix(b"@."));
+        digits(&format!("@{}", &gfid[..8]))
+            || digits(&format!("@~{gfid}"))
+            || path.is_some_and(|path| {
+                snapshot.strip_prefix(path).is_some_and(|rest| path.is_empty() || rest.starts_with(b"@"))
+            })
+    }
+
     /// Whether [`tombstone`](Self::tombstone) gives this name for some `file`, or [`LastPlace::tombstone`](crate::LastPlace::tombstone) for some path.
     pub fn is_tombstone(&self, name: &[u8]) -> bool {
         name.ends_with(format!("@.{self}").as_bytes()) || last_place::is_tombstone(*self, name)
@@ -168,6 +185,27 @@ mod tests {
         for no in [&b""[..], b"vm.img@monday", b"vm.img@00000000-0000-0000-0000-000000000001", &[0xff; 40]] {
             assert!(!is_tombstone(no));
         }
+    }
+
+    #[test]
+    fn snapshots_and_tombstones() {
+        let file = Gfid::parse("11111111-2222-4333-8444-555555555555").unwrap();
+        let [beside, long, up] =
+            [file.tombstone(b"a@b"), file.tombstone(&[b'f'; 218]), format!("d%2Ff@..{file}").into()];
+        for (snapshot, tombstone, may) in [
+            ("a@b@mon@11111111".to_owned(), &beside, true),
+            ("x@mon@11111111".into(), &beside, true),
+            ("a@b@mon".into(), &beside, true),
+            ("a@b@mon@11111112".into(), &beside, true),
+            ("a@mon@11111112".into(), &beside, false),
+            ("a@bc@mon".into(), &beside, false),
+            ("ffff@mon".into(), &long, true),
+            (format!("d%2Ff@mon@~{file}"), &up, true),
+            (format!("d%2Ff@mon@~{}", Gfid::ROOT), &up, false),
+        ] {
+            assert_eq!(file.may_have_tombstone(snapshot.as_bytes(), tombstone), may, "{snapshot}");
+        }
+        assert!(!file.may_have_tombstone(b"a@mon", b"short"));
     }
 
     /// These values are part of the on-disk format: they must never change.

@@ -349,6 +349,7 @@ impl Store {
     pub fn healed(&self, payload: Gfid) -> Result<()> {
         let _change = self.change()?;
         xattrs::remove(&self.brick.open_file(payload, Access::Read)?.file, HEALING)?;
+        self.state()?.forget_awaited(payload)?;
         self.top_up_reserve();
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use fsnap_core::gfid2path::Link;
 use fsnap_core::record::PAYLOAD;
 use fsnap_core::{Error, Gfid, Result};
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
@@ -139,7 +140,7 @@ impl BrickDir {
     ///
     /// Its handle is a symlink through the handles of all directories above it. The kernel gives up after 40 of
     /// those, and would follow any other symlink as well: so the links are read here, one by one up to the root, and
-    /// the way back down is walked name by name. A rename in between can lead astray: hence the gfid at the end and
+    /// the way back down is gone by their names. A rename in between can lead astray: hence the gfid at the end and
     /// the further tries.
     pub(crate) fn open_dir(&self, gfid: Gfid) -> Result<OpenDir> {
         let mut tries = 0;
@@ -156,16 +157,35 @@ impl BrickDir {
 
     fn walk(&self, gfid: Gfid) -> Result<OpenDir> {
         let way = self.way_up(gfid)?;
-        let mut at = open_in(&self.root, ".", DIR).doing("open the brick")?;
+        let opened = match self.resolves {
+            true => match resolve(&self.root, way_down(&way).as_slice(), DIR) {
+                Err(Errno::ENAMETOOLONG) => self.walk_down(&way),
+                other => other,
+            },
+            false => self.walk_down(&way),
+        };
+        let file = match opened {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Err(Error::Gone),
+            other => other.doing("open a directory")?,
+        };
+        expect_gfid(&file, gfid)?;
+        Ok(OpenDir { file, gfid, way })
+    }
+
+    /// Name by name.
+    fn walk_down(&self, way: &[Link]) -> nix::Result<File> {
+        let mut at = open_in(&self.root, ".", DIR)?;
         for (left, link) in way.iter().enumerate().rev() {
-            let flags = if left == 0 { DIR } else { STEP };
-            at = match open_in(&at, link.name.as_slice(), flags) {
-                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Err(Error::Gone),
-                other => other.doing("open a directory")?,
-            };
+            at = open_in(&at, link.name.as_slice(), if left == 0 { DIR } else { STEP })?;
         }
-        expect_gfid(&at, gfid)?;
-        Ok(OpenDir { file: at, gfid, way })
+        Ok(at)
+    }
+
+    /// Whether there may be something at `path`, which begins with a slash, from the root.
+    pub(crate) fn may_be(&self, path: &[u8]) -> bool {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let found = || resolve(&self.root, [b".", path].concat().as_slice(), flags);
+        !self.resolves || !matches!(found(), Err(Errno::ENOENT))
     }
 
     fn way_up(&self, gfid: Gfid) -> Result<Vec<Link>> {
@@ -297,8 +317,18 @@ fn expect_gfid(file: &File, gfid: Gfid) -> Result<()> {
     }
 }
 
+/// The path from the brick's root that `way` leads back on.
+fn way_down(way: &[Link]) -> Vec<u8> {
+    let mut path = b".".to_vec();
+    for link in way.iter().rev() {
+        path.push(b'/');
+        path.extend(&link.name);
+    }
+    path
+}
+
 /// Opens what is at `path` from `dir`: no symlink is followed on the way, and it leads nowhere else.
-fn resolve(dir: &File, path: &str, flags: OFlag) -> nix::Result<File> {
+fn resolve<P: NixPath + ?Sized>(dir: &File, path: &P, flags: OFlag) -> nix::Result<File> {
     let how = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH;
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(how);
     openat2(dir, path, how).map(File::from)

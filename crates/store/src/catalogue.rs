@@ -32,7 +32,12 @@ impl Store {
         let mut found = Vec::new();
         let names = XattrNames::of(&inode.file)?;
         let dispersed = names.is_dispersed();
-        for (name, entry) in Pages::named(&inode.file, base, &names)?.all()? {
+        let entries = match Pages::named(&inode.file, base, &names)?.all() {
+            // Others change one page while another is read.
+            Err(Error::Damaged(_)) => Pages::of(&inode.file, base)?.all()?,
+            other => other?,
+        };
+        for (name, entry) in entries {
             // Without an entry it was deleted since.
             if let Some((seq, snapshot)) = self.snapshot(&inode, name, Some(entry), dispersed)? {
                 found.push((seq, snapshot));

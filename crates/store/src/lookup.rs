@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use fsnap_core::layout::{self, Layout};
-use fsnap_core::{Error, Gfid, Result};
+use fsnap_core::{Error, Gfid, Result, SNAP_DIR};
 
 use crate::Store;
 use crate::brick::Access;
@@ -36,6 +36,20 @@ impl Store {
     /// [`Error::Gone`] (`ESTALE`) if the directory is not there, or what a system call says.
     pub fn entry(&self, parent: Gfid, name: &[u8]) -> Result<DirEntry> {
         entry_in(&self.brick.open_dir(parent)?.file, name)
+    }
+
+    /// The same of names in a directory to which `way`, which is empty or begins with a slash, is to lead from the brick's root, as
+    /// storage/posix goes; `None` if it does not, or that can't be told.
+    pub fn entries_at(&self, way: &[u8], parent: Gfid, names: &[&[u8]]) -> Option<Vec<DirEntry>> {
+        let (root, dir) = (&self.brick.root, [b".", way].concat());
+        xattrs::gfid_in(root, &dir).ok().flatten().filter(|gfid| *gfid == parent)?;
+        let entry = |name: &&[u8]| entry_in(root, &[&dir, &b"/"[..], name].concat()).ok();
+        names.iter().map(entry).collect()
+    }
+
+    /// Whether there is a `.fsnap` in the directory that `path` leads to from the brick's root. True if it can't be told.
+    pub fn may_have_snap_dir(&self, path: &[u8]) -> bool {
+        self.brick.may_be(&[path, b"/", SNAP_DIR.as_bytes()].concat())
     }
 
     /// The same in the directory that `way` leads to from the brick's root, which need not have a gfid.

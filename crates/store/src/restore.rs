@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fsnap_core::record::Intent;
 use fsnap_core::{Error, Gfid, Result, SnapName};
+use nix::errno::Errno;
 use nix::sys::stat::{FileStat, fstat};
 
 use crate::Store;
@@ -274,10 +275,16 @@ impl Store {
         }
         loop {
             match ficlone_range(src, size, dst) {
-                Err(e) if need == Need::Must && reserve::yields(e) => {}
+                Err(e) if need == Need::Must && reserve::yields(want_of_room(e)) => {}
                 other => break other.doing("clone the snapshot (FICLONERANGE)")?,
             }
         }
         Ok(start.elapsed())
     }
+}
+
+/// What `FICLONERANGE` may mean by `errno`: `EINVAL` is also said by XFS where it has stopped in the middle and does not say why. See
+/// [`ficlone_range`].
+fn want_of_room(errno: Errno) -> Errno {
+    if errno == Errno::EINVAL { Errno::ENOSPC } else { errno }
 }

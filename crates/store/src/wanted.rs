@@ -58,8 +58,8 @@ impl Store {
         sys::each_name(&self.brick.open_dir(place.parent)?.file, |name| {
             let end =
                 name.last_chunk::<36>().and_then(|end| Gfid::parse(std::str::from_utf8(end).ok()?).ok());
-            let buried = end.filter(|file| file.is_tombstone(name) && self.names(*file, payload));
-            found = buried;
+            let may_be = |file: &Gfid| file.is_tombstone(name) && file.may_have_tombstone(&place.name, name);
+            found = end.filter(|file| may_be(file) && self.names(*file, payload));
             Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(found)

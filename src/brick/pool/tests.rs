@@ -292,3 +292,24 @@ fn what_is_due_is_minded_by_another_worker() {
     assert_eq!(done.recv_timeout(LONG / 2), Ok("later"));
     drop(go);
 }
+
+/// Those that wait meanwhile leave no room for it until their key comes free.
+#[test]
+fn what_is_due_comes_when_those_before_it_are_gone() {
+    for _ in 0..20 {
+        let pool = Pool::new(|| (), |_| ());
+        let (tell, told) = mpsc::channel();
+        let key = pool.enter(&[file(1)]).unwrap();
+        for _ in 0..WORKERS {
+            let tell = tell.clone();
+            pool.submit(vec![file(1)], move |_| tell.send("soon").unwrap());
+        }
+        let later = tell.clone();
+        pool.submit_after(Duration::from_millis(60), Vec::new(), move |_| later.send("later").unwrap());
+        thread::sleep(Duration::from_millis(10));
+        drop(key);
+        let seen: Vec<_> =
+            (0..=WORKERS).map_while(|_| told.recv_timeout(Duration::from_secs(2)).ok()).collect();
+        assert_eq!(seen, [&["soon"; WORKERS][..], &["later"]].concat());
+    }
+}

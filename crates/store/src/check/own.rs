@@ -317,8 +317,8 @@ impl Scan<'_> {
     pub(super) fn lost(&self, name: &[u8], finds: &mut Finds) {
         let Some(stat) = stat_of(&self.own.lost, name) else { return };
         let path = join("lost", name);
-        match quarantined_at(name).filter(|_| sys::kind(&stat) == libc::S_IFREG) {
-            Some(since) => {
+        match quarantined_at(name) {
+            Some((kinds, since)) if kinds.contains(&sys::kind(&stat)) => {
                 let age = age(since);
                 let fix = (age > KEEP).then(|| Fix::Discard(name.to_vec()));
                 let when = if fix.is_some() { "now" } else { "when it is there for a day" };
@@ -328,7 +328,7 @@ impl Scan<'_> {
                 );
                 finds.add(ProblemKind::Quarantined, &path, None, text, fix);
             }
-            None => self.alien(&path, finds),
+            _ => self.alien(&path, finds),
         }
     }
 }
@@ -352,14 +352,16 @@ fn gfid_of(name: &[u8]) -> Option<Gfid> {
     (gfid.to_string().as_bytes() == name).then_some(gfid)
 }
 
-/// When something came into quarantine (since 1970), as the name that it got there tells: see `StateDir::quarantine`.
-fn quarantined_at(name: &[u8]) -> Option<Duration> {
+/// What may be in quarantine under that name (kinds of files), and when it came there (since 1970): see `StateDir::quarantine`.
+fn quarantined_at(name: &[u8]) -> Option<(&'static [libc::mode_t], Duration)> {
     let mut parts = std::str::from_utf8(name).ok()?.rsplitn(4, '-');
     let (_count, _pid) = (parts.next()?.parse::<u64>().ok()?, parts.next()?.parse::<u32>().ok()?);
     let since = Duration::from_nanos(parts.next()?.parse().ok()?);
     let what = parts.next()?;
     let snapshot = what.strip_prefix("snapshot-").is_some_and(|gfid| gfid_of(gfid.as_bytes()).is_some());
-    (snapshot || what == "intent").then_some(since)
+    // What lay in the place of an intent went there as well.
+    let kinds: &[_] = if snapshot { &[libc::S_IFREG] } else { &[libc::S_IFLNK, libc::S_IFREG] };
+    (snapshot || what == "intent").then_some((kinds, since))
 }
 
 fn age(since: Duration) -> Duration {
@@ -382,9 +384,11 @@ mod tests {
     #[test]
     fn names_in_quarantine() {
         let gfid = Gfid::ROOT;
-        let since = Some(Duration::from_nanos(1_700_000_000_000_000_001));
-        assert_eq!(quarantined_at(format!("snapshot-{gfid}-1700000000000000001-12-0").as_bytes()), since);
-        assert_eq!(quarantined_at(b"intent-1700000000000000001-12-3"), since);
+        let since = Duration::from_nanos(1_700_000_000_000_000_001);
+        let snapshot = format!("snapshot-{gfid}-1700000000000000001-12-0");
+        assert_eq!(quarantined_at(snapshot.as_bytes()), Some((&[libc::S_IFREG][..], since)));
+        let intent = quarantined_at(b"intent-1700000000000000001-12-3");
+        assert_eq!(intent, Some((&[libc::S_IFLNK, libc::S_IFREG][..], since)));
         for other in ["", "intent", "x-1-2-3", "intent-1-2-x", "snapshot-1-2-3", "mine", "intent--1-2-3"] {
             assert_eq!(quarantined_at(other.as_bytes()), None, "{other}");
         }
