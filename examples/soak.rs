@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{MIB, fsnap, ls, usage};
 use fsnap_testbed::{Fs, Mount, Scene, Volume, VolumeType};
-use load::audit::{audit, clear, faults};
+use load::audit::{audit, clear, faults, rename_all};
 use load::versions::{self, Writer};
 use load::{Book, Load, Rng, events};
 
@@ -95,6 +95,7 @@ fn soak(time: Duration, seed: u64) -> ExitCode {
         }
         round += 1;
     }
+    rename_all(&shaken.fresh().path());
     for place in [&steady, &shaken] {
         clear(&place.fresh().path(), &[&place.volume]);
     }

@@ -13,7 +13,7 @@ use fsnap_core::command::{self, Command, Create, Question, parse_get, parse_set}
 use fsnap_core::gfid2path::{self, Link};
 use fsnap_core::layout::{Layout, hashed_part};
 use fsnap_core::options::{DirectRestore, NAMES, OnUnlink, Options};
-use fsnap_core::record::{self, Armed, Intent, PayloadRecord, Record, decode_seq};
+use fsnap_core::record::{self, Armed, Intent, PayloadRecord, Record, decode_seq, encode_seq};
 use fsnap_core::volume::{VolumeInfo, VolumeType};
 use fsnap_core::{
     Error, Gfid, LastPlace, MovedUpName, Result, SnapName, Timestamp, is_tombstone, mdata, moved_up,
@@ -212,7 +212,10 @@ pub fn records(data: &[u8]) {
         assert_eq!(*gfid, base.payload(name, *id, *seq));
         named(name, name.as_str().as_bytes());
     }
-    canonical(data, decode_seq);
+    match decode_seq(data) {
+        Ok(seq) => assert_eq!(decode_seq(encode_seq(seq).as_bytes()), Ok(seq)),
+        Err(e) => refused(&e, libc::EIO),
+    }
     page(data, &name);
 }
 
@@ -233,6 +236,7 @@ fn page(data: &[u8], name: &SnapName) {
     let end: &[u8] = if data.last().is_some_and(|&byte| byte != b'\n') { b"\n" } else { b"" };
     let mut page = Page::new([data, end].concat());
     let before = others(&page);
+    assert_eq!(others(&Page::new(page.to_bytes())), before);
     while page.remove(name) {}
     let entry =
         Record { seq: 1, id: None, gfid: Gfid::ROOT.payload(name, None, 1), created: None, held: true };

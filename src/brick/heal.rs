@@ -115,13 +115,13 @@ fn catalogue(brick: &Brick, call: &Call<'_>, dict: Dict<'_>, held: HeldSet) {
         );
         error.errno()
     };
+    if let Ok(mut healing) = brick.healing.lock() {
+        healing.remove(&base);
+    }
     let truth = match truth(dict, brick.state.doubts.of(base)) {
         Ok(truth) => truth,
         Err(error) => return held.fail(refused(&error)),
     };
-    if let Ok(mut healing) = brick.healing.lock() {
-        healing.remove(&base);
-    }
     let state = Arc::clone(&brick.state);
     brick.pool.submit_short(vec![Key::File(base)], move |turn| {
         let adopted = turn.in_time().and_then(|turn| {

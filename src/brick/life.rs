@@ -1,6 +1,7 @@
 //! The life of a file that has snapshots: they follow its renames, and outlive its last name or keep it from going.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fsnap_core::acl::Caller;
 use fsnap_core::options::OnUnlink;
@@ -11,13 +12,16 @@ use super::caller::{heals, is_heal};
 use super::instance::Brick;
 use super::names::{HealRemoval, Names, OnDisk, Place, Plan};
 use super::paths::{Changing, Followed};
-use super::pool::{Entered, Entrance, Key};
+use super::pool::{Entered, Entrance, Key, Turn};
 use super::shared::Shared;
 use super::{graves, heal, rmdir};
 use crate::ffi::{Call, Connection, HeldRemoval, Inodes, Mark, Removal, Route, Ticket, role};
 
 /// How often a removal looks again because a name has changed hands before it had the right files to itself.
 const TRIES: u32 = 8;
+
+/// How long it waits for those who go by path, or change where paths lead, before it looks again.
+const PAUSE: Duration = Duration::from_millis(2);
 
 impl role::Life for Brick {
     fn remove<'a>(&self, call: &Call<'_>, removal: Removal<'_>, ticket: Ticket<'a>) -> Option<Ticket<'a>> {
@@ -196,7 +200,7 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
         let Some(entered) = brick.pool.enter(&names.keys(&files)) else { break };
         // What has no snapshots goes without it as well, as it would without us.
         let change = brick.state.begin().ok();
-        match at_once(brick, store, &names, &mut files) {
+        match at_once(brick, store, &names, &mut files, change.is_some()) {
             Err(error) => {
                 names.refused(&error);
                 return ticket.fail(error.errno());
@@ -216,8 +220,9 @@ fn take(brick: &Brick, store: &Store, names: Names, believed: &[Gfid], ticket: T
         }
     }
     let Some(held) = ticket.hold() else { return };
-    let job = Job { state: Arc::clone(&brick.state), entrance: (*brick.pool).clone(), names };
-    job.wait(files, held, TRIES);
+    let entrance = (*brick.pool).clone();
+    let job = Job { state: Arc::clone(&brick.state), entrance, names, paths: (None, None) };
+    job.wait(Duration::ZERO, files, held, TRIES);
 }
 
 /// How a removal goes on.
@@ -230,11 +235,17 @@ enum Next {
     Again,
 }
 
-fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -> Result<Next> {
+fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>, alone: bool) -> Result<Next> {
     let (state, entrance) = (&brick.state, &*brick.pool);
-    let followed = state.paths.follow();
-    let found = names.look_and_make_room(store, entrance, followed.is_some())?;
-    let followed = followed.filter(|_| found.by_path);
+    // Not while the brick is somebody else's, who does not know of us.
+    let mut followed = alone.then(|| state.paths.follow()).flatten();
+    let mut found = names.look_and_make_room(store, entrance, followed.is_some())?;
+    let mut plan = names.plan(store, &found);
+    if found.by_path && matches!(plan, Err(Error::Gone)) {
+        // By gfid a handle that is gone is put back.
+        found = names.look_and_make_room(store, entrance, false)?;
+        plan = names.plan(store, &found);
+    }
     if !found.is_within(files) {
         *files = found.files();
         return Ok(Next::Again);
@@ -243,16 +254,23 @@ fn at_once(brick: &Brick, store: &Store, names: &Names, files: &mut Vec<Gfid>) -
         return Ok(Next::Prepare);
     }
     names.check(store, &found)?;
-    let plan = names.plan(store, &found)?;
-    if plan.is_nothing() {
-        let changing = found.moves_dir.then(|| state.paths.change());
-        return Ok(match &changing {
-            Some(changing) if !changing.is_alone() => Next::Prepare,
-            _ => Next::Pass(found, (followed, changing)),
-        });
+    let plan = plan?;
+    if !plan.is_nothing() {
+        allowed(state, &plan)?;
+        return Ok(Next::Prepare);
     }
-    allowed(state, &plan)?;
-    Ok(Next::Prepare)
+    let deep = names.are_deep() && !found.by_path;
+    followed = followed.filter(|_| found.by_path || deep && !found.moves_dir);
+    let changing = found.moves_dir.then(|| state.paths.change());
+    if changing.as_ref().is_some_and(|changing| !changing.is_alone())
+        || deep && followed.is_none() && changing.is_none()
+    {
+        return Ok(Next::Prepare);
+    }
+    if deep {
+        names.check_paths(store)?;
+    }
+    Ok(Next::Pass(found, (followed, changing)))
 }
 
 /// [`Error::HasSnapshots`] (`EBUSY`) if a file with snapshots must not lose its last name.
@@ -265,9 +283,11 @@ fn allowed(state: &Shared, plan: &Plan) -> Result<()> {
 
 /// Whether a worker has what it needs.
 enum Ready {
-    Now(Box<OnDisk>, Plan, Option<Prepared>, Option<MovedUp>, (Option<Change>, Option<Changing>)),
+    Now(Box<OnDisk>, Plan, Option<Prepared>, Option<MovedUp>, Option<Change>),
     /// It should have other files to itself.
     Not(Vec<Gfid>),
+    /// Others go by path, or change where paths lead.
+    Later,
 }
 
 /// A removal in the hands of a worker.
@@ -275,16 +295,21 @@ struct Job {
     state: Arc<Shared>,
     entrance: Entrance,
     names: Names,
+    paths: (Option<Followed>, Option<Changing>),
 }
 
 impl Job {
-    /// Waits until the names and `files` are free.
-    fn wait(self, files: Vec<Gfid>, held: HeldRemoval, tries: u32) {
-        let entrance = self.entrance.clone();
-        entrance.submit_short(self.names.keys(&files), move |turn| match turn.in_time() {
-            Ok(entered) => self.run(entered, &files, held, tries),
+    /// Waits, for `pause` and until the names and `files` are free.
+    fn wait(self, pause: Duration, files: Vec<Gfid>, held: HeldRemoval, tries: u32) {
+        let (entrance, keys) = (self.entrance.clone(), self.names.keys(&files));
+        let task = move |turn: Turn| match turn.in_time() {
+            Ok(entered) => self.run(entered, files, held, tries),
             Err(error) => self.refuse(held, &error),
-        });
+        };
+        match pause.is_zero() {
+            true => entrance.submit_short(keys, task),
+            false => entrance.submit_after(pause, keys, task),
+        }
     }
 
     fn refuse(&self, held: HeldRemoval, error: &Error) {
@@ -292,15 +317,20 @@ impl Job {
         held.fail(error.errno());
     }
 
-    fn run(self, entered: Entered, files: &[Gfid], held: HeldRemoval, tries: u32) {
-        match self.prepare(files) {
+    fn run(mut self, entered: Entered, files: Vec<Gfid>, held: HeldRemoval, tries: u32) {
+        match self.prepare(&files) {
             Err(error) => self.refuse(held, &error),
             Ok(Ready::Not(others)) => {
                 drop(entered);
+                self.paths = (None, None);
                 match tries.checked_sub(1) {
-                    Some(left) => self.wait(others, held, left),
+                    Some(left) => self.wait(Duration::ZERO, others, held, left),
                     None => self.refuse(held, &Error::Renamed),
                 }
+            }
+            Ok(Ready::Later) => {
+                drop(entered);
+                self.wait(PAUSE, files, held, tries);
             }
             Ok(Ready::Now(found, plan, prepared, moved_up, change)) => {
                 let (host, inodes) = (self.state.host, held.inodes());
@@ -315,7 +345,7 @@ impl Job {
                     if let Some(moved) = moved_up {
                         marks.extend(rmdir::marks(&self.state, moved));
                     }
-                    drop((entered, change));
+                    drop((entered, change, self.paths));
                     Ok(marks)
                 });
             }
@@ -336,15 +366,33 @@ impl Job {
         })
     }
 
-    fn prepare(&self, files: &[Gfid]) -> Result<Ready> {
-        let store = self.state.store()?;
-        let change = self.state.begin();
+    /// Whether paths lead where they lead now until it is done, if it goes by any, or nobody goes by one that it changes. That is so from
+    /// now on.
+    fn has_paths(&mut self, found: &OnDisk) -> bool {
+        let (paths, (followed, changing)) = (&self.state.paths, &mut self.paths);
+        if found.moves_dir {
+            *followed = None;
+            changing.get_or_insert_with(|| paths.change()).is_alone()
+        } else {
+            *changing = None;
+            if followed.is_none() && self.names.are_deep() {
+                *followed = paths.follow();
+            }
+            followed.is_some() || !self.names.are_deep()
+        }
+    }
+
+    fn prepare(&mut self, files: &[Gfid]) -> Result<Ready> {
+        let state = Arc::clone(&self.state);
+        let (store, change) = (state.store()?, state.begin());
         let found = self.names.look_and_make_room(store, &self.entrance, false)?;
         if !found.is_within(files) {
             return Ok(Ready::Not(found.files()));
         }
-        let changing = found.moves_dir.then(|| self.state.paths.change());
-        changing.as_ref().map_or(Ok(()), Changing::wait)?;
+        if !self.has_paths(&found) {
+            return Ok(Ready::Later);
+        }
+        self.names.check_paths(store)?;
         let plan = self.names.plan(store, &found)?;
         let change = if plan.is_nothing() && found.kept.is_empty() { change.ok() } else { Some(change?) };
         let replaced = found.replaced.filter(|_| !found.kept.is_empty());
@@ -355,7 +403,7 @@ impl Job {
             store.note_name(lost, self.names.to.parent, self.names.to.name.to_bytes())?;
         }
         let prepared = plan.lost.map(|lost| prepare_file(&self.state, store, lost, &plan)).transpose()?;
-        Ok(Ready::Now(Box::new(found), plan, prepared, moved_up, (change, changing)))
+        Ok(Ready::Now(Box::new(found), plan, prepared, moved_up, change))
     }
 
     /// After the unlink or the rename. What fails here is logged: it can't be taken back, and is put right later.

@@ -9,7 +9,7 @@ use fsnap_store::{DirEntry, InodeKind, Store};
 use super::pool::{Entrance, Key};
 use super::shared::Shared;
 use super::{handles, heal, rmdir};
-use crate::ffi::{Mark, Spot};
+use crate::ffi::{Mark, Spot, is_deep};
 
 /// A name in a directory.
 #[derive(Clone)]
@@ -51,6 +51,11 @@ impl Place {
     /// Whether it is in directory `parent`, to which the host says that `way` leads.
     fn is_at(&self, parent: Gfid, way: &[u8]) -> bool {
         !self.displaced && self.parent == parent && self.way.as_deref() == Some(way)
+    }
+
+    /// Whether storage/posix goes by the path, whatever it is told of the directory.
+    fn is_deep(&self) -> bool {
+        !self.displaced && self.way.as_ref().is_some_and(|way| is_deep(&[way, &b"/"[..]].concat()))
     }
 
     pub fn key(&self) -> Key {
@@ -214,6 +219,18 @@ impl Names {
                 self.look(store, entrance, by_path)
             }
         }
+    }
+
+    /// Whether storage/posix goes by a path here, whatever it is told.
+    pub fn are_deep(&self) -> bool {
+        self.from.iter().chain([&self.to]).any(Place::is_deep)
+    }
+
+    /// Whether the paths that it goes by lead to the right directories; [`Error::Gone`] (`ESTALE`) if not.
+    pub fn check_paths(&self, store: &Store) -> Result<()> {
+        let mut deep = self.from.iter().chain([&self.to]).filter(|place| place.is_deep());
+        let leads = |place: &Place| place.way.as_ref().is_some_and(|way| store.leads_to(way, place.parent));
+        if deep.all(leads) { Ok(()) } else { Err(Error::Gone) }
     }
 
     /// [`Error::NotEmpty`] (`ENOTEMPTY`) if a directory that is renamed over holds snapshots.

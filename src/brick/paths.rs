@@ -4,20 +4,11 @@
 //! path leads to changes when a directory above is renamed: then a removal would hit another file than the one that was looked at. So as
 //! long as a directory is being renamed everybody goes by gfid, and that waits for those who go by path.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use fsnap_core::{Error, Result};
-
-/// How long the rename of a directory waits for those who go by path.
-const PATIENCE: Duration = Duration::from_secs(30);
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many there are of both.
 #[derive(Default)]
-pub struct Paths {
-    counts: Mutex<Counts>,
-    left: Condvar,
-}
+pub struct Paths(Mutex<Counts>);
 
 #[derive(Default)]
 struct Counts {
@@ -49,7 +40,7 @@ impl Paths {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,22 +49,11 @@ impl Changing {
     pub fn is_alone(&self) -> bool {
         self.0.lock().followed == 0
     }
-
-    /// Waits until nobody does. [`Error::Busy`] (`EBUSY`) after half a minute.
-    pub fn wait(&self) -> Result<()> {
-        let followed = |counts: &mut Counts| counts.followed > 0;
-        let waited = self.0.left.wait_timeout_while(self.0.lock(), PATIENCE, followed);
-        match waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
-            true => Err(Error::Busy(PATIENCE.as_secs())),
-            false => Ok(()),
-        }
-    }
 }
 
 impl Drop for Followed {
     fn drop(&mut self) {
         self.0.lock().followed -= 1;
-        self.0.left.notify_all();
     }
 }
 
@@ -94,13 +74,7 @@ mod tests {
         let changing = paths.change();
         assert!(paths.follow().is_none() && !changing.is_alone());
         drop(one);
-        std::thread::scope(|threads| {
-            let waits = threads.spawn(|| changing.wait());
-            std::thread::sleep(Duration::from_millis(20));
-            assert!(!waits.is_finished());
-            drop(two);
-            assert_eq!(waits.join().unwrap(), Ok(()));
-        });
+        drop(two);
         assert!(changing.is_alone() && paths.follow().is_none());
         let other = paths.change();
         drop(changing);

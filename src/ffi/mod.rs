@@ -41,6 +41,6 @@ pub use host::xlator::{Host, Stale, dht_hash};
 pub use index::{EC_DIRTY, Mark};
 pub use listing::Hides;
 pub use pause::Pauses;
-pub use removal::{HeldRemoval, Removal, Route, Spot, Ticket};
+pub use removal::{HeldRemoval, Removal, Route, Spot, Ticket, is_deep};
 pub use reply::{GetReply, SetReply};
 pub use statedump::StateDump;

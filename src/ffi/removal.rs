@@ -191,6 +191,12 @@ fn is_displaced(loc: &sys::loc_t) -> bool {
     path.zip(name).is_some_and(|(path, name)| path.rsplit(|&byte| byte == b'/').next() != Some(name))
 }
 
+/// Whether storage/posix can't go by the gfid of the directory that the last name of `path`, which begins with a slash, is in, and goes by
+/// the path. The handle of a directory is a chain of symlinks, one for each level: the kernel follows no more than 40.
+pub fn is_deep(path: &[u8]) -> bool {
+    path.iter().filter(|&&byte| byte == b'/').count() >= 35
+}
+
 /// A shallow copy of `loc` that says where by the directory's gfid and the name alone, if it is not `displaced`. With a path
 /// storage/posix would go by that, and so into another directory than the one that was looked at, if one above was renamed
 /// meanwhile.
@@ -205,9 +211,7 @@ fn by_gfid(loc: &sys::loc_t, displaced: bool) -> sys::loc_t {
     if let Some(parent) = parent.filter(|parent| parent.gfid != [0; 16]) {
         copy.pargfid = parent.gfid;
     }
-    // The handle of a directory is a chain of symlinks, one for each level: the kernel follows no more than 40.
-    let depth = path.map_or(0, |path| path.iter().filter(|&&byte| byte == b'/').count());
-    if depth < 35 && copy.pargfid != [0; 16] {
+    if path.is_none_or(|path| !is_deep(path)) && copy.pargfid != [0; 16] {
         copy.path = std::ptr::null();
     }
     copy

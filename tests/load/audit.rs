@@ -48,6 +48,16 @@ pub fn audit(root: &Path, book: &Book) {
     book.assert_right();
 }
 
+/// After a brick was killed: the snapshots of a file that was being renamed may be where it was, until its next rename.
+pub fn rename_all(root: &Path) {
+    for dir in DIRS.map(|dir| root.join(dir)) {
+        for file in ls(&dir).into_iter().map(|name| dir.join(name)) {
+            let aside = dir.join("aside");
+            fs::rename(&file, &aside).and_then(|()| fs::rename(&aside, &file)).expect("rename");
+        }
+    }
+}
+
 /// Everything can be deleted, and then there is nothing left on the bricks.
 #[track_caller]
 pub fn clear(root: &Path, volumes: &[&Volume]) {

@@ -376,15 +376,17 @@ impl Store {
     }
 }
 
-/// What the snapshot `payload` of `base` is, if the catalogue has it.
+/// What the snapshot `payload` of `base` is, if the catalogue has it. [`Error::Damaged`] if it may be what can't be read there.
 pub(crate) fn record_of(brick: &BrickDir, base: Gfid, payload: Gfid) -> Result<Option<PayloadRecord>> {
     let file = match brick.open_file(base, Access::Read) {
         Err(Error::Gone | Error::NotRegular) => return Ok(None),
         other => other?.file,
     };
     let pages = Pages::of(&file, base)?;
-    let found = pages.readable().find(|(_, entry)| entry.gfid == payload);
-    Ok(found.map(|(name, entry)| PayloadRecord::of(base, name, &entry)))
+    match pages.readable().find(|(_, entry)| entry.gfid == payload) {
+        Some((name, entry)) => Ok(Some(PayloadRecord::of(base, name, &entry))),
+        None => pages.entries().find_map(Result::err).map_or(Ok(None), Err),
+    }
 }
 
 /// Adds where snapshot `name` of `base` may be. If the name that tells of the deletion is too long it has kept the other.

@@ -181,6 +181,12 @@ impl BrickDir {
         Ok(at)
     }
 
+    /// The directory that `path`, which is empty or begins with a slash, leads to from the root without a symlink; `None` also if it
+    /// can't be told.
+    pub(crate) fn resolve_dir(&self, path: &[u8]) -> Option<File> {
+        self.resolves.then(|| resolve(&self.root, [b".", path].concat().as_slice(), DIR).ok()).flatten()
+    }
+
     /// Whether there may be something at `path`, which begins with a slash, from the root.
     pub(crate) fn may_be(&self, path: &[u8]) -> bool {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;

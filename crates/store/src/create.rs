@@ -256,7 +256,8 @@ impl Store {
         if sys::unlink_if_same(&places.handles, gfid.to_string().as_str(), &payload.stat)? {
             self.brick.settle(&places.handles)?;
         }
-        self.state()?.forget_pending(gfid)
+        self.state()?.forget_pending(gfid)?;
+        sys::sync(&base.file)
     }
 
     /// Opens the places where the payload goes, and makes sure that nothing stands there. They are made if they are not there: only

@@ -12,6 +12,9 @@ use crate::names::links;
 use crate::sys;
 use crate::xattrs;
 
+/// The longest path of a directory that is gone by, in bytes.
+const LONGEST_WAY: usize = 2048;
+
 /// What has a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DirEntry {
@@ -41,10 +44,20 @@ impl Store {
     /// The same of names in a directory to which `way`, which is empty or begins with a slash, is to lead from the brick's root, as
     /// storage/posix goes; `None` if it does not, or that can't be told.
     pub fn entries_at(&self, way: &[u8], parent: Gfid, names: &[&[u8]]) -> Option<Vec<DirEntry>> {
-        let (root, dir) = (&self.brick.root, [b".", way].concat());
-        xattrs::gfid_in(root, &dir).ok().flatten().filter(|gfid| *gfid == parent)?;
-        let entry = |name: &&[u8]| entry_in(root, &[&dir, &b"/"[..], name].concat()).ok();
-        names.iter().map(entry).collect()
+        let dir = self.dir_by(way, parent)?;
+        names.iter().map(|name| entry_in(&dir, name).ok()).collect()
+    }
+
+    /// Whether `way` leads to directory `parent` so.
+    pub fn leads_to(&self, way: &[u8], parent: Gfid) -> bool {
+        self.dir_by(way, parent).is_some()
+    }
+
+    /// None if the path goes through a symlink, which may be replaced at any time, or is so long that storage/posix, which puts that of
+    /// the brick in front, might not take it for one from the root (`MAKE_REAL_PATH`).
+    fn dir_by(&self, way: &[u8], gfid: Gfid) -> Option<File> {
+        let dir = self.brick.resolve_dir(way).filter(|_| way.len() <= LONGEST_WAY)?;
+        matches!(xattrs::gfid(&dir), Ok(Some(found)) if found == gfid).then_some(dir)
     }
 
     /// Whether there is a `.fsnap` in the directory that `path` leads to from the brick's root. True if it can't be told.

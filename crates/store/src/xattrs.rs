@@ -94,9 +94,14 @@ pub(crate) fn gfid(file: &File) -> Result<Option<Gfid>> {
 
 /// The gfid of what has the name `name` in `dir`, without opening it; `None` if it has none, or is not there.
 pub(crate) fn gfid_in(dir: &File, name: &[u8]) -> Result<Option<Gfid>> {
-    match xattr::get(OsStr::from_bytes(&path_in(dir, name)), GFID) {
+    get_in(dir, name, GFID)?.map(|bytes| Gfid::from_xattr(&bytes)).transpose()
+}
+
+/// An xattr of what has the name `name` in `dir`, without opening it; `None` if it has none of that name, or is not there.
+pub(crate) fn get_in(dir: &File, name: &[u8], key: &str) -> Result<Option<Vec<u8>>> {
+    match xattr::get(OsStr::from_bytes(&path_in(dir, name)), key) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        other => other.doing("getxattr")?.map(|bytes| Gfid::from_xattr(&bytes)).transpose(),
+        other => other.doing("getxattr"),
     }
 }
 
@@ -146,6 +151,12 @@ impl XattrNames {
             Err(e) if e.raw_os_error() == Some(libc::E2BIG) => many::names(file, space).map(XattrNames),
             other => Ok(XattrNames(other.doing("listxattr")?.map(OsStringExt::into_vec).collect())),
         }
+    }
+
+    /// All of what has the name `name` in `dir`, without opening it; `None` if that can't be told.
+    pub(crate) fn of_entry(dir: &File, name: &[u8]) -> Option<Self> {
+        let names = xattr::list(OsStr::from_bytes(&path_in(dir, name))).ok()?;
+        Some(XattrNames(names.map(OsStringExt::into_vec).collect()))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -190,7 +190,7 @@ impl Scan<'_> {
         let look = |finds: &mut Finds| -> Result<bool> {
             let base = self.own.note(gfid)?.and_then(|text| base_in(&text));
             if let Some(base) = base
-                && adopt::record_of(self.brick, base, gfid).is_ok_and(|record| record.is_some())
+                && !matches!(adopt::record_of(self.brick, base, gfid), Ok(None))
             {
                 return Ok(false);
             }

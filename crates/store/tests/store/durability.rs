@@ -335,9 +335,9 @@ fn a_page_that_grows_survives_a_power_cut() {
         }
         b.sync();
         let stop = AtomicBool::new(false);
+        let file = fs::File::create(b.join("forces-the-log")).unwrap();
         std::thread::scope(|threads| {
             threads.spawn(|| {
-                let file = fs::File::create(b.join("forces-the-log")).unwrap();
                 for n in 0.. {
                     if stop.load(Ordering::Relaxed)
                         || file.set_len(n % 2).and_then(|()| file.sync_all()).is_err()
@@ -354,7 +354,7 @@ fn a_page_that_grows_survives_a_power_cut() {
             tool("xfs_io", &["-x", "-c", "shutdown"], &b.path);
             stop.store(true, Ordering::Relaxed);
         });
-        drop(files);
+        drop((file, files));
         disk.unmount();
         disk.mount("");
         for (kind, _) in &kinds {
