@@ -181,17 +181,18 @@ impl BrickDir {
         Ok(at)
     }
 
-    /// The directory that `path`, which is empty or begins with a slash, leads to from the root without a symlink; `None` also if it
-    /// can't be told.
-    pub(crate) fn resolve_dir(&self, path: &[u8]) -> Option<File> {
-        self.resolves.then(|| resolve(&self.root, [b".", path].concat().as_slice(), DIR).ok()).flatten()
+    /// Opens what `path` leads to from the root, without a symlink on the way, in one step; `None` if that can't be, or it is none that
+    /// begins with a slash and has neither `.` nor `..`.
+    pub(crate) fn resolve(&self, path: &[u8], flags: OFlag) -> Option<nix::Result<File>> {
+        let plain = path.is_empty() || path.first() == Some(&b'/');
+        let dots = path.split(|&byte| byte == b'/').any(|name| name == b"." || name == b"..");
+        (self.resolves && plain && !dots)
+            .then(|| resolve(&self.root, [b".", path].concat().as_slice(), flags))
     }
 
-    /// Whether there may be something at `path`, which begins with a slash, from the root.
+    /// Whether there may be something at `path` from the root.
     pub(crate) fn may_be(&self, path: &[u8]) -> bool {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
-        let found = || resolve(&self.root, [b".", path].concat().as_slice(), flags);
-        !self.resolves || !matches!(found(), Err(Errno::ENOENT))
+        !matches!(self.resolve(path, OFlag::O_PATH | OFlag::O_NOFOLLOW), Some(Err(Errno::ENOENT)))
     }
 
     fn way_up(&self, gfid: Gfid) -> Result<Vec<Link>> {

@@ -41,7 +41,11 @@ impl BrickDir {
     }
 
     pub(crate) fn dir_by_path(&self, path: &[u8]) -> Result<File> {
-        self.walk_path(path, |_, _| Ok(()))
+        match self.resolve(path, STEP) {
+            Some(Ok(dir)) => Ok(dir),
+            Some(Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP)) => Err(Error::Gone),
+            _ => self.walk_path(path, |_, _| Ok(())),
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::names::links;
 use crate::sys;
 use crate::xattrs;
 
-/// The longest path of a directory that is gone by, in bytes.
+/// The longest path of a directory that is chosen to go by, in bytes. Where that is too long with the brick's own in front storage/posix
+/// does not take it for one from the root (`MAKE_REAL_PATH`).
 const LONGEST_WAY: usize = 2048;
 
 /// What has a name.
@@ -44,7 +45,7 @@ impl Store {
     /// The same of names in a directory to which `way`, which is empty or begins with a slash, is to lead from the brick's root, as
     /// storage/posix goes; `None` if it does not, or that can't be told.
     pub fn entries_at(&self, way: &[u8], parent: Gfid, names: &[&[u8]]) -> Option<Vec<DirEntry>> {
-        let dir = self.dir_by(way, parent)?;
+        let dir = self.dir_by(way, parent).filter(|_| way.len() <= LONGEST_WAY)?;
         names.iter().map(|name| entry_in(&dir, name).ok()).collect()
     }
 
@@ -53,11 +54,10 @@ impl Store {
         self.dir_by(way, parent).is_some()
     }
 
-    /// None if the path goes through a symlink, which may be replaced at any time, or is so long that storage/posix, which puts that of
-    /// the brick in front, might not take it for one from the root (`MAKE_REAL_PATH`).
+    /// None if the path goes through a symlink, which may be replaced at any time.
     fn dir_by(&self, way: &[u8], gfid: Gfid) -> Option<File> {
-        let dir = self.brick.resolve_dir(way).filter(|_| way.len() <= LONGEST_WAY)?;
-        matches!(xattrs::gfid(&dir), Ok(Some(found)) if found == gfid).then_some(dir)
+        let dir = self.brick.dir_by_path(way).ok()?;
+        matches!(xattrs::gfid_in(&dir, b"."), Ok(Some(found)) if found == gfid).then_some(dir)
     }
 
     /// Whether there is a `.fsnap` in the directory that `path` leads to from the brick's root. True if it can't be told.
