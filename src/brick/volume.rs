@@ -1,6 +1,8 @@
 //! Is a bare restore safe on this volume? glusterd's records tell.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use fsnap_core::options::{DirectRestore, Options};
 use fsnap_core::volume::{VolumeInfo, VolumeType};
@@ -95,13 +97,43 @@ fn unnoticed(info: &VolumeInfo) -> Result<()> {
     Ok(())
 }
 
-/// What the glusterd of this server recorded about the volume.
+/// A record of glusterd as it was read last.
+struct Known {
+    path: PathBuf,
+    version: Version,
+    info: VolumeInfo,
+}
+
+/// Tells one version of a file from the next: glusterd writes a new one and renames it (`gf_store_rename_tmppath`).
+type Version = (u64, u64, i64, i64, u64);
+
+/// Of the volumes of this process's bricks.
+static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+
+/// What the glusterd of this server has recorded about the volume by now.
 fn recorded(volumes: &Path, id: Gfid) -> Option<VolumeInfo> {
-    let entries = std::fs::read_dir(volumes).ok()?;
-    entries.flatten().find_map(|entry| {
-        let text = std::fs::read_to_string(entry.path().join("info")).ok()?;
-        VolumeInfo::parse(&text).filter(|info| info.id == id)
-    })
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_it = |known: &Known| known.info.id == id && known.path.starts_with(volumes);
+    if let Some(at) = known.iter().position(is_it) {
+        if version(&known[at].path).is_some_and(|now| now == known[at].version) {
+            return Some(known[at].info.clone());
+        }
+        known.swap_remove(at);
+    }
+    let found = std::fs::read_dir(volumes).ok()?.flatten().find_map(|entry| {
+        let path = entry.path().join("info");
+        let version = version(&path)?;
+        let info = VolumeInfo::parse(&std::fs::read_to_string(&path).ok()?)?;
+        (info.id == id).then_some(Known { path, version, info })
+    })?;
+    let info = found.info.clone();
+    known.push(found);
+    Some(info)
+}
+
+fn version(path: &Path) -> Option<Version> {
+    let stat = std::fs::metadata(path).ok()?;
+    Some((stat.dev(), stat.ino(), stat.ctime(), stat.ctime_nsec(), stat.len()))
 }
 
 #[cfg(test)]
@@ -129,5 +161,31 @@ mod tests {
     fn off_is_off() {
         let off = Options { direct_restore: DirectRestore::Off, ..options(Some(VolumeType::Distribute)) };
         assert_eq!(allow_direct_restore(&off, None).unwrap_err().errno(), libc::EOPNOTSUPP);
+    }
+
+    #[test]
+    fn a_record_is_read_again_when_it_has_changed() {
+        let volumes = std::env::temp_dir().join(format!("fsnap-volumes-{}", std::process::id()));
+        let record = |volume: &str, id: u8, quota: &str| {
+            let directory = volumes.join(volume);
+            std::fs::create_dir_all(&directory).unwrap();
+            let id = Gfid::from_bytes([id; 16]);
+            let text = format!("type=0\nvolume-id={id}\nfeatures.quota={quota}\n");
+            std::fs::write(directory.join("new"), text).unwrap();
+            std::fs::rename(directory.join("new"), directory.join("info")).unwrap();
+        };
+        let quota = |id: u8| recorded(&volumes, Gfid::from_bytes([id; 16])).map(|info| info.quota);
+        record("a", 1, "off");
+        record("b", 2, "off");
+        for _ in 0..2 {
+            assert_eq!((quota(1), quota(2), quota(3)), (Some(false), Some(false), None));
+        }
+        record("a", 1, "on");
+        assert_eq!((quota(1), quota(2)), (Some(true), Some(false)));
+        // Another volume of that name.
+        record("a", 3, "off");
+        assert_eq!((quota(1), quota(2), quota(3)), (None, Some(false), Some(false)));
+        std::fs::remove_dir_all(&volumes).unwrap();
+        assert_eq!((quota(1), quota(2), quota(3)), (None, None, None));
     }
 }

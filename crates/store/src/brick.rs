@@ -126,13 +126,13 @@ impl BrickDir {
             true => {
                 let [one, two, ..] = gfid.as_bytes();
                 let path = format!("{one:02x}/{two:02x}/{gfid}");
-                open_regular(access, |flags| resolve(&self.glusterfs, path.as_str(), flags))?
+                open_regular(&self.glusterfs, path.as_bytes(), access, resolve)?
             }
             false => open_leaf(&self.handle_dir(gfid)?, gfid.to_string().as_bytes(), access)?,
         };
-        let inode = inode.ok_or(Error::Gone)?;
-        expect_gfid(&inode.0, gfid)?;
-        Ok(OpenFile { file: inode.0, stat: inode.1, gfid })
+        let (file, stat) = inode.ok_or(Error::Gone)?;
+        expect_gfid(&file, gfid)?;
+        Ok(OpenFile { file, stat, gfid })
     }
 
     /// Opens a directory. [`Error::Gone`] if it is not there (any more), `ENOTDIR` if it is something else,
@@ -275,27 +275,28 @@ impl OpenDir {
 
 /// Opens the regular file `name` in `dir`; `None` if there is nothing, [`Error::NotRegular`] if it is another thing.
 pub(crate) fn open_leaf(dir: &File, name: &[u8], access: Access) -> Result<Option<(File, FileStat)>> {
-    open_regular(access, |flags| open_in(dir, name, flags))
+    open_regular(dir, name, access, |dir, name, flags| open_in(dir, name, flags))
 }
 
-/// The same of what `open` opens.
+/// The same of what is at `path` from `dir`, by `open`.
 fn open_regular(
+    dir: &File,
+    path: &[u8],
     access: Access,
-    open: impl Fn(OFlag) -> nix::Result<File>,
+    open: impl Fn(&File, &[u8], OFlag) -> nix::Result<File>,
 ) -> Result<Option<(File, FileStat)>> {
-    // Looked at before it is opened for I/O: opening a device or a FIFO can have effects of its own.
-    let seen = match open(OFlag::O_PATH | OFlag::O_NOFOLLOW) {
-        Err(Errno::ENOENT) => return Ok(None),
-        other => fstat(other.doing("open")?).doing("stat")?,
+    // Looked at before it is opened: opening a device or a FIFO can have effects of its own. What `open` would not go through leads to
+    // another inode.
+    let seen = match sys::stat_in(dir, path)? {
+        None => return Ok(None),
+        Some(seen) if sys::kind(&seen) != libc::S_IFREG => return Err(Error::NotRegular),
+        Some(seen) => seen,
     };
-    if sys::kind(&seen) != libc::S_IFREG {
-        return Err(Error::NotRegular);
-    }
     let mode = match access {
         Access::Read => OFlag::O_RDONLY,
         Access::Write => OFlag::O_RDWR,
     };
-    let file = match open(mode | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK) {
+    let file = match open(dir, path, mode | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK) {
         Err(Errno::ENOENT) => return Ok(None),
         other => other.doing("open")?,
     };

@@ -1,10 +1,8 @@
 //! What is asked of the catalogue: list, info, hold; and the way from an entry to its payload.
 
-use std::os::unix::ffi::OsStringExt;
-
 use fsnap_core::answer::Snapshot;
-use fsnap_core::record::{PAYLOAD, PayloadRecord, Record};
-use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, afr, mdata};
+use fsnap_core::record::Record;
+use fsnap_core::{Error, Gfid, Result, SnapName, Timestamp, mdata};
 
 use crate::Store;
 use crate::adopt;
@@ -114,9 +112,6 @@ impl Store {
     }
 
     fn describe(&self, base: Gfid, name: SnapName, record: &Record, dispersed: bool) -> Result<Snapshot> {
-        if let (false, Some((size, mtime))) = (dispersed, self.glance(base, &name, record)) {
-            return Ok(Snapshot { size: Some(size), mtime, ..Snapshot::from_record(name, record) });
-        }
         let payload = self.payload(base, &name, record.gfid)?;
         let mut snapshot = Snapshot::from_record(name, record);
         let Some(payload) = payload else { return Ok(snapshot) };
@@ -132,30 +127,6 @@ impl Store {
             snapshot.mtime = if names.has(mdata::XATTR) { mtime(&payload)? } else { None };
         }
         Ok(snapshot)
-    }
-
-    /// The size and the mtime of the payload of snapshot `name` of `base`, without opening it; `None` if there is anything about it that
-    /// wants a closer look.
-    fn glance(&self, base: Gfid, name: &SnapName, record: &Record) -> Option<(u64, Option<Timestamp>)> {
-        let (root, handle) = (&self.brick.root, record.gfid.handle().into_os_string().into_vec());
-        let is_it = PayloadRecord::of(base, name.clone(), record).to_string().into_bytes();
-        if xattrs::gfid_in(root, &handle) != Ok(Some(record.gfid))
-            || xattrs::get_in(root, &handle, PAYLOAD).ok()?? != is_it
-        {
-            return None;
-        }
-        let names = XattrNames::of_entry(root, &handle)?;
-        if [adopt::HEALING, xattrs::EC_SIZE].iter().any(|key| names.has(key))
-            || names.starting(afr::PREFIX).next().is_some()
-        {
-            return None;
-        }
-        let mtime = match names.has(mdata::XATTR) {
-            true => mdata::mtime(&xattrs::get_in(root, &handle, mdata::XATTR).ok()??),
-            false => None,
-        };
-        let stat = sys::stat_in(root, handle.as_slice()).ok()??;
-        (sys::kind(&stat) == libc::S_IFREG).then(|| (stat.st_size.unsigned_abs(), mtime))
     }
 
     /// Opens the payload of snapshot `name` of `base`; `None` if this brick lacks it. [`Error::Damaged`] if what has

@@ -94,15 +94,11 @@ pub(crate) fn gfid(file: &File) -> Result<Option<Gfid>> {
 
 /// The gfid of what has the name `name` in `dir`, without opening it; `None` if it has none, or is not there.
 pub(crate) fn gfid_in(dir: &File, name: &[u8]) -> Result<Option<Gfid>> {
-    get_in(dir, name, GFID)?.map(|bytes| Gfid::from_xattr(&bytes)).transpose()
-}
-
-/// An xattr of what has the name `name` in `dir`, without opening it; `None` if it has none of that name, or is not there.
-pub(crate) fn get_in(dir: &File, name: &[u8], key: &str) -> Result<Option<Vec<u8>>> {
-    match xattr::get(OsStr::from_bytes(&path_in(dir, name)), key) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        other => other.doing("getxattr"),
-    }
+    let bytes = match xattr::get(OsStr::from_bytes(&path_in(dir, name)), GFID) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        other => other.doing("getxattr")?,
+    };
+    bytes.map(|bytes| Gfid::from_xattr(&bytes)).transpose()
 }
 
 /// Whether what has the name `name` in `dir` may have xattrs that start with `prefix`, without opening it: it may if there are too
@@ -151,12 +147,6 @@ impl XattrNames {
             Err(e) if e.raw_os_error() == Some(libc::E2BIG) => many::names(file, space).map(XattrNames),
             other => Ok(XattrNames(other.doing("listxattr")?.map(OsStringExt::into_vec).collect())),
         }
-    }
-
-    /// All of what has the name `name` in `dir`, without opening it; `None` if that can't be told.
-    pub(crate) fn of_entry(dir: &File, name: &[u8]) -> Option<Self> {
-        let names = xattr::list(OsStr::from_bytes(&path_in(dir, name))).ok()?;
-        Some(XattrNames(names.map(OsStringExt::into_vec).collect()))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

@@ -4,7 +4,9 @@ use fsnap_testbed::{VolumeType, fill};
 
 use super::Scale;
 use crate::figure::{Figure, Goal, Outcome};
-use crate::stage::{Caches, MIB, Medium, Stage, create, create_many, delete, plain_set, raw_clone, sync};
+use crate::stage::{
+    Caches, MIB, Medium, Stage, bare_create, create, create_many, delete, plain_set, raw_clone, sync,
+};
 use crate::stats::{interleave, seconds};
 
 pub fn run(scale: Scale, outcome: &mut Outcome) {
@@ -28,9 +30,10 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
                     }),
                     Box::new(|_| seconds(|| plain_set(&plain))),
                     Box::new(|_| seconds(|| raw_clone(&raw, &source))),
+                    Box::new(|_| bare_create(&raw, &source, "new")),
                 ],
             );
-            let [created, trip, clone] = &measured[..] else { unreachable!("three take turns") };
+            let [created, trip, clone, bare] = &measured[..] else { unreachable!("four take turns") };
             let floor = trip.with(clone, |trip, clone| trip + clone);
             let what = match there {
                 0 => format!("create {}", medium.text()),
@@ -42,6 +45,14 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
                 let parts = |text: &str, part| Figure::time(&format!("{text} {}", medium.text()), part);
                 outcome.add(parts("a setxattr", trip));
                 outcome.add(parts("raw O_TMPFILE, FICLONE, fsync", clone));
+                outcome.add(parts("all that a create writes, by bare system calls", bare));
+                let floor = trip.with(bare, |trip, bare| trip + bare);
+                let what = format!("{what} (against all that it writes)");
+                outcome.add(Figure::time(&what, created).beside(
+                    "setxattr + bare system calls",
+                    created,
+                    &floor,
+                ));
             } else {
                 figure = figure.at(there);
             }

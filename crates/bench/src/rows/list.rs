@@ -1,12 +1,12 @@
 //! `glusterfs.fsnap.list` of files with more and more snapshots, beyond what any getxattr takes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fsnap_testbed::VolumeType;
 
 use super::Scale;
 use crate::figure::{Figure, Goal, Outcome, Unit};
-use crate::stage::{Caches, MIB, Medium, Stage, create_many, plain_set};
+use crate::stage::{Caches, MIB, Medium, Stage, bare_look, create_many, plain_set};
 use crate::stats::{Turn, interleave, seconds};
 
 /// What the kernel hands out at most (`XATTR_SIZE_MAX`).
@@ -36,12 +36,17 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
         let call = || get(file, key).expect("an answer");
         seconds(|| (0..CALLS).map(|_| call()).sum::<usize>()) / CALLS as f64
     };
+    let most = files.last().map_or(0, |(count, _)| *count);
+    let payload = |n| v.on_brick(0, &format!(".fsnap/f{most}@s{n}"));
+    let payloads: Vec<PathBuf> = (0..most).map(payload).collect();
     let mut turns: Vec<Turn<'_>> = vec![Box::new(|_| call(&plain, "user.plain"))];
     turns.extend(
         files.iter().map(|(_, file)| -> Turn<'_> { Box::new(|_| call(file, "glusterfs.fsnap.list")) }),
     );
+    turns.push(Box::new(|_| seconds(|| payloads.iter().for_each(|payload| bare_look(payload)))));
     let measured = interleave(scale.rounds(60), &mut turns);
-    let trip = &measured[0];
+    let (trip, bare) = (&measured[0], &measured[measured.len() - 1]);
+    outcome.add(Figure::time("what a list has to read of {} snapshots, by bare system calls", bare).at(most));
     for ((count, file), times) in files.iter().zip(&measured[1..]) {
         let beyond = times.with(trip, |list, trip| list - trip);
         let mut figure = Figure::time("list of {} snapshots, beyond a getxattr", &beyond).at(*count);
@@ -53,7 +58,7 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
         }
         outcome.add(figure);
     }
-    let growth = measured.last().zip(files.last()).map(|(times, (count, _))| {
+    let growth = measured[..=files.len()].last().zip(files.last()).map(|(times, (count, _))| {
         times.with(&measured[1], |many, one| (many - one) / (*count - 1) as f64).spread()
     });
     outcome.figures.extend(growth.map(|each| Figure::new("list: each further snapshot", Unit::Time, each)));
