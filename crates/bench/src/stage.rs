@@ -245,6 +245,30 @@ pub fn bare_create(dir: &Path, from: &Path, name: &str) -> f64 {
     took
 }
 
+/// What a restore has to write, by the system calls for it and no more: a note, what both share already left alone, the note gone, and
+/// the truncate to the size that the file has, with its times, that goes by way of the brick's translators.
+pub fn bare_restore(to: &Path, from: &Path) {
+    let (dir, note) = (to.parent().expect("a directory"), to.with_extension("note"));
+    let to = OpenOptions::new().write(true).open(to).expect("a file to restore");
+    let from = File::open(from).expect("a file to clone");
+    rustix::fs::symlinkat("v1 restore", CWD, &note).expect("symlink");
+    rustix::fs::ioctl_ficlone(&to, &from).expect("FICLONE");
+    fs::remove_file(&note).expect("unlink");
+    sync(dir);
+    to.set_len(from.metadata().expect("stat").len()).expect("truncate");
+    rustix::fs::fsetxattr(&to, "trusted.bare.mdata", &[b'x'; 57], XattrFlags::empty()).expect("an xattr");
+}
+
+/// Whether a path leads to the directory that is meant, what has a name in it, and whether that has snapshots: the least that who unlinks or
+/// renames has to ask of the disk.
+pub fn bare_question(dir: &Path, name: &str) {
+    let mut room = [0_u8; 4096];
+    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).expect("open");
+    let dir = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    rustix::fs::getxattr(&*dir, "trusted.gfid", &mut room[..]).expect("getxattr");
+    rustix::fs::llistxattr(format!("{dir}/{name}"), &mut room[..]).expect("listxattr");
+}
+
 /// A file's identity, xattr names, record and times, by the system calls for it and no more: what a list has to read of a snapshot.
 pub fn bare_look(file: &Path) {
     let mut room = [0_u8; 4096];

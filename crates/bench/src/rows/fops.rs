@@ -8,7 +8,7 @@ use fsnap_testbed::{VolumeType, getx, setx};
 
 use super::Scale;
 use crate::figure::{Figure, Goal, Outcome};
-use crate::stage::{Caches, MIB, Medium, Mounted, Stage, create_many};
+use crate::stage::{Caches, MIB, Medium, Mounted, Stage, bare_question, create_many};
 use crate::stats::{Series, Spread, seconds};
 
 /// Files that a round is about.
@@ -142,33 +142,40 @@ fn measure(scale: Scale, outcome: &mut Outcome, fops: &[Fop], rounds: usize, cac
         create_many(&volumes[2].file(&format!("s{n}"), 4096), scale.of(OTHERS.1));
     }
     let dirs = volumes.each_ref().map(prepared);
+    let asked = goals.then(|| volumes[2].on_brick(0, "dir"));
     for fop in fops {
-        let mut measured = vec![Series::default(); dirs.len()];
+        let mut measured = vec![Series::default(); dirs.len() + 1];
         for round in 0..=rounds {
-            for (series, middle) in measured.iter_mut().zip(turn(fop, &dirs)) {
+            for (series, middle) in measured.iter_mut().zip(turn(fop, &dirs, asked.as_deref())) {
                 if round > 0 {
                     series.0.push(middle);
                 }
             }
         }
-        let [without, control, with] = &measured[..] else { unreachable!("three take turns") };
+        let [without, control, with, question] = &measured[..] else { unreachable!("four take turns") };
         let figure = |what: &str, times: &Series| {
             Figure::time(&format!("{}{what}", fop.name), times).beside("without fsnap", times, without)
         };
         let goal = |figure: Figure| if goals { figure.goal(Goal::ratio(1.01)) } else { figure };
         outcome.add(goal(figure(", with snapshots on the brick", with)));
         outcome.add(figure(": control, without fsnap", control));
+        if ["rename", "unlink"].contains(&fop.name) {
+            let floor = without.with(question, |without, question| without + question);
+            outcome.add(figure(": without fsnap, and a look at the disk by bare system calls", &floor));
+        }
     }
     outcome.note(format!(
         "{rounds} rounds of {FILES} files, of which the median counts; file by file the volumes take turns"
     ));
 }
 
-/// One round: what it takes in each directory, the median of all files. File by file they take turns.
-fn turn(fop: &Fop, dirs: &[PathBuf; 3]) -> [f64; 3] {
+/// One round: what it takes in each directory, the median of all files, and what it takes to look at each file in `asked`, which is the last
+/// one on its brick. File by file they take turns.
+fn turn(fop: &Fop, dirs: &[PathBuf; 3], asked: Option<&Path>) -> [f64; 4] {
     dirs.iter().for_each(|dir| (0..FILES).for_each(|n| (fop.before)(dir, n)));
-    let mut times = [const { Vec::new() }; 3];
+    let mut times = [const { Vec::new() }; 4];
     for n in 0..FILES {
+        times[3].push(asked.map_or(0.0, |dir| seconds(|| bare_question(dir, &format!("f{n}")))));
         for place in 0..dirs.len() {
             let place = (place + n) % dirs.len();
             times[place].push(seconds(|| (fop.act)(&dirs[place], n)));

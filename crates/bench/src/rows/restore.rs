@@ -8,7 +8,8 @@ use fsnap_testbed::{VolumeType, setx};
 use super::Scale;
 use crate::figure::{Figure, Goal, Outcome};
 use crate::stage::{
-    Caches, MIB, Medium, Mounted, Stage, create, delete, dirty, fragment, plain_set, raw_clone, raw_restore,
+    Caches, MIB, Medium, Mounted, Stage, bare_restore, create, delete, dirty, fragment, plain_set, raw_clone,
+    raw_restore,
 };
 use crate::stats::{interleave, seconds};
 
@@ -70,10 +71,14 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, medi
                 delete(&file, "new");
                 settled(took)
             }),
+            Box::new(|round| {
+                dirty(&live, &changed, round);
+                settled(seconds(|| bare_restore(&live, &kept)))
+            }),
         ],
     );
-    let [restored, trip, truncated, over, clone, created] = &measured[..] else {
-        unreachable!("six take turns")
+    let [restored, trip, truncated, over, clone, created, bare] = &measured[..] else {
+        unreachable!("seven take turns")
     };
     let beyond = restored.with(trip, |restored, trip| restored - trip);
     let what = format!("restore {}, {{}} extents, beyond a setxattr", medium.text());
@@ -84,6 +89,10 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, medi
         first = first.goal(Goal::ratio(1.3));
     }
     outcome.add(first);
+    if of_few {
+        let all = figure(&format!("{what} (against all that it writes)"));
+        outcome.add(all.beside("bare system calls", &beyond, bare));
+    }
     let goal =
         |figure: Figure| if extents == scale.of(10_000) { figure.goal(Goal::ratio(1.1)) } else { figure };
     let second = figure(&format!("{what} (against the clone of it)"));
