@@ -62,7 +62,9 @@ impl Gfid {
     /// Where the brick keeps the file's handle, relative to the brick's root: `.glusterfs/xx/yy/GFID`.
     /// Source: `MAKE_HANDLE_GFID_PATH` of storage/posix.
     pub fn handle(&self) -> PathBuf {
-        PathBuf::from(format!(".glusterfs/{:02x}/{:02x}/{self}", self.0[0], self.0[1]))
+        let mut text = Uuid::encode_buffer();
+        let text = &*Uuid::from_bytes(self.0).hyphenated().encode_lower(&mut text);
+        PathBuf::from([".glusterfs/", &text[..2], "/", &text[2..4], "/", text].concat())
     }
 
     /// The gfid of the `.fsnap` directory in the directory `self`; the same on every brick.

@@ -2,7 +2,6 @@
 //! what it is, bytes that anybody may have written: no symlink is ever followed, no device ever opened for I/O.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -123,11 +122,7 @@ impl BrickDir {
     /// [`Error::Damaged`] if it is another file than its handle says.
     pub(crate) fn open_file(&self, gfid: Gfid, access: Access) -> Result<OpenFile> {
         let inode = match self.resolves {
-            true => {
-                let [one, two, ..] = gfid.as_bytes();
-                let path = format!("{one:02x}/{two:02x}/{gfid}");
-                open_regular(&self.glusterfs, path.as_bytes(), access, resolve)?
-            }
+            true => open_regular(&self.root, gfid.handle().as_os_str().as_bytes(), access, resolve)?,
             false => open_leaf(&self.handle_dir(gfid)?, gfid.to_string().as_bytes(), access)?,
         };
         let (file, stat) = inode.ok_or(Error::Gone)?;
@@ -226,8 +221,7 @@ impl BrickDir {
     /// it looks neither at the kind of file nor at the way to it. (If there are too many for that, only files have any.)
     /// [`Error::Gone`] if there is nothing.
     pub(crate) fn may_have_xattrs(&self, gfid: Gfid, prefix: &str) -> Result<bool> {
-        let path = format!("/proc/self/fd/{}/{}", self.root.as_raw_fd(), gfid.handle().display());
-        match xattr::list(path) {
+        match xattr::list(xattrs::path_in(&self.root, gfid.handle().as_os_str().as_bytes())) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Gone),
             Err(e) if e.raw_os_error() == Some(libc::E2BIG) => match self.open_file(gfid, Access::Read) {
                 Err(Error::NotRegular) => Ok(false),

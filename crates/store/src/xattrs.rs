@@ -1,6 +1,6 @@
 //! Extended attributes: those of GlusterFS that matter here.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -94,7 +94,7 @@ pub(crate) fn gfid(file: &File) -> Result<Option<Gfid>> {
 
 /// The gfid of what has the name `name` in `dir`, without opening it; `None` if it has none, or is not there.
 pub(crate) fn gfid_in(dir: &File, name: &[u8]) -> Result<Option<Gfid>> {
-    let bytes = match xattr::get(OsStr::from_bytes(&path_in(dir, name)), GFID) {
+    let bytes = match xattr::get(path_in(dir, name), GFID) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         other => other.doing("getxattr")?,
     };
@@ -104,7 +104,7 @@ pub(crate) fn gfid_in(dir: &File, name: &[u8]) -> Result<Option<Gfid>> {
 /// Whether what has the name `name` in `dir` may have xattrs that start with `prefix`, without opening it: it may if there are too
 /// many to tell. False if it is not there.
 pub(crate) fn any_in(dir: &File, name: &[u8], prefix: &str) -> Result<bool> {
-    match xattr::list(OsStr::from_bytes(&path_in(dir, name))) {
+    match xattr::list(path_in(dir, name)) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) if e.raw_os_error() == Some(libc::E2BIG) => Ok(true),
         other => Ok(other.doing("listxattr")?.any(|name| name.as_bytes().starts_with(prefix.as_bytes()))),
@@ -112,10 +112,10 @@ pub(crate) fn any_in(dir: &File, name: &[u8], prefix: &str) -> Result<bool> {
 }
 
 /// A path by which a system call that needs one comes to the entry `name` of `dir`.
-fn path_in(dir: &File, name: &[u8]) -> Vec<u8> {
+pub(crate) fn path_in(dir: &File, name: &[u8]) -> OsString {
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend(name);
-    path
+    OsString::from_vec(path)
 }
 
 /// Which snapshot the file is, if it is one. [`Error::Damaged`] if its record can't be read.
