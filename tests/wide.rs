@@ -9,9 +9,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use common::agree::SAME_WITHIN;
+use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges};
 use common::{MIB, Setup, fsnap, of_deleted, sound, volume};
-use fsnap_testbed::{Disk, Fs, Mount, Scene, Volume, VolumeType, checksum, fill, getx, try_wait_until};
+use fsnap_testbed::{Disk, Fs, Mount, Scene, Volume, VolumeType, checksum, fill, getx, wait_until};
 
 const DISK: u64 = 512 * MIB;
 const LAYOUT: &str = "trusted.glusterfs.dht";
@@ -145,7 +145,13 @@ impl Files {
             fill(&gone, 50_000 + n, n);
             fsnap(&gone, "create", "s").unwrap();
             fs::remove_file(&gone).unwrap();
-            names.push(of_deleted(&at, &format!("{prefix}gone{n}@s")).strip_prefix(&at).unwrap().display().to_string());
+            names.push(
+                of_deleted(&at, &format!("{prefix}gone{n}@s"))
+                    .strip_prefix(&at)
+                    .unwrap()
+                    .display()
+                    .to_string(),
+            );
         }
         for name in names {
             self.0.insert(Path::new(dir).join(&name), checksum(at.join(name)));
@@ -180,7 +186,17 @@ impl Files {
     }
 }
 
-/// Grown, shrunk, renamed: on a volume of that many bricks in sets of `set`.
+/// Gives directory `dir` a layout in which the last bricks have a part, and waits until that is over.
+fn fix_layout(volume: &Volume, dir: &str) {
+    volume.gluster(["volume", "rebalance", "v", "fix-layout", "start"]).unwrap();
+    let last = volume.brick_path(volume.bricks().len() - 1).join(dir);
+    wait_until("the layout is fixed", SAME_WITHIN * 2, || {
+        let status = volume.gluster(["volume", "rebalance", "v", "status"]).unwrap_or_default();
+        status.contains("fix-layout completed") && getx(&last, LAYOUT).is_ok_and(|now| now[8..] != [0; 8])
+    });
+}
+
+/// Grown, renamed: on a volume of that many bricks in sets of `set`.
 fn everything_is_found(layout: VolumeType, set: usize, options: &[(&str, &str)]) {
     let bricks = 2 * set;
     let setup = volume(layout, bricks, DISK, |volume| {
@@ -196,24 +212,13 @@ fn everything_is_found(layout: VolumeType, set: usize, options: &[(&str, &str)])
     mount.wait_connected(bricks + set);
     files.are_found(volume, "d");
     files.more(&root, "d", "g");
-    volume.gluster(["volume", "rebalance", "v", "fix-layout", "start"]).unwrap();
-    let followed = || {
-        let last = volume.brick_path(bricks).join("d");
-        getx(last, LAYOUT).is_ok_and(|layout| layout[8..] != [0; 8])
-    };
-    try_wait_until("the layout is fixed", SAME_WITHIN * 2, followed).unwrap();
+    fix_layout(volume, "d");
     files.are_found(volume, "d");
     // One who knows the directories as they were.
     for (path, sum) in &files.0 {
         assert_eq!(checksum(root.join(path)), *sum, "{}", path.display());
     }
-    let moved = loop {
-        // The other one may not have ended yet.
-        match volume.gluster(["volume", "rebalance", "v", "status"]) {
-            Ok(status) if status.contains("in progress") => std::thread::sleep(std::time::Duration::from_millis(200)),
-            _ => break volume.rebalance(&["force"]),
-        }
-    };
+    let moved = volume.rebalance(&["force"]);
     assert_eq!((moved.failures, moved.status.as_str()), (0, "completed"));
     files.are_found(volume, "d");
 
@@ -245,4 +250,100 @@ fn found_without_lookup_optimize() {
 #[test]
 fn found_on_replicate() {
     everything_is_found(VolumeType::Replicate(2), 2, &[(OPTION, REGEX)]);
+}
+
+#[test]
+fn found_on_disperse() {
+    everything_is_found(VolumeType::Disperse { data: 2, redundancy: 1 }, 3, &[(OPTION, REGEX)]);
+}
+
+/// The layouts change while a brick is away.
+#[test]
+fn found_when_a_brick_has_missed_the_new_layout() {
+    let layout = VolumeType::Replicate(3);
+    let setup = volume(layout, 6, DISK, |volume| volume.option(OPTION, REGEX));
+    let Setup { mount, volume, scene, .. } = &setup;
+    let root = mount.path();
+    let mut files = Files::new(&root, "d");
+    files.are_found(volume, "d");
+    let _more = disks(scene, 7, 3);
+    volume.add_bricks(&_more);
+    mount.wait_connected(9);
+    volume.kill_brick(0);
+    fix_layout(volume, "d");
+    let client = stranger(volume);
+    for (path, sum) in &files.0 {
+        assert_eq!(checksum(client.path().join(path)), *sum, "{}", path.display());
+    }
+    files.more(&root, "d", "g");
+    volume.restart_brick(0);
+    mount.wait_connected(9);
+    volume.heal();
+    volume.await_healed(HEALED_WITHIN);
+    converges(volume, layout);
+    files.are_found(volume, "d");
+    assert_eq!(volume.pending_heals(), Some(0));
+    sound(volume);
+}
+
+#[test]
+fn found_when_a_brick_has_gone() {
+    let setup = volume(VolumeType::Distribute, 3, DISK, |volume| volume.option(OPTION, REGEX));
+    let Setup { mount, volume, .. } = &setup;
+    let root = mount.path();
+    let mut files = Files::new(&root, "d");
+    files.are_found(volume, "d");
+    // What is on the last one, and could not come along.
+    for name in common::ls(volume.brick_path(2).join("d/.fsnap")) {
+        if !name.contains("@.") {
+            let snapshot = Path::new("d/.fsnap").join(&name);
+            fsnap(root.join(&snapshot), "delete", "s").unwrap();
+            files.0.remove(&snapshot);
+        }
+    }
+    assert!(files.0.len() > 4);
+    let emptied = volume.empty_bricks(2..3);
+    assert_eq!((emptied.status.as_str(), emptied.failures), ("completed", 0));
+    files.are_found(volume, "d");
+    files.more(&root, "d", "g");
+    files.are_found(volume, "d");
+    volume.remove_bricks(2..3, "commit").unwrap();
+    mount.wait_connected(2);
+    files.are_found(volume, "d");
+    sound(volume);
+}
+
+/// What the option costs, as docs/limits.md tells it.
+#[test]
+fn files_that_had_an_at_before() {
+    let setup = volume(VolumeType::Distribute, 4, DISK, |volume| volume);
+    let Setup { mount, volume, .. } = &setup;
+    let root = mount.path();
+    fs::create_dir(root.join("d")).unwrap();
+    let mut files = Files::default();
+    let named: Vec<PathBuf> = (0..16).map(|n| Path::new("d").join(format!("user{n}@host"))).collect();
+    for (n, file) in named.iter().enumerate() {
+        fill(root.join(file), 10_000, n as u64);
+        if n % 2 == 0 {
+            fsnap(root.join(file), "create", "s").unwrap();
+            let snapshot = format!("d/.fsnap/user{n}@host@s");
+            files.0.insert(snapshot.clone().into(), checksum(root.join(snapshot)));
+        }
+    }
+    volume.set(OPTION, REGEX);
+    let missing = || {
+        let client = stranger(volume);
+        named.iter().filter(|file| !client.path().join(file).exists()).count()
+    };
+    let lost = missing();
+    assert!(lost > 0 && lost < named.len(), "{lost}");
+    // Of snapshots none.
+    files.are_found(volume, "d");
+    volume.set("cluster.lookup-optimize", "off");
+    assert_eq!(missing(), 0);
+    volume.set("cluster.lookup-optimize", "on");
+    volume.rebalance(&["force"]);
+    assert_eq!(missing(), 0);
+    files.are_found(volume, "d");
+    sound(volume);
 }
