@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges};
 use common::{MIB, Setup, fsnap, of_deleted, sound, volume};
-use fsnap_testbed::{Disk, Fs, Mount, Scene, Volume, VolumeType, checksum, fill, getx, wait_until};
+use fsnap_testbed::{Disk, Errno, Fs, Mount, Scene, Volume, VolumeType, checksum, fill, getx, wait_until};
 
 const DISK: u64 = 512 * MIB;
 const LAYOUT: &str = "trusted.glusterfs.dht";
@@ -19,11 +19,11 @@ const OPTION: &str = "cluster.extra-hash-regex";
 /// What is before the first `@` of a name.
 const REGEX: &str = "^([^@]+)@.+$";
 
-/// A mount of a client that knows nothing yet.
+/// A mount of a client that knows nothing yet, whose kernel asks for nothing again that it knows.
 fn stranger(volume: &Volume) -> Mount {
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    volume.mount(format!("/run/scene/stranger{n}"))
+    volume.mount_with(format!("/run/scene/stranger{n}"), &["--entry-timeout=60", "--attribute-timeout=60"])
 }
 
 /// How many lookups come to the bricks by what is done.
@@ -86,11 +86,9 @@ fn one_brick_is_asked_for_a_snapshot() {
     let client = stranger(volume);
     let dir = client.path().join("d");
     fs::metadata(&dir).unwrap();
-    let all = lookups(volume, || drop(fs::metadata(dir.join(".fsnap")).unwrap()));
+    let all = lookups(volume, || assert!(dir.join(".fsnap").exists()));
     assert_eq!(all, 1 + bricks as u64, "a directory: where its name belongs, then everywhere");
-    // At once: after a second the kernel asks for directories again.
     let open = |names: Vec<String>| {
-        fs::metadata(dir.join(".fsnap")).unwrap();
         lookups(volume, || names.iter().for_each(|name| drop(File::open(dir.join(name)).unwrap())))
     };
     let own = open(files.clone());
@@ -317,7 +315,7 @@ fn found_when_a_brick_has_gone() {
 #[test]
 fn files_that_had_an_at_before() {
     let setup = volume(VolumeType::Distribute, 4, DISK, |volume| volume);
-    let Setup { mount, volume, .. } = &setup;
+    let Setup { mount, volume, scene, .. } = &setup;
     let root = mount.path();
     fs::create_dir(root.join("d")).unwrap();
     let mut files = Files::default();
@@ -330,7 +328,25 @@ fn files_that_had_an_at_before() {
             files.0.insert(snapshot.clone().into(), checksum(root.join(snapshot)));
         }
     }
+    let gone = root.join("d/gone");
+    fill(&gone, 10_000, 1);
+    fsnap(&gone, "create", "s").unwrap();
+    fs::remove_file(&gone).unwrap();
+    let told = |what: &str| {
+        let logs = fs::read_dir(scene.path("/var/log/glusterfs/bricks")).unwrap();
+        let lines = logs.map(|log| {
+            let log = String::from_utf8_lossy(&fs::read(log.unwrap().path()).unwrap()).into_owned();
+            log.lines().filter(|line| line.contains(what)).count()
+        });
+        lines.sum::<usize>()
+    };
+    let risk = "cluster.extra-hash-regex is set and cluster.lookup-optimize is on";
+    assert_eq!(told(risk), 0);
     volume.set(OPTION, REGEX);
+    // Which brick the name belongs to is not known there any more.
+    assert_eq!(fsnap(of_deleted(&root.join("d"), "gone@s"), "restore", "s"), Err(Errno::EOPNOTSUPP));
+    assert_eq!(told(risk), 1);
+    assert_eq!(told("DHT hashes names in another way than usual"), 1);
     let missing = || {
         let client = stranger(volume);
         named.iter().filter(|file| !client.path().join(file).exists()).count()
