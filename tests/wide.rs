@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges};
 use common::{MIB, Setup, fsnap, of_deleted, sound, volume};
-use fsnap_testbed::{Disk, Errno, Fs, Mount, Scene, Volume, VolumeType, checksum, fill, getx, wait_until};
+use fsnap_testbed::{
+    Disk, Errno, Fs, Mount, Scene, Volume, VolumeType, checksum, fill, getx, removex, setx, wait_until,
+};
 
 const DISK: u64 = 512 * MIB;
 const LAYOUT: &str = "trusted.glusterfs.dht";
@@ -248,6 +250,34 @@ fn found_without_lookup_optimize() {
 #[test]
 fn found_on_replicate() {
     everything_is_found(VolumeType::Replicate(2), 2, &[(OPTION, REGEX)]);
+}
+
+/// A `.fsnap` of which DHT has made up the layout, as that of an earlier fsnap, or that has none on some bricks.
+#[test]
+fn what_was_there_before_follows() {
+    let setup = volume(VolumeType::Distribute, 4, DISK, |volume| volume.option(OPTION, REGEX));
+    let Setup { mount, volume, .. } = &setup;
+    let root = mount.path();
+    let files = Files::new(&root, "d");
+    files.are_found(volume, "d");
+    let snap_dir = |n: usize| volume.brick_path(n).join("d/.fsnap");
+    let next: Vec<Vec<u8>> = (0..4).map(|n| getx(snap_dir((n + 1) % 4), LAYOUT).unwrap()).collect();
+    (0..4).for_each(|n| setx(snap_dir(n), LAYOUT, &next[n]).unwrap());
+    assert_eq!(unlike(volume, "d").len(), 4);
+    // Who has seen it as it was.
+    for (path, sum) in &files.0 {
+        assert_eq!(checksum(root.join(path)), *sum, "{}", path.display());
+    }
+    files.are_found(volume, "d");
+    (0..3).for_each(|n| removex(snap_dir(n), LAYOUT).unwrap());
+    files.are_found(volume, "d");
+    // What comes into it is enough.
+    setx(snap_dir(1), LAYOUT, &next[1]).unwrap();
+    for n in 0..8 {
+        fsnap(root.join(format!("d/f{n}")), "create", "t").unwrap();
+    }
+    assert_eq!(unlike(volume, "d"), Vec::<String>::new());
+    sound(volume);
 }
 
 #[test]
