@@ -11,7 +11,7 @@ use fsnap_core::answer::{self, Snapshot, Status};
 use fsnap_core::catalogue::Page;
 use fsnap_core::command::{self, Command, Create, Question, parse_get, parse_set};
 use fsnap_core::gfid2path::{self, Link};
-use fsnap_core::layout::{Layout, hashed_part};
+use fsnap_core::layout::{Layout, for_snap_dir, hashed_part};
 use fsnap_core::options::{DirectRestore, NAMES, OnUnlink, Options};
 use fsnap_core::record::{self, Armed, Intent, PayloadRecord, Record, decode_seq, encode_seq};
 use fsnap_core::volume::{VolumeInfo, VolumeType};
@@ -500,7 +500,12 @@ pub fn xattr_values(data: &[u8]) {
 }
 
 fn layout(data: &[u8]) {
-    let Some(layout) = Layout::decode(data) else { return assert_ne!(data.len(), 16) };
+    let Some(layout) = Layout::decode(data) else {
+        assert_eq!(for_snap_dir(data), None);
+        return assert_ne!(data.len(), 16);
+    };
+    let below = Layout::decode(&for_snap_dir(data).expect("one for .fsnap")).expect("of the known form");
+    assert!(below == layout || below.is_empty() && layout.is_empty());
     assert_eq!(data.len(), 16);
     let word = |at: usize| data[at..at + 4].iter().fold(0, |n, &b| n << 8 | u32::from(b));
     let (start, stop) = (word(8), word(12));
@@ -544,6 +549,9 @@ pub fn volume_info(data: &[u8]) {
     let value = |key: &str| values.get(key).copied();
     // What is no switch counts as on: then less is allowed.
     let on = |key: &str| value(key).is_some_and(|value| switch(value) != Some(false));
+    let said = |key: &str| value(key).filter(|value| !value.is_empty());
+    let extra = said("cluster.extra-hash-regex").is_some_and(|value| value != "none");
+    let misses = value("cluster.lookup-optimize").is_none() || on("cluster.lookup-optimize");
     let expected = value("volume-id").filter(|id| is_gfid(id.as_bytes())).map(|id| VolumeInfo {
         id: Gfid::parse(id).expect("a gfid"),
         kind: match value("type") {
@@ -555,6 +563,8 @@ pub fn volume_info(data: &[u8]) {
         changelog: on("changelog.changelog"),
         trash: on("features.trash"),
         quota: on("features.quota"),
+        hashes_otherwise: extra || said("cluster.rsync-hash-regex").is_some(),
+        may_miss: extra && misses,
     });
     assert_eq!(VolumeInfo::parse(&text), expected);
 }

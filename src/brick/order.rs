@@ -267,6 +267,12 @@ impl Order {
     /// directory's layout gives it, and on others only sometimes.
     pub fn may_appear(&self, store: &Store, parent: Gfid, name: &[u8]) -> Result<()> {
         match store.layout(parent)? {
+            Some(layout) if !layout.is_all() && !volume::hashes_as_usual(self.state.volume_id) => {
+                Err(Error::unsupported(
+                    "DHT hashes names in another way than usual (cluster.extra-hash-regex, cluster.rsync-hash-regex), so this brick can't \
+                     tell whether the file would be found here: `fsnap restore` brings it back",
+                ))
+            }
             Some(layout) if !layout.has(dht_hash(layout::hashed_part(name))) => Err(Error::unsupported(
                 "the file's name belongs to another brick, where it would not be found: `fsnap restore` brings it back",
             )),

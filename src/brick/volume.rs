@@ -52,6 +52,11 @@ fn counted(info: &VolumeInfo) -> Result<()> {
     }
 }
 
+/// Whether it is known here which names belong to a brick of several: nothing says that DHT hashes them in another way.
+pub fn hashes_as_usual(volume_id: Option<Gfid>) -> bool {
+    volume_id.and_then(|id| recorded(Path::new(VOLUMES), id)).is_none_or(|info| !info.hashes_otherwise)
+}
+
 /// Refuses a restore by a carrier where that would not come through.
 ///
 /// [`Error::Unsupported`] (`EOPNOTSUPP`) with `features.trash` on.
@@ -127,6 +132,14 @@ fn recorded(volumes: &Path, id: Gfid) -> Option<VolumeInfo> {
         (info.id == id).then_some(Known { path, version, info })
     })?;
     let info = found.info.clone();
+    if info.may_miss {
+        let name = found.path.parent().and_then(Path::file_name).unwrap_or_default();
+        tracing::warn!(
+            "cluster.extra-hash-regex is set and cluster.lookup-optimize is on: files whose names it fits, and that were made before it \
+             was set, are not found until `gluster volume rebalance {} start force` is done, or lookup-optimize is off",
+            name.display()
+        );
+    }
     known.push(found);
     Some(info)
 }

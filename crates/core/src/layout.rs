@@ -10,6 +10,24 @@ pub const MDS: &str = "trusted.glusterfs.dht.mds";
 /// The hash of the name `.fsnap`. Source: `gf_dm_hashfn` of libglusterfs.
 pub const SNAP_DIR_HASH: u32 = 2_028_634_235;
 
+/// The first word of a layout that promises nothing of where names are: what is not where its name belongs is looked for everywhere,
+/// whatever `cluster.lookup-optimize` is. (`DHT_LAYOUT_HASH_INVALID` of cluster/dht.)
+const NO_COMMIT: [u8; 4] = 1u32.to_be_bytes();
+
+/// The value of [`XATTR`] for the `.fsnap` of a directory that has this one on the same brick; `None` if it is not of the known form.
+///
+/// The same hashes, so that a name which is hashed as that of its file is looked for where that is, and the same type, with no commit
+/// hash: snapshots of renamed and of deleted files, and of files that are not where their names belong, are on other bricks. Where no
+/// name belongs it is zeros, as DHT writes it to a directory that it has made where it was missing (`dht_selfheal_dir_xattr`).
+pub fn for_snap_dir(directory: &[u8]) -> Option<[u8; 16]> {
+    if Layout::decode(directory)?.is_empty() {
+        return Some([0; 16]);
+    }
+    let mut value: [u8; 16] = directory.try_into().ok()?;
+    value[..4].copy_from_slice(&NO_COMMIT);
+    Some(value)
+}
+
 /// The hashes of names that belong to this brick, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
@@ -76,6 +94,16 @@ mod tests {
         assert_eq!(Layout::decode(&[0; 15]), None);
         assert_eq!(Layout::decode(&[0; 20]), None);
         assert_eq!(Layout::decode(b""), None);
+    }
+
+    #[test]
+    fn of_a_directory_for_its_snapshots() {
+        let words = |words: [u32; 4]| words.map(u32::to_be_bytes).concat();
+        let given = words([0x3fff_0001, 2, 7, 0x8000_0000]);
+        assert_eq!(for_snap_dir(&given).unwrap().to_vec(), words([1, 2, 7, 0x8000_0000]));
+        assert_eq!(for_snap_dir(&words([0x3fff_0001, 0, 0, 0])), Some([0; 16]));
+        assert_eq!(for_snap_dir(&[0; 15]), None);
+        assert_eq!(for_snap_dir(b""), None);
     }
 
     #[test]

@@ -41,12 +41,18 @@ pub struct VolumeInfo {
     pub trash: bool,
     /// `features.quota` is on: it counts what comes by way of its translators.
     pub quota: bool,
+    /// `cluster.extra-hash-regex` or `cluster.rsync-hash-regex` says what part of a name DHT hashes: which names belong to a brick is
+    /// not known here.
+    pub hashes_otherwise: bool,
+    /// `cluster.extra-hash-regex` is set and `cluster.lookup-optimize` on: files that the expression fits, and that were made before
+    /// it was set, are looked for where they are not.
+    pub may_miss: bool,
 }
 
 impl VolumeInfo {
     /// Reads the file's `KEY=VALUE` lines; `None` if it does not say which volume it is about.
     ///
-    /// Source: `glusterd_store_volinfo_write` of mgmt/glusterd and `gf_cluster_type_t` (0 none, 2 replicate,
+    /// Source: `dht_init_regex` of cluster/dht for `none`, `glusterd_store_volinfo_write` of mgmt/glusterd and `gf_cluster_type_t` (0 none, 2 replicate,
     /// 4 disperse; 1 and 3 were stripe, 5 was tier).
     pub fn parse(text: &str) -> Option<Self> {
         // Later lines override earlier ones, as in glusterd.
@@ -62,12 +68,16 @@ impl VolumeInfo {
         // As gf_string2boolean reads them: in small letters or capitals.
         let off = ["off", "no", "0", "false", "disable"];
         let on = |key| value(key).is_some_and(|v| !off.iter().any(|word| word.eq_ignore_ascii_case(v)));
+        let set = |key| value(key).is_some_and(|v| !v.is_empty());
+        let extra = set("cluster.extra-hash-regex") && value("cluster.extra-hash-regex") != Some("none");
         Some(VolumeInfo {
             id: Gfid::parse(value("volume-id")?).ok()?,
             kind,
             changelog: on("changelog.changelog"),
             trash: on("features.trash"),
             quota: on("features.quota"),
+            hashes_otherwise: extra || set("cluster.rsync-hash-regex"),
+            may_miss: extra && (value("cluster.lookup-optimize").is_none() || on("cluster.lookup-optimize")),
         })
     }
 }
@@ -92,6 +102,18 @@ mod tests {
             Some(VolumeType::Disperse)
         );
         assert_eq!(VolumeInfo::parse(&info.replace("type=0", "type=9")).unwrap().kind, None);
+        let with = |lines: &str| {
+            let read = VolumeInfo::parse(&format!("{info}{lines}")).unwrap();
+            (read.hashes_otherwise, read.may_miss)
+        };
+        assert_eq!(with(""), (false, false));
+        assert_eq!(with("cluster.extra-hash-regex=^([^@]+)@.+$\n"), (true, true));
+        assert_eq!(
+            with("cluster.extra-hash-regex=^([^@]+)@.+$\ncluster.lookup-optimize=off\n"),
+            (true, false)
+        );
+        assert_eq!(with("cluster.extra-hash-regex=none\ncluster.lookup-optimize=on\n"), (false, false));
+        assert_eq!(with("cluster.rsync-hash-regex=none\n"), (true, false));
         assert_eq!(VolumeInfo::parse("type=0\n"), None);
         assert_eq!(VolumeInfo::parse(""), None);
     }

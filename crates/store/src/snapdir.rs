@@ -30,8 +30,8 @@ pub(crate) struct SnapDir {
 }
 
 impl Store {
-    /// Sees to it that directory `parent` has its `.fsnap`, with the owner, and of mode and ACL what reads and
-    /// searches, that `parent` has now; returns its gfid.
+    /// Sees to it that directory `parent` has its `.fsnap`, with the owner, of mode and ACL what reads and
+    /// searches, and DHT's layout, that `parent` has now; returns its gfid.
     ///
     /// Any number of threads may call it for the same directory at a time.
     ///
@@ -71,7 +71,7 @@ impl Store {
         if rights.ensure(&dir)? {
             self.notice(Notice::Rights(parent.gfid.snap_dir()));
         }
-        mark_as_counting(&parent.file, &dir)?;
+        dht_follows(&parent.file, &dir)?;
         if xattrs::get(&dir, DEFAULT_ACL)?.is_some() {
             xattrs::remove(&dir, DEFAULT_ACL)?;
         }
@@ -87,7 +87,7 @@ impl Store {
         let made = open_in(aside, name.as_str(), DIR).doing("open a directory").and_then(|dir| {
             xattrs::set(&dir, xattrs::GFID, parent.gfid.snap_dir().as_bytes())?;
             rights.apply(&dir)?;
-            mark_as_counting(&parent.file, &dir)?;
+            dht_follows(&parent.file, &dir)?;
             match sys::rename((aside, name.as_str()), (&parent.file, SNAP_DIR)) {
                 Err(Errno::ENOENT) => Err(Error::Gone),
                 other => other.doing("move .fsnap into place"),
@@ -135,16 +135,37 @@ impl Store {
     }
 }
 
+/// Gives a `.fsnap` what DHT is to find on it, by what its directory `parent` has now.
+fn dht_follows(parent: &File, dir: &File) -> Result<()> {
+    let directory = xattrs::get(parent, layout::XATTR)?;
+    mark_as_counting(directory.as_deref().and_then(Layout::decode), dir)?;
+    // Where it can't be, for want of space, DHT finds everything all the same.
+    if let Err(error) = take_layout(directory.as_deref().and_then(layout::for_snap_dir), dir) {
+        tracing::debug!("a .fsnap without the layout of its directory: {error}");
+    }
+    Ok(())
+}
+
 /// Notes on a `.fsnap` that it is the one whose attributes count, if it is (see [`layout::MDS`]), as DHT does of a directory that it makes.
 /// Where it makes one that is missing on some bricks it does not, but believes to have, and then gives all of them the attributes of
 /// that which it has not found: owner root and no rights (`dht_selfheal_dir_mkdir`, `dht_revalidate_cbk`).
-fn mark_as_counting(parent: &File, dir: &File) -> Result<()> {
-    let layout = xattrs::get(parent, layout::XATTR)?.and_then(|bytes| Layout::decode(&bytes));
-    if layout.is_some_and(|layout| layout.is_asked_for_snap_dir()) && xattrs::get(dir, layout::MDS)?.is_none()
+fn mark_as_counting(directory: Option<Layout>, dir: &File) -> Result<()> {
+    if directory.is_some_and(|layout| layout.is_asked_for_snap_dir())
+        && xattrs::get(dir, layout::MDS)?.is_none()
     {
         xattrs::set(dir, layout::MDS, &0i32.to_be_bytes())?;
     }
     Ok(())
+}
+
+/// Gives a `.fsnap` this layout. With none it has none: what it had, beside the others' new ones, DHT would take for damage, and
+/// heal again and again.
+fn take_layout(wanted: Option<[u8; 16]>, dir: &File) -> Result<()> {
+    match (wanted, xattrs::get(dir, layout::XATTR)?) {
+        (Some(wanted), has) if has.as_deref() != Some(&wanted) => xattrs::set(dir, layout::XATTR, &wanted),
+        (None, Some(_)) => xattrs::remove(dir, layout::XATTR),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the `.fsnap` that is in `parent`, whose gfid is `gfid`, if it is ours.

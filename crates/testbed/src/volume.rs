@@ -378,6 +378,21 @@ impl Volume {
         self.await_brick(n);
     }
 
+    /// How many calls of a fop (`LOOKUP`, `MKDIR`, …) have come to all bricks since `gluster volume profile NAME start`.
+    ///
+    /// # Panics
+    /// If they are not counted.
+    pub fn calls(&self, fop: &str) -> u64 {
+        let info = self.gluster(["volume", "profile", &self.name, "info", "cumulative"]);
+        let info = info.unwrap_or_else(|error| panic!("{error}"));
+        let calls = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [.., calls, name] = words[..] else { return None };
+            calls.parse::<u64>().ok().filter(|_| name == fop)
+        };
+        info.lines().filter_map(calls).sum()
+    }
+
     /// Adds a brick on each disk, and waits until they run. Nothing moves there: see [`Volume::rebalance`].
     ///
     /// # Panics

@@ -9,8 +9,14 @@ use fsnap_testbed::{Volume, VolumeType};
 
 use super::Scale;
 use crate::figure::{Figure, Outcome, Unit};
-use crate::stage::{Caches, MIB, Medium, Stage, create};
+use crate::stage::{Caches, MIB, Medium, Mounted, Stage, create};
 use crate::stats::Spread;
+
+const WITH: &str = "each snapshot, its .fsnap known, with the option";
+/// What is hashed of a name then: what is before its first `@`.
+const REGEX: &str = "^([^@]+)@.+$";
+/// How many files are opened where the figure is a mean.
+const EACH: u32 = 16;
 
 pub fn run(scale: Scale, outcome: &mut Outcome) {
     let counts: &[usize] = if scale.quick { &[2, 8] } else { &[2, 8, 32] };
@@ -37,8 +43,39 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
             let what = format!("{what}, then once more after its names were forgotten");
             outcome.add(Figure::new(&what, Unit::Count, Spread::of(&[again])).at(bricks as u64));
         }
+        known_directory(&v, bricks as u64, outcome);
     }
     outcome.note("counted by `gluster volume profile`, all bricks together");
+    outcome.note(format!(
+        "\"each\": the mean of {EACH}; \"the option\" is `cluster.extra-hash-regex '{REGEX}'`"
+    ));
+}
+
+/// Of several files: what one more costs where the directory is known, by way of a client that has opened nothing there.
+fn known_directory(v: &Mounted, bricks: u64, outcome: &mut Outcome) {
+    for n in 0..EACH {
+        create(&v.file(&format!("dir/e{n}"), 4096), "s").expect("a snapshot");
+    }
+    for (what, dir, suffix) in [
+        ("each file, its directory known", "dir", ""),
+        ("each snapshot, its .fsnap known", "dir/.fsnap", "@s"),
+        (WITH, "dir/.fsnap", "@s"),
+    ] {
+        if what == WITH {
+            v.volume.set("cluster.extra-hash-regex", REGEX);
+        }
+        let at = format!("/run/scene/known-{}", what.len());
+        let mount = v.volume.mount_with(&at, &["--entry-timeout=60", "--attribute-timeout=60"]);
+        let dir = mount.path().join(dir);
+        fs::metadata(&dir).expect("a directory");
+        let all = count(&v.volume, || {
+            for n in 0..EACH {
+                drop(File::open(dir.join(format!("e{n}{suffix}"))).expect("open"));
+            }
+        });
+        let what = format!("lookups at {{}} bricks, first open of {what}");
+        outcome.add(Figure::new(&what, Unit::Count, Spread::of(&[all / f64::from(EACH)])).at(bricks));
+    }
 }
 
 /// Opens it when the kernel's names are older than a second (entry-timeout).
@@ -49,18 +86,7 @@ fn reopen(path: &Path) {
 
 /// How many lookups come to the bricks by what is done.
 fn count(volume: &Volume, act: impl FnOnce()) -> f64 {
-    let before = lookups(volume);
+    let before = volume.calls("LOOKUP");
     act();
-    lookups(volume) - before
-}
-
-/// All that have come to the bricks since profiling was started.
-fn lookups(volume: &Volume) -> f64 {
-    let info = volume.gluster(["volume", "profile", volume.name(), "info", "cumulative"]).expect("profile");
-    let calls = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [.., calls, "LOOKUP"] = words[..] else { return None };
-        calls.parse::<f64>().ok()
-    };
-    info.lines().filter_map(calls).sum()
+    (volume.calls("LOOKUP") - before) as f64
 }

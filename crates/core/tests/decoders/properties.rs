@@ -115,9 +115,21 @@ fn switch() -> impl Strategy<Value = (String, bool)> {
 }
 
 fn volume_info() -> impl Strategy<Value = String> {
-    let key = select(vec!["type", "volume-id", "changelog.changelog", "features.trash", "count"]);
-    let value =
-        prop_oneof![gfid().prop_map(|gfid| gfid.to_string()), word(&SWITCHES), word(&["2", "4", "5", ""]),];
+    let key = select(vec![
+        "type",
+        "volume-id",
+        "changelog.changelog",
+        "features.trash",
+        "cluster.extra-hash-regex",
+        "cluster.rsync-hash-regex",
+        "cluster.lookup-optimize",
+        "count",
+    ]);
+    let value = prop_oneof![
+        gfid().prop_map(|gfid| gfid.to_string()),
+        word(&SWITCHES),
+        word(&["2", "4", "5", "", "none", "^([^@]+)@.+$"]),
+    ];
     let lines = vec((key, value).prop_map(|(key, value)| format!("{key}={value}\n")), 0..8);
     (lines, gfid()).prop_map(|(lines, id)| format!("volume-id={id}\n{}", lines.concat()))
 }
@@ -285,7 +297,15 @@ proptest! {
         let text = format!(
             "type={number}\nchangelog.changelog={changelog}\nfeatures.trash={trash}\nvolume-id={id}\n"
         );
-        let expected = VolumeInfo { id, kind: Some(kind), changelog: noted, trash: bins, quota: false };
+        let expected = VolumeInfo {
+            id,
+            kind: Some(kind),
+            changelog: noted,
+            trash: bins,
+            quota: false,
+            hashes_otherwise: false,
+            may_miss: false,
+        };
         prop_assert_eq!(VolumeInfo::parse(&text), Some(expected));
     }
 
