@@ -28,6 +28,15 @@ fn stranger(volume: &Volume) -> Mount {
     volume.mount_with(format!("/run/scene/stranger{n}"), &["--entry-timeout=60", "--attribute-timeout=60"])
 }
 
+/// Whether to run what takes its time, too: `FSNAP_ALL=1`.
+fn all() -> bool {
+    let all = std::env::var_os("FSNAP_ALL").is_some();
+    if !all {
+        eprintln!("SKIPPED: runs with FSNAP_ALL=1");
+    }
+    all
+}
+
 /// How many lookups come to the bricks by what is done.
 fn lookups(volume: &Volume, act: impl FnOnce()) -> u64 {
     let before = volume.calls("LOOKUP");
@@ -238,11 +247,17 @@ fn found_without_the_option() {
 
 #[test]
 fn found_with_the_option() {
+    if !all() {
+        return;
+    }
     everything_is_found(VolumeType::Distribute, 1, &[(OPTION, REGEX)]);
 }
 
 #[test]
 fn found_without_lookup_optimize() {
+    if !all() {
+        return;
+    }
     let off = ("cluster.lookup-optimize", "off");
     everything_is_found(VolumeType::Distribute, 1, &[(OPTION, "^(.+)@[^@]+$"), off]);
 }
@@ -282,6 +297,9 @@ fn what_was_there_before_follows() {
 
 #[test]
 fn found_on_disperse() {
+    if !all() {
+        return;
+    }
     everything_is_found(VolumeType::Disperse { data: 2, redundancy: 1 }, 3, &[(OPTION, REGEX)]);
 }
 
@@ -316,6 +334,9 @@ fn found_when_a_brick_has_missed_the_new_layout() {
 
 #[test]
 fn found_when_a_brick_has_gone() {
+    if !all() {
+        return;
+    }
     let setup = volume(VolumeType::Distribute, 3, DISK, |volume| volume.option(OPTION, REGEX));
     let Setup { mount, volume, .. } = &setup;
     let root = mount.path();
