@@ -140,7 +140,7 @@ impl Lister {
 
     /// The files in a directory, and those that were; `deep`: those below as well, on the same mount.
     fn add_dir(&mut self, dir: &Found, deep: bool) {
-        let Some(names) = self.listed.names(dir) else { return };
+        let Some(names) = self.listed.names(dir, true) else { return };
         let snapshots = self.snapshots(dir);
         let with: HashSet<&[u8]> = snapshots.names().filter_map(file_of).collect();
         let may_have = |name: &&Name| {
@@ -191,7 +191,7 @@ impl Lister {
         match dir.place.below(SNAP_DIR.as_ref()) {
             Ok(place) => {
                 let snap_dir = Found { shown: dir.shown.join(SNAP_DIR), place };
-                let names = self.listed.names(&snap_dir);
+                let names = self.listed.names(&snap_dir, false);
                 names.map_or(Snapshots::Unknown, |names| Snapshots::Are(snap_dir, names))
             }
             Err(error) if error.kind() == ErrorKind::NotFound && !self.hidden => Snapshots::None,
@@ -248,13 +248,13 @@ impl Listed {
         }
     }
 
-    /// The entries of a directory, by name.
-    fn names(&mut self, dir: &Found) -> Option<Vec<Name>> {
+    /// The entries of a directory, by name; `asked` whether they are files with other names.
+    fn names(&mut self, dir: &Found, asked: bool) -> Option<Vec<Name>> {
         let shown = if dir.shown.as_os_str().is_empty() { Path::new(".") } else { &dir.shown };
         let name = |entry: DirEntry| {
             let kind = entry.file_type()?;
             // If that can't be told it is asked, and what is wrong is told then.
-            let shared = kind.is_file() && entry.metadata().map_or(true, |file| file.nlink() > 1);
+            let shared = asked && kind.is_file() && entry.metadata().map_or(true, |file| file.nlink() > 1);
             Ok(Name { name: entry.file_name(), kind, shared })
         };
         let read = fs::read_dir(dir.place.by_descriptor())

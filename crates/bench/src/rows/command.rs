@@ -1,10 +1,11 @@
 //! The command, from its start to its end, on replicate volumes.
 
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use fsnap_testbed::{VolumeType, run as finish};
+use fsnap_testbed::{VolumeType, run as finish, setx};
 
 use super::Scale;
 use crate::figure::{Figure, Goal, Outcome};
@@ -13,6 +14,8 @@ use crate::stats::{Series, interleave, seconds};
 
 /// Files of one command.
 const FILES: usize = 9;
+/// A client of libgfapi that connects to a volume and ends, in the scene.
+const FLOOR: &str = "/run/private/floor";
 
 pub fn run(scale: Scale, outcome: &mut Outcome) {
     for medium in [Medium::Ram, Medium::Disk] {
@@ -47,6 +50,12 @@ fn measure(scale: Scale, outcome: &mut Outcome, medium: Medium) {
     let bare = stage.volume("w", VolumeType::Replicate(3), 3, true, Caches::Off);
     bare.file("f0", MIB);
     finish(&mut words(&["create", "--name", "kept"], &[bare.inside("f0")]));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/command/floor.c");
+    finish(stage.scene.command("cc").arg("-o").arg(FLOOR).arg(source).arg("-lgfapi"));
+    let set_bare = |verb: &str, name: &str| {
+        setx(bare.path("f0"), format!("glusterfs.fsnap.{verb}"), name)
+            .unwrap_or_else(|errno| panic!("{verb}: {errno}"));
+    };
     let measured = interleave(
         scale.rounds(20),
         &mut [
@@ -63,9 +72,23 @@ fn measure(scale: Scale, outcome: &mut Outcome, medium: Medium) {
                 sleep(Duration::from_millis(1500));
                 timed(words(&["restore", "--yes", "--no-backup"], &snapshots(1, "kept")))
             }),
+            Box::new(|_| {
+                timed({
+                    let mut command = stage.scene.command(FLOOR);
+                    command.args(["v", "127.1.1.1"]);
+                    command
+                })
+            }),
+            Box::new(|_| {
+                let took = seconds(|| set_bare("create", "bare"));
+                set_bare("delete", "bare");
+                took
+            }),
         ],
     );
-    let [nothing, one, many, uncached, restore] = &measured[..] else { unreachable!("five take turns") };
+    let [nothing, one, many, uncached, restore, floor, set] = &measured[..] else {
+        unreachable!("seven take turns")
+    };
     let own = |all: &Series| all.with(nothing, |all, nothing| all - nothing);
     let figure = |what: &str, times: &Series, goal: f64, text: &str| {
         let what = format!("{what}, replica 3, {}", medium.text());
@@ -74,8 +97,18 @@ fn measure(scale: Scale, outcome: &mut Outcome, medium: Medium) {
     let mut first = figure("fsnap create", &own(one), 0.020, "20 ms");
     first.beside = Some(("true".to_owned(), nothing.spread()));
     outcome.add(first);
+    let connected = own(floor);
+    let beside = "libgfapi, connected and ended";
     outcome.add(figure("fsnap restore", &own(restore), 0.025, "25 ms"));
-    outcome.add(figure("fsnap restore, mount without caches", &own(uncached), 0.025, "25 ms"));
+    let uncached = own(uncached);
+    outcome.add(
+        figure("fsnap restore, mount without caches", &uncached, 0.025, "25 ms")
+            .beside(beside, &uncached, &connected),
+    );
     let each = many.with(one, |many, one| (many - one) / (FILES - 1) as f64);
-    outcome.add(figure("fsnap create: each further file", &each, 0.004, "4 ms"));
+    outcome.add(figure("fsnap create: each further file", &each, 0.004, "4 ms").beside(
+        "create by setxattr on a mount without caches",
+        &each,
+        set,
+    ));
 }

@@ -54,9 +54,16 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, file
             }),
             Box::new(|_| timed(stage.fsnap(&["list", "-r", &at]))),
             Box::new(|_| timed(shell("find \"$1\" -type f -exec getfattr -d {} + >/dev/null 2>&1", &at))),
+            // What is asked of the bricks, and nothing else.
+            Box::new(|_| {
+                timed(shell(
+                    "find \"$1\" -type f -exec getfattr -n glusterfs.fsnap.list {} + >/dev/null 2>&1",
+                    &at,
+                ))
+            }),
         ],
     );
-    let [check, brick_walk, list, walk] = &measured[..] else { unreachable!("four take turns") };
+    let [check, brick_walk, list, walk, asked] = &measured[..] else { unreachable!("five take turns") };
     let check = Figure::time("fsnap-check of {} files", check).beside(
         "find, getfattr -R of the brick",
         check,
@@ -66,6 +73,12 @@ fn measure(scale: Scale, outcome: &mut Outcome, stage: &Stage, v: &Mounted, file
     let list =
         Figure::time("fsnap list -r of {} files", list).beside("find, getfattr on the mount", list, walk);
     outcome.add(list.at(files));
+    let asked = Figure::time("getfattr -n glusterfs.fsnap.list of {} files", asked).beside(
+        "find, getfattr on the mount",
+        asked,
+        walk,
+    );
+    outcome.add(asked.at(files));
 }
 
 /// Makes the files of the numbers `from` to `to`, and their snapshots.

@@ -196,7 +196,7 @@ impl Scan<'_> {
             return Ok(());
         }
         let at = At { file: &inode.file, stat: &inode.stat, path: &gfid.handle(), dir: None };
-        self.payload(&at, finds)
+        self.payload(&at, &XattrNames::of(at.file)?, finds)
     }
 
     /// What keeps a deleted file.

@@ -13,8 +13,12 @@ mod repair;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use fsnap_core::catalogue::PAGE_PREFIX;
@@ -218,12 +222,11 @@ impl<'a> Scan<'a> {
         let tree = walk::walk(brick, meets)?;
         let mut scan = Scan { brick, in_use, tree, own, found: HashMap::new(), files: 0, snapshots: 0 };
         let mut inodes = HashSet::new();
-        for path in scan.tree.files.clone() {
-            let known = scan.inode(&path).is_some_and(|inode| !inodes.insert(inode));
-            let entries = scan.look(Subject::File { path, known });
-            scan.files += u64::from(entries > 0);
-            scan.snapshots += entries;
-        }
+        let files = scan.tree.files.iter();
+        let subjects: Vec<_> = files
+            .map(|(path, inode)| Subject::File { path: path.clone(), known: !inodes.insert(*inode) })
+            .collect();
+        scan.look_at_all(&subjects);
         let snap_dirs = scan.tree.snap_dirs.clone().into_iter().map(Subject::SnapDir);
         let unreadable: Vec<_> =
             scan.tree.unreadable.iter().map(|problem| Subject::Unreadable(problem.path.clone())).collect();
@@ -234,18 +237,42 @@ impl<'a> Scan<'a> {
         Ok(scan)
     }
 
-    /// Tells whether two names are of the same file.
-    fn inode(&self, path: &Path) -> Option<u64> {
-        let dir = walk::open_dir(self.brick, walk::parent(path)).ok()?;
-        crate::sys::stat_in(&dir, walk::leaf(path)).ok()?.map(|stat| stat.st_ino)
-    }
-
-    fn look(&mut self, subject: Subject) -> u64 {
+    fn look(&mut self, subject: Subject) {
         let finds = self.examine(&subject);
         if !finds.found.is_empty() {
             self.found.insert(subject, finds.found);
         }
-        finds.entries
+    }
+
+    /// The same of files, on as many threads as there are cores. Counts what has snapshots.
+    fn look_at_all(&mut self, subjects: &[Subject]) {
+        let (next, looks) = (AtomicUsize::new(0), Mutex::new((HashMap::new(), 0, 0)));
+        let work = || {
+            let (mut found, mut files, mut snapshots) = (Vec::new(), 0, 0);
+            while let Some(subject) = subjects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let finds = self.examine(subject);
+                files += u64::from(finds.entries > 0);
+                snapshots += finds.entries;
+                if !finds.found.is_empty() {
+                    found.push((subject.clone(), finds.found));
+                }
+            }
+            let mut all = looks.lock().unwrap_or_else(PoisonError::into_inner);
+            all.0.extend(found);
+            all.1 += files;
+            all.2 += snapshots;
+        };
+        thread::scope(|scope| {
+            for _ in 1..thread::available_parallelism().map_or(1, NonZero::get) {
+                // If there may be no more threads the others do it.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let (found, files, snapshots) = looks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.found.extend(found);
+        self.files += files;
+        self.snapshots += snapshots;
     }
 
     /// Keeps what is found again.
@@ -255,7 +282,7 @@ impl<'a> Scan<'a> {
             if self.found.is_empty() {
                 break;
             }
-            std::thread::sleep(pause);
+            thread::sleep(pause);
             pause *= 2;
             let before = std::mem::take(&mut self.found);
             // It may have come into being, or been completed, since.
@@ -422,7 +449,7 @@ impl<'a> Scan<'a> {
     fn regular(&self, at: &payload::At<'_>, own: bool, known: bool, finds: &mut Finds) -> Result<()> {
         let names = xattrs::XattrNames::of(at.file)?;
         if names.has(PAYLOAD) {
-            return if known { Ok(()) } else { self.payload(at, finds) };
+            return if known { Ok(()) } else { self.payload(at, &names, finds) };
         }
         let catalogue = names.has(SEQ) || names.raw_starting(PAGE_PREFIX).next().is_some();
         if catalogue && !known {

@@ -200,7 +200,7 @@ impl Scan<'_> {
                 && inode.has_record()?
             {
                 let at = At { file: &inode.file, stat: &inode.stat, path: &gfid.handle(), dir: None };
-                self.payload(&at, finds)?;
+                self.payload(&at, &crate::xattrs::XattrNames::of(at.file)?, finds)?;
             }
             Ok(true)
         };
@@ -247,7 +247,8 @@ impl Scan<'_> {
             Some(was) => was?,
         };
         let Some((gfid, was)) = was else { return Ok(()) };
-        let met = self.tree.files.iter().any(|path| gfid.is_tombstone(super::walk::leaf(path).as_bytes()));
+        let met =
+            self.tree.files.iter().any(|(path, _)| gfid.is_tombstone(super::walk::leaf(path).as_bytes()));
         if met || self.stat_tombstone(gfid, &was)?.is_some() {
             return Ok(());
         }

@@ -38,7 +38,7 @@ struct Places {
 
 impl Scan<'_> {
     /// A file with a payload's record.
-    pub(super) fn payload(&self, at: &At<'_>, finds: &mut Finds) -> Result<()> {
+    pub(super) fn payload(&self, at: &At<'_>, xattrs: &XattrNames, finds: &mut Finds) -> Result<()> {
         let mut add = |kind, gfid, text: String| finds.add(kind, at.path, gfid, text, None);
         let own = walk::readable_gfid(at.file)?;
         let record = match xattrs::payload_record(at.file) {
@@ -68,15 +68,20 @@ impl Scan<'_> {
             return Ok(());
         }
         // Whatever it lacks, the next start decides what becomes of it, by its catalogue.
-        if self.own.is_pending(gfid) || self.orphan(at, &record, finds)? {
+        if self.own.is_pending(gfid) {
             return Ok(());
         }
-        self.handle(at, gfid, finds)?;
-        let names = at.stat.st_nlink.saturating_sub(u64::from(self.has_handle(at, gfid)?));
-        let places = self.places(at, names)?;
+        let base = self.brick.open_file(record.base, Access::Read);
+        if self.orphan(at, &record, &base, finds)? {
+            return Ok(());
+        }
+        let has_handle = self.handle(at, gfid, finds)?;
+        let names = at.stat.st_nlink.saturating_sub(u64::from(has_handle));
+        let met = self.place(at)?;
+        let places = self.places(at, xattrs, names, met.as_ref())?;
         tell_names(at, gfid, names, &places, finds);
         // The owner of a deleted file commands its snapshots.
-        let owner = if self.is_deleted(record.base) { 0o200 } else { 0 };
+        let owner = if self.is_deleted(record.base, &base) { 0o200 } else { 0 };
         if at.stat.st_mode & 0o222 & !owner != 0 {
             let text = format!(
                 "its mode {:o} lets it be written: fsnap forbids that all the same; chmod a-w",
@@ -84,17 +89,18 @@ impl Scan<'_> {
             );
             finds.add(ProblemKind::PayloadMode, at.path, Some(gfid), text, None);
         }
-        let met = self.place(at)?.filter(|_| names < 2);
-        if let Some(place) = met.or_else(|| places.current.into_iter().next()) {
-            self.home(at, &record, &place, finds)?;
+        let met = met.filter(|_| names < 2);
+        if let (Ok(base), Some(place)) = (&base, met.or_else(|| places.current.into_iter().next())) {
+            self.home(at, &record, base, &place, finds);
         }
         Ok(())
     }
 
-    fn handle(&self, at: &At<'_>, gfid: Gfid, finds: &mut Finds) -> Result<()> {
+    /// Whether its handle is this very file; tells if not.
+    fn handle(&self, at: &At<'_>, gfid: Gfid, finds: &mut Finds) -> Result<bool> {
         let handle = gfid.handle();
         match self.handle_stat(gfid)? {
-            Some(there) if sys::same_inode(&there, at.stat) => {}
+            Some(there) if sys::same_inode(&there, at.stat) => return Ok(true),
             Some(_) => {
                 let text = format!(
                     "its handle {} is another file: commands on this snapshot fail with EIO. See what that \
@@ -113,11 +119,17 @@ impl Scan<'_> {
                 finds.add(ProblemKind::PayloadHandle, at.path, Some(gfid), text, fix);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether no catalogue has it. Says so only if that is sure: all that is damaged speaks for the payload.
-    fn orphan(&self, at: &At<'_>, record: &PayloadRecord, finds: &mut Finds) -> Result<bool> {
+    fn orphan(
+        &self,
+        at: &At<'_>,
+        record: &PayloadRecord,
+        base: &Result<OpenFile>,
+        finds: &mut Finds,
+    ) -> Result<bool> {
         let gfid = record.gfid;
         let fix = || -> Result<Option<Fix>> {
             let handle = self.handle_stat(gfid)?;
@@ -129,7 +141,7 @@ impl Scan<'_> {
                 && self.tree.unreadable.is_empty();
             Ok(sure.then_some(Fix::Quarantine(gfid)))
         };
-        let base = match self.brick.open_file(record.base, Access::Read) {
+        let base = match base {
             Ok(base) => base,
             Err(Error::Gone) if !self.knows(record) => {
                 let text = format!(
@@ -141,9 +153,9 @@ impl Scan<'_> {
                 return Ok(true);
             }
             Err(Error::Gone | Error::NotRegular | Error::Damaged(_)) => return Ok(false),
-            Err(e) => return Err(e),
+            Err(e) => return Err(e.clone()),
         };
-        let entry = match pages::entry(&base, &record.name) {
+        let entry = match pages::entry(base, &record.name) {
             Err(Error::Damaged(_)) => return Ok(false),
             other => other?,
         };
@@ -188,16 +200,15 @@ impl Scan<'_> {
             || self.tree.claimed.contains(&record.gfid)
     }
 
-    /// `names` is how many names it has.
-    fn places(&self, at: &At<'_>, names: u64) -> Result<Places> {
+    /// `xattrs` are the names of its xattrs, `names` is how many names it has, and it was `met` there.
+    fn places(&self, at: &At<'_>, xattrs: &XattrNames, names: u64, met: Option<&Link>) -> Result<Places> {
         let mut places = Places { current: Vec::new(), stale: Vec::new(), complete: true };
-        let met = self.place(at)?;
-        for key in XattrNames::of(at.file)?.starting(PREFIX) {
+        for key in xattrs.starting(PREFIX) {
             let Some(value) = xattrs::get(at.file, key)? else { continue };
             match Link::decode(&value) {
                 Ok(link) if link.key() != key => places.complete = false,
                 Err(_) => places.complete = false,
-                Ok(link) if Some(&link) == met.as_ref() => places.current.push(link),
+                Ok(link) if Some(&link) == met => places.current.push(link),
                 Ok(link) => match self.brick.dir_of(&link, at.stat) {
                     Ok(Some(_)) => places.current.push(link),
                     Ok(None) | Err(Error::Damaged(_)) => places.stale.push(link),
@@ -206,7 +217,7 @@ impl Scan<'_> {
             }
         }
         places.complete &= match met {
-            Some(met) if names < 2 => places.current.contains(&met),
+            Some(met) if names < 2 => places.current.contains(met),
             None if at.dir.is_some() => false,
             // It came by its handle, or has more names, which is told anyway: one of them is enough.
             _ => !places.current.is_empty(),
@@ -215,14 +226,13 @@ impl Scan<'_> {
     }
 
     /// Whether it is `place`d where it belongs: beside its file and named after it.
-    fn home(&self, at: &At<'_>, record: &PayloadRecord, place: &Link, finds: &mut Finds) -> Result<()> {
-        let Ok(base) = self.brick.open_file(record.base, Access::Read) else { return Ok(()) };
+    fn home(&self, at: &At<'_>, record: &PayloadRecord, base: &OpenFile, place: &Link, finds: &mut Finds) {
         // A file whose own places can't be told is GlusterFS's to mend.
-        let Ok(homes) = self.homes(&base, record) else { return Ok(()) };
+        let Ok(homes) = self.homes(base, record) else { return };
         let belongs = |link: &Link| homes.iter().any(|home| home.as_ref() == Ok(link));
-        let Some(first) = homes.first() else { return Ok(()) };
+        let Some(first) = homes.first() else { return };
         if belongs(place) {
-            return Ok(());
+            return;
         }
         let gfid = Some(record.gfid);
         match first {
@@ -245,7 +255,6 @@ impl Scan<'_> {
                 finds.add(ProblemKind::PayloadElsewhere, at.path, gfid, text, None);
             }
         }
-        Ok(())
     }
 
     /// The places where a payload may be; the first is where it would be brought.
@@ -264,10 +273,10 @@ impl Scan<'_> {
         Ok(was.into_iter().map(|was| SnapshotPlace::Grave(was).place(&record.name, base.gfid)).collect())
     }
 
-    /// Whether nothing but a tombstone is left of `base`.
-    fn is_deleted(&self, base: Gfid) -> bool {
-        self.own.buried_at(base).is_ok_and(|was| was.is_some())
-            && self.brick.open_file(base, Access::Read).is_ok_and(|base| base.stat.st_nlink == 2)
+    /// Whether nothing but a tombstone is left of `base`, which has this gfid.
+    fn is_deleted(&self, gfid: Gfid, base: &Result<OpenFile>) -> bool {
+        self.own.buried_at(gfid).is_ok_and(|was| was.is_some())
+            && base.as_ref().is_ok_and(|base| base.stat.st_nlink == 2)
     }
 
     fn is_taken(&self, place: &Link, stat: &FileStat) -> bool {

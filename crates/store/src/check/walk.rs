@@ -25,8 +25,8 @@ use crate::xattrs::{self, XattrNames};
 pub(super) struct Tree {
     /// Directories named `.fsnap`.
     pub snap_dirs: Vec<PathBuf>,
-    /// Files that carry something of fsnap's, and everything in a `.fsnap`.
-    pub files: Vec<PathBuf>,
+    /// Files that carry something of fsnap's, and everything in a `.fsnap`, with the inodes that their directories tell.
+    pub files: Vec<(PathBuf, u64)>,
     /// The gfids of payloads, as they and as their records tell, and whose inodes have them.
     pub payloads: HashMap<Gfid, u64>,
     /// Those that more than one file has.
@@ -78,8 +78,14 @@ pub(super) fn unreadable(path: &Path, why: &Error) -> Option<Problem> {
     })
 }
 
-/// Opens the directory `path` of the brick, name by name.
+/// Opens the directory `path` of the brick, through no symlink: in one step where that can be, else name by name.
 pub(super) fn open_dir(brick: &BrickDir, path: &Path) -> nix::Result<File> {
+    let slash: &[u8] = if path.as_os_str().is_empty() { b"" } else { b"/" };
+    if let Some(Ok(dir)) =
+        brick.resolve(&[slash, path.as_os_str().as_bytes()].concat(), DIR | OFlag::O_NOATIME)
+    {
+        return Ok(dir);
+    }
     let mut at = open_in(&brick.root, ".", STEP)?;
     for name in path {
         at = open_in(&at, name, STEP)?;
@@ -180,7 +186,7 @@ impl Tree {
                 Type::Directory if !own => pending.push(path.join(name)),
                 Type::File => self.file(brick, &dir, path.join(name), entry.ino(), own)?,
                 // Nothing but files belongs there.
-                _ if own => self.files.push(path.join(name)),
+                _ if own => self.files.push((path.join(name), entry.ino())),
                 _ => {}
             }
         }
@@ -225,7 +231,7 @@ impl Tree {
             self.bases.extend(tombstone_of(leaf(&path).as_bytes()));
         }
         if own || is_payload || is_base {
-            self.files.push(path);
+            self.files.push((path, inode));
         } else if let Some(gfid) = gfid {
             self.needs_handle(brick, &path, gfid)?;
         }
