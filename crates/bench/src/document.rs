@@ -33,8 +33,8 @@ const PLOTS: [(&str, &str, &str, &[&str]); 4] = [
     ("performance-rivals.svg", "What grows with the size of a file", "MiB", &["rivals"]),
 ];
 
-/// Renews the generated part of the document, and the plots beside it. The column of format 1 is of `before`; where there is
-/// none it stays as it is, and so do the tables of rows that were not measured.
+/// Renews the generated part of the document, and the plots beside it. The column of format 1 is of `before`; where a row is not in that it
+/// stays as it is, and so do the tables and plots of rows that were not measured.
 pub fn write(document: &Path, results: &Results, before: Option<&Results>) -> io::Result<()> {
     let text = fs::read_to_string(document)?;
     let parts = text.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?)));
@@ -44,11 +44,16 @@ pub fn write(document: &Path, results: &Results, before: Option<&Results>) -> io
             document.display()
         )));
     };
-    let all = with_rows_of(results, before);
-    let mut generated = String::new();
-    for (name, title, svg) in drawn(&all) {
+    let drawn = drawn(&with_rows_of(results, before));
+    for (name, _, svg) in &drawn {
         fs::write(document.with_file_name(name), svg)?;
-        writeln!(generated, "![{title}]({name})\n").expect("a string");
+    }
+    let mut generated = String::new();
+    for (name, title, ..) in PLOTS {
+        let shown = format!("![{title}]({name})\n\n");
+        if drawn.iter().any(|plot| plot.0 == name) || old.contains(&shown) {
+            generated.push_str(&shown);
+        }
     }
     generated.push_str(&tables(results, before, &Old::read(old)));
     fs::write(document, format!("{head}{BEGIN}\n\n{}\n{END}{tail}", generated.trim()))
@@ -132,9 +137,11 @@ fn tables(results: &Results, before: Option<&Results>, old: &Old) -> String {
     for row in ROWS {
         let [now, earlier] = [Some(results), before].map(|of| of.and_then(|of| of.row(row.name)));
         match (now, earlier, old.rows.get(row.name)) {
-            (Some(now), _, _) => text.push_str(&table(now, true, |figure| match before {
-                Some(before) => before.find(&now.row, &figure.name()).map(Figure::text).unwrap_or_default(),
-                None => old.column.get(&key(&now.row, &figure.name())).cloned().unwrap_or_default(),
+            (Some(now), earlier, _) => text.push_str(&table(now, true, |figure| match (before, earlier) {
+                (Some(before), Some(_)) => {
+                    before.find(&now.row, &figure.name()).map(Figure::text).unwrap_or_default()
+                }
+                _ => old.column.get(&key(&now.row, &figure.name())).cloned().unwrap_or_default(),
             })),
             (None, Some(earlier), _) => text.push_str(&table(earlier, false, Figure::text)),
             (None, None, Some(section)) => text.push_str(section),
@@ -224,6 +231,8 @@ mod tests {
             kept.split_once(SECTION).map(|parts| parts.1),
             old.split_once(SECTION).map(|parts| parts.1)
         );
+        let other = tables(&results(0.003), Some(&Results::default()), &Old::read(&old));
+        assert!(other.contains("| list of 64 snapshots | 128 ms | 192 ms |  |  |"), "{other}");
         let first = tables(&Results::default(), Some(&results(0.002)), &Old::default());
         assert!(first.contains("| list of 64 snapshots | 128 ms |  |  |  |"), "{first}");
     }
