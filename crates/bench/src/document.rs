@@ -165,8 +165,12 @@ fn table(row: &Outcome, now: bool, earlier: impl Fn(&Figure) -> String) -> Strin
     }
     text.push('\n');
     if row.load >= BUSY {
-        writeln!(text, "- others were at work on the machine: its load was {:.1} before", row.load)
-            .expect("a string");
+        writeln!(
+            text,
+            "- the machine's load was {:.1} before: others were at work, or the row before",
+            row.load
+        )
+        .expect("a string");
     }
     row.notes.iter().for_each(|note| writeln!(text, "- {note}").expect("a string"));
     format!("{}\n\n", text.trim_end())

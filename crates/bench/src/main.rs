@@ -2,6 +2,7 @@
 //!
 //! Needs root, and the release builds of the library, the command and the checker beside it (`make bench`).
 
+mod bare;
 mod document;
 mod figure;
 mod plot;

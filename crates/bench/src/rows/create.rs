@@ -3,10 +3,9 @@
 use fsnap_testbed::{VolumeType, fill};
 
 use super::Scale;
+use crate::bare::{bare_create, raw_clone};
 use crate::figure::{Figure, Goal, Outcome};
-use crate::stage::{
-    Caches, MIB, Medium, Stage, bare_create, create, create_many, delete, plain_set, raw_clone, sync,
-};
+use crate::stage::{Caches, MIB, Medium, Stage, create, create_many, delete, plain_set, sync};
 use crate::stats::{interleave, seconds};
 
 pub fn run(scale: Scale, outcome: &mut Outcome) {

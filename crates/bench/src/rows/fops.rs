@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use fsnap_testbed::{VolumeType, getx, setx};
 
 use super::Scale;
+use crate::bare::bare_question;
 use crate::figure::{Figure, Goal, Outcome};
-use crate::stage::{Caches, MIB, Medium, Mounted, Stage, bare_question, create_many};
+use crate::stage::{Caches, MIB, Medium, Mounted, Stage, create_many};
 use crate::stats::{Series, Spread, seconds};
 
 /// Files that a round is about.

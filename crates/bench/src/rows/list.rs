@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use fsnap_testbed::VolumeType;
 
 use super::Scale;
+use crate::bare::bare_look;
 use crate::figure::{Figure, Goal, Outcome, Unit};
-use crate::stage::{Caches, MIB, Medium, Stage, bare_look, create_many, plain_set};
+use crate::stage::{Caches, MIB, Medium, Stage, create_many, plain_set};
 use crate::stats::{Turn, interleave, seconds};
 
 /// What the kernel hands out at most (`XATTR_SIZE_MAX`).

@@ -6,14 +6,13 @@ use std::path::Path;
 use fsnap_testbed::VolumeType;
 
 use super::Scale;
+use crate::bare::bare_pages;
 use crate::figure::{Figure, Goal, Outcome};
 use crate::stage::{Caches, MIB, Medium, Stage, create_many};
 use crate::stats::{Turn, interleave, seconds};
 
 /// Calls in a round.
 const CALLS: usize = 20;
-/// What the xattrs of a catalogue are called.
-const PAGE_PREFIX: &[u8] = b"trusted.fsnap.catalogue.";
 
 pub fn run(scale: Scale, outcome: &mut Outcome) {
     let stage = Stage::new(Medium::Ram, 3, 1024 * MIB);
@@ -33,7 +32,7 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
         let on_bricks = (0..3).map(|n| v.on_brick(n, &file.file_name().expect("a name").to_string_lossy()));
         let on_bricks: Vec<_> = on_bricks.collect();
         let mut turn: [Turn<'_>; 1] =
-            [Box::new(|_| seconds(|| on_bricks.iter().for_each(|file| read_pages(file))))];
+            [Box::new(|_| seconds(|| on_bricks.iter().for_each(|file| bare_pages(file))))];
         let measured = interleave(scale.rounds(100), &mut turn);
         let what = "what storage/posix does to read the catalogue of {} snapshots, on three bricks, by bare system calls";
         outcome.add(Figure::time(what, &measured[0]).at(*count));
@@ -66,18 +65,6 @@ pub fn run(scale: Scale, outcome: &mut Outcome) {
                 figure = figure.goal(Goal::ratio(1.05));
             }
             outcome.add(figure);
-        }
-    }
-}
-
-/// As storage/posix reads what replicate asks for at each lookup (`_posix_xattr_get_set_from_backend`).
-fn read_pages(file: &Path) {
-    let (mut names, mut value) = (vec![0_u8; 65_536], vec![0_u8; 65_536]);
-    let length = rustix::fs::llistxattr(file, &mut names[..]).expect("listxattr");
-    for name in names[..length].split(|&byte| byte == 0).filter(|name| name.starts_with(PAGE_PREFIX)) {
-        let mut get = |room: usize| rustix::fs::lgetxattr(file, name, &mut value[..room]);
-        if get(256).is_err() {
-            get(rustix::fs::lgetxattr_query(file, name).expect("getxattr")).expect("getxattr");
         }
     }
 }

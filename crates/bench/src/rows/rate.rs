@@ -6,8 +6,9 @@ use std::thread;
 use fsnap_testbed::{VolumeType, fill};
 
 use super::Scale;
+use crate::bare::raw_clone;
 use crate::figure::{Figure, Goal, Outcome, Unit};
-use crate::stage::{Caches, MIB, Medium, Mounted, Stage, create, delete, plain_set, raw_clone, sync};
+use crate::stage::{Caches, MIB, Medium, Mounted, Stage, create, delete, plain_set, sync};
 use crate::stats::{interleave, seconds};
 
 /// Snapshots of each file in a round.

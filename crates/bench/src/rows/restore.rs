@@ -6,11 +6,9 @@ use std::time::Duration;
 use fsnap_testbed::{VolumeType, setx};
 
 use super::Scale;
+use crate::bare::{bare_restore, raw_clone, raw_restore};
 use crate::figure::{Figure, Goal, Outcome};
-use crate::stage::{
-    Caches, MIB, Medium, Mounted, Stage, bare_restore, create, delete, dirty, fragment, plain_set, raw_clone,
-    raw_restore,
-};
+use crate::stage::{Caches, MIB, Medium, Mounted, Stage, create, delete, dirty, fragment, plain_set};
 use crate::stats::{interleave, seconds};
 
 /// What is changed before each restore.

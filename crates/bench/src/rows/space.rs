@@ -38,7 +38,8 @@ fn on_brick(scale: Scale, outcome: &mut Outcome, old: bool) {
     if old {
         let handles = v.on_brick(0, ".glusterfs");
         for n in 0..1 << 16 {
-            let _ = std::fs::create_dir_all(handles.join(format!("{:02x}/{:02x}", n >> 8, n & 0xff)));
+            std::fs::create_dir_all(handles.join(format!("{:02x}/{:02x}", n >> 8, n & 0xff)))
+                .expect("a directory");
         }
     }
     let age = if old { ", old brick" } else { "" };
