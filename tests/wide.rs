@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use common::agree::{HEALED_WITHIN, SAME_WITHIN, converges};
 use common::{MIB, Setup, fsnap, of_deleted, sound, volume};
+use fsnap_core::layout::XATTR as LAYOUT;
 use fsnap_testbed::{
     Disk, Errno, Fs, Mount, Scene, Volume, VolumeType, checksum, fill, getx, removex, setx, wait_until,
 };
 
 const DISK: u64 = 512 * MIB;
-const LAYOUT: &str = "trusted.glusterfs.dht";
 const OPTION: &str = "cluster.extra-hash-regex";
 /// What is before the first `@` of a name.
 const REGEX: &str = "^([^@]+)@.+$";
@@ -413,4 +413,20 @@ fn files_that_had_an_at_before() {
     assert_eq!(missing(), 0);
     files.are_found(volume, "d");
     sound(volume);
+}
+
+/// What DHT looks for in one place alone, as docs/semantics.md tells it, until it has seen that some are elsewhere.
+#[test]
+fn lookup_unhashed_auto_finds_them_after_a_listing() {
+    let setup = volume(VolumeType::Distribute, 3, DISK, |volume| {
+        volume.option("cluster.lookup-optimize", "off").option("cluster.lookup-unhashed", "auto")
+    });
+    let Setup { mount, volume, .. } = &setup;
+    let files = Files::new(&mount.path(), "d");
+    let missing = |client: &Mount| files.0.keys().filter(|path| !client.path().join(path).exists()).count();
+    let lost = missing(&stranger(volume));
+    assert!(lost > 0 && lost < files.0.len(), "{lost}");
+    let client = stranger(volume);
+    common::ls(client.path().join("d/.fsnap"));
+    assert_eq!(missing(&client), 0);
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use fsnap_core::{Error, Gfid};
+use fsnap_core::{Error, Gfid, layout};
 use fsnap_store::Store;
-use fsnap_testbed::{Fs, setx};
+use fsnap_testbed::{Fs, getx, removex, setx};
 
 use crate::common::*;
 use crate::healing::sound;
@@ -282,5 +282,36 @@ fn whole_trees() {
         assert_eq!(store.tree_has_snapshots(next_gfid()), Err(Error::Gone));
         let error = store.tree_has_snapshots(first).unwrap_err();
         assert!(matches!(error, Error::Os { errno: libc::ENOTDIR, .. }), "{error}");
+    });
+}
+
+/// `.fsnap` has the layout of its directory as it is now, or none.
+#[test]
+fn the_layout_of_a_directory() {
+    on_both(|b| {
+        let store = b.store();
+        let dir = b.make_dir("d");
+        let words = |words: [u32; 4]| words.map(u32::to_be_bytes).concat();
+        let has = || getx(b.join("d/.fsnap"), layout::XATTR).ok();
+        store.snap_dir(dir).unwrap();
+        assert_eq!(has(), None);
+        for (above, below) in
+            [([9, 0, 5, 70], [1, 0, 5, 70]), ([9, 0, 0, 0], [0; 4]), ([7, 0, 71, 99], [1, 0, 71, 99])]
+        {
+            setx(b.join("d"), layout::XATTR, words(above)).unwrap();
+            assert!(store.has_snap_dir(dir).unwrap());
+            assert_eq!(has(), Some(words(below)));
+        }
+        setx(b.join("d"), layout::XATTR, b"nonsense").unwrap();
+        assert!(store.has_snap_dir(dir).unwrap());
+        assert_eq!(has(), None, "what DHT can't read is none");
+        setx(b.join("d"), layout::XATTR, words([9, 0, 5, 70])).unwrap();
+        let other = b.make_dir("e");
+        setx(b.join("e"), layout::XATTR, words([9, 0, 5, 70])).unwrap();
+        store.snap_dir(other).unwrap();
+        assert_eq!(getx(b.join("e/.fsnap"), layout::XATTR).ok(), Some(words([1, 0, 5, 70])));
+        removex(b.join("d"), layout::XATTR).unwrap();
+        assert!(store.has_snap_dir(dir).unwrap());
+        assert_eq!(has(), None);
     });
 }
